@@ -1,0 +1,245 @@
+//! What can go wrong, as kinds and context.
+//!
+//! An [`Error`] is a kind (which decides the exit code), a sentence that says what and where, an optional
+//! cause, and hints that say what to do next. It knows nothing of a terminal; `cli` decides how it is drawn.
+//!
+//! Messages are lower-case fragments without a full stop, so that they can stand after `error: `.
+
+use std::fmt;
+
+/// What every fallible function of this crate returns.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// The documented exit codes of the program.
+pub mod exit {
+    /// Everything that was asked for is done.
+    pub const DONE: u8 = 0;
+    /// Something could not be read, reached or written.
+    pub const FAILED: u8 = 1;
+    /// The command line is wrong, or no trust was given where it is needed.
+    pub const USAGE: u8 = 2;
+    /// The bundle is damaged, not trusted, or refused by policy.
+    pub const REFUSED: u8 = 3;
+    /// Partly done: `--keep-going` went past failures.
+    pub const PARTIAL: u8 = 4;
+    /// Stopped by the user (128 + SIGINT, as shells report it).
+    pub const INTERRUPTED: u8 = 130;
+}
+
+/// What sort of failure it is. The sort decides the exit code and whether a retry can help.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// A local file, directory or medium could not be read or written.
+    Io,
+    /// A registry could not be reached, refused, or did not keep to its protocol.
+    Registry,
+    /// Something that was asked for does not exist.
+    NotFound,
+    /// The command line or an input written by the user is wrong.
+    Usage,
+    /// The bundle's bytes are not what was sealed, or its form is not that of a bundle.
+    Damaged,
+    /// The bundle is not signed by anyone the importer trusts.
+    Untrusted,
+    /// The content is of a sort that is refused on purpose.
+    Refused,
+    /// Some of what was asked for was done, the rest is named.
+    Partial,
+    /// The user stopped the run.
+    Interrupted,
+}
+
+impl Kind {
+    /// The process exit code for this sort of failure.
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Kind::Io | Kind::Registry | Kind::NotFound => exit::FAILED,
+            Kind::Usage => exit::USAGE,
+            Kind::Damaged | Kind::Untrusted | Kind::Refused => exit::REFUSED,
+            Kind::Partial => exit::PARTIAL,
+            Kind::Interrupted => exit::INTERRUPTED,
+        }
+    }
+}
+
+/// A failure with its context. Cheap to pass around (one pointer).
+pub struct Error(Box<Inner>);
+
+struct Inner {
+    kind: Kind,
+    message: String,
+    hints: Vec<String>,
+    source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+impl Error {
+    /// A failure of `kind` described by `message`.
+    pub fn new(kind: Kind, message: impl Into<String>) -> Self {
+        Error(Box::new(Inner { kind, message: message.into(), hints: Vec::new(), source: None }))
+    }
+
+    /// A local input or output failure: `what` says what was being done and to which path.
+    pub fn io(what: impl Into<String>, source: std::io::Error) -> Self {
+        let error = Error::new(Kind::Io, what);
+        let hint = match source.kind() {
+            std::io::ErrorKind::StorageFull => Some("free some space on that medium, then run the same command again"),
+            std::io::ErrorKind::PermissionDenied => {
+                Some("check the permissions of that path and of the folders above it")
+            }
+            std::io::ErrorKind::ReadOnlyFilesystem => {
+                Some("the medium is mounted read-only: remount it writable or choose another path")
+            }
+            _ => None,
+        };
+        let error = error.caused_by(source);
+        match hint {
+            Some(hint) => error.hint(hint),
+            None => error,
+        }
+    }
+
+    /// A registry that could not be reached or did not keep to its protocol.
+    pub fn registry(message: impl Into<String>) -> Self {
+        Error::new(Kind::Registry, message)
+    }
+
+    /// Something that was asked for does not exist.
+    pub fn not_found(message: impl Into<String>) -> Self {
+        Error::new(Kind::NotFound, message)
+    }
+
+    /// A wrong command line, or a wrong file written by the user.
+    pub fn usage(message: impl Into<String>) -> Self {
+        Error::new(Kind::Usage, message)
+    }
+
+    /// Bytes that are not what was sealed.
+    pub fn damaged(message: impl Into<String>) -> Self {
+        Error::new(Kind::Damaged, message)
+    }
+
+    /// A signature by nobody who is trusted.
+    pub fn untrusted(message: impl Into<String>) -> Self {
+        Error::new(Kind::Untrusted, message)
+    }
+
+    /// Content that is refused on purpose.
+    pub fn refused(message: impl Into<String>) -> Self {
+        Error::new(Kind::Refused, message)
+    }
+
+    /// The user stopped the run.
+    pub fn interrupted() -> Self {
+        Error::new(Kind::Interrupted, "stopped before the end")
+            .hint("run the same command again to go on where it stopped")
+    }
+
+    /// Adds what to do next.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.0.hints.push(hint.into());
+        self
+    }
+
+    /// Adds the cause.
+    #[must_use]
+    pub fn caused_by(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        self.0.source = Some(source.into());
+        self
+    }
+
+    /// Puts `context` in front; kind and hints stay, the old message becomes the cause.
+    #[must_use]
+    pub fn context(self, context: impl Into<String>) -> Self {
+        let Inner { kind, message, hints, source } = *self.0;
+        let cause = Error(Box::new(Inner { kind, message, hints: Vec::new(), source }));
+        Error(Box::new(Inner { kind, message: context.into(), hints, source: Some(Box::new(cause)) }))
+    }
+
+    /// The sort of failure.
+    pub fn kind(&self) -> Kind {
+        self.0.kind
+    }
+
+    /// What to do next, in the order in which it was added.
+    pub fn hints(&self) -> &[String] {
+        &self.0.hints
+    }
+
+    /// The message and every cause below it, joined by `: `.
+    pub fn chain(&self) -> String {
+        let mut text = self.0.message.clone();
+        let mut next = std::error::Error::source(self);
+        while let Some(cause) = next {
+            let cause_text = cause.to_string();
+            // Libraries often repeat their cause in their own message.
+            if !text.ends_with(&cause_text) {
+                text.push_str(": ");
+                text.push_str(&cause_text);
+            }
+            next = cause.source();
+        }
+        text
+    }
+
+    /// Of several failures of one run, the one that decides the exit code:
+    /// what is refused (3) wins over what is partly done (4), and that over what failed (1).
+    pub fn worst(self, other: Error) -> Error {
+        fn rank(kind: Kind) -> u8 {
+            match kind.exit_code() {
+                exit::REFUSED => 4,
+                exit::PARTIAL => 3,
+                exit::USAGE => 2,
+                exit::FAILED => 1,
+                _ => 0,
+            }
+        }
+        if rank(other.kind()) > rank(self.kind()) { other } else { self }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.message)
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Error")
+            .field("kind", &self.0.kind)
+            .field("chain", &self.chain())
+            .field("hints", &self.0.hints)
+            .finish()
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.0.source.as_deref().map(|source| source as &(dyn std::error::Error + 'static))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn context_keeps_kind_and_hints_and_shows_the_cause() {
+        let error = Error::damaged("digest differs").hint("copy it again").context("cannot import usb/b");
+        assert_eq!(error.kind(), Kind::Damaged);
+        assert_eq!(error.hints(), ["copy it again"]);
+        assert_eq!(error.chain(), "cannot import usb/b: digest differs");
+    }
+
+    #[test]
+    fn a_refusal_wins_over_partial_and_partial_over_failure() {
+        let refused = || Error::damaged("x");
+        let partial = || Error::new(Kind::Partial, "x");
+        let failed = || Error::registry("x");
+        assert_eq!(partial().worst(refused()).kind(), Kind::Damaged);
+        assert_eq!(refused().worst(partial()).kind(), Kind::Damaged);
+        assert_eq!(failed().worst(partial()).kind(), Kind::Partial);
+        assert_eq!(failed().worst(failed()).kind(), Kind::Registry);
+    }
+}

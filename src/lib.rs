@@ -1,0 +1,6 @@
+//! Seal container images, lift them over an air gap, set them down unchanged.
+
+pub mod error;
+pub mod trust;
+
+pub use error::{Error, Result};
