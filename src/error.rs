@@ -182,6 +182,12 @@ impl Error {
         text
     }
 
+    /// A copy that says the same, with the causes folded into the message: for a stream that must both return its
+    /// failure and keep it.
+    pub fn flattened(&self) -> Error {
+        Error(Box::new(Inner { kind: self.kind(), message: self.chain(), hints: self.0.hints.clone(), source: None }))
+    }
+
     /// Of several failures of one run, the one that decides the exit code:
     /// what is refused (3) wins over what is partly done (4), and that over what failed (1).
     pub fn worst(self, other: Error) -> Error {

@@ -1,6 +1,9 @@
 //! Seal container images, lift them over an air gap, set them down unchanged.
 
 pub mod error;
+pub mod oci;
+pub mod place;
+pub mod progress;
 pub mod trust;
 
-pub use error::{Error, Result};
+pub use error::{Error, Kind, Result};

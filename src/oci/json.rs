@@ -1,0 +1,189 @@
+//! JSON read strictly: what two readers could understand in two ways is refused.
+//!
+//! Registries and engines written in Go match keys without regard to case (also by Unicode folding: `ſ` for `s`,
+//! the Kelvin sign for `k`) and let the last of several equal keys win. A document that uses this shows one
+//! content to one reader and another to the next, so it is neither sealed nor imported.
+
+use std::collections::HashSet;
+use std::fmt;
+
+use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+
+/// Deepest nesting of objects and arrays.
+pub const MAX_DEPTH: usize = 32;
+/// Most keys in one object.
+pub const MAX_KEYS: usize = 4096;
+
+/// Why a text is not JSON that is read here; says what and, where known, line and column.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct JsonFault(#[from] serde_json::Error);
+
+/// Checks `bytes` as described above, then reads a `T` from them.
+pub fn from_slice<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, JsonFault> {
+    let mut reader = serde_json::Deserializer::from_slice(bytes);
+    Strict { depth: 0, free_keys: false }.deserialize(&mut reader)?;
+    reader.end()?;
+    Ok(serde_json::from_slice(bytes)?)
+}
+
+/// Walks any value and keeps nothing but the keys of the objects it is inside of.
+#[derive(Clone, Copy)]
+struct Strict {
+    depth: usize,
+    /// Inside `annotations` (and the like), where keys are the author's and their case means something.
+    free_keys: bool,
+}
+
+impl Strict {
+    fn below<E: serde::de::Error>(self, free_keys: bool) -> Result<Self, E> {
+        if self.depth == MAX_DEPTH {
+            return Err(E::custom(format!("nested deeper than {MAX_DEPTH} levels")));
+        }
+        Ok(Strict { depth: self.depth + 1, free_keys })
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Strict {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Strict {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("any JSON value")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        let mut seen = HashSet::new();
+        while let Some(key) = map.next_key::<String>()? {
+            let folded = if self.free_keys { key.clone() } else { fold(&key) };
+            if !self.free_keys
+                && folded != key
+                && let Some(known) = KNOWN_FIELDS.iter().find(|known| fold(known) == folded && **known != key)
+            {
+                return Err(A::Error::custom(format!(
+                    "key {key:?} is a misspelling of {known:?} that some readers accept"
+                )));
+            }
+            let free_below = FREE_KEY_OBJECTS.contains(&key.as_str());
+            if !seen.insert(folded) {
+                return Err(A::Error::custom(format!("key {key:?} is there twice (case does not count)")));
+            }
+            if seen.len() > MAX_KEYS {
+                return Err(A::Error::custom(format!("more than {MAX_KEYS} keys in one object")));
+            }
+            map.next_value_seed(self.below(free_below)?)?;
+        }
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
+        let below = self.below(false)?;
+        while seq.next_element_seed(below)?.is_some() {}
+        Ok(())
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
+        Ok(())
+    }
+    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
+        Ok(())
+    }
+    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
+        Ok(())
+    }
+    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
+        Ok(())
+    }
+    fn visit_str<E>(self, _: &str) -> Result<(), E> {
+        Ok(())
+    }
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+}
+
+/// Go's `encoding/json` folds keys with `unicode.SimpleFold`; beyond ASCII only these two letters fold into it.
+fn fold(key: &str) -> String {
+    key.chars()
+        .map(|c| match c {
+            '\u{17f}' => 's',
+            '\u{212a}' => 'k',
+            _ => c.to_ascii_lowercase(),
+        })
+        .collect()
+}
+
+const FREE_KEY_OBJECTS: [&str; 1] = ["annotations"];
+
+/// The fields of image-spec and Docker documents that decide what is read.
+const KNOWN_FIELDS: [&str; 24] = [
+    "schemaVersion",
+    "mediaType",
+    "artifactType",
+    "config",
+    "layers",
+    "manifests",
+    "blobs",
+    "subject",
+    "annotations",
+    "digest",
+    "size",
+    "urls",
+    "data",
+    "platform",
+    "os",
+    "os.version",
+    "os.features",
+    "architecture",
+    "variant",
+    "features",
+    "fsLayers",
+    "history",
+    "signatures",
+    "imageLayoutVersion",
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    fn read(text: &str) -> Result<serde_json::Value, String> {
+        from_slice(text.as_bytes()).map_err(|fault| fault.to_string())
+    }
+
+    #[test]
+    fn plain_json_is_read() {
+        assert!(read(r#"{"layers": [{"size": 1, "annotations": {"A": "1", "a": "2"}}], "x": null, "y": 1.5}"#).is_ok());
+    }
+
+    #[rstest]
+    #[case(r#"{"layers": [], "layers": []}"#, "twice")]
+    #[case(r#"{"x": 1, "X": 2}"#, "twice")]
+    #[case(r#"{"LAYERS": []}"#, "misspelling")]
+    #[case("{\"layer\u{17f}\": []}", "misspelling")]
+    #[case(r#"{"a": {"b": [{"c": 1, "c": 1}]}}"#, "twice")]
+    #[case(r#"{"annotations": {"a": "1", "a": "2"}}"#, "twice")]
+    #[case(r#"{"a": 1} {"b": 2}"#, "trailing")]
+    #[case(r#"{"a": 1"#, "EOF")]
+    #[case("\u{feff}{}", "expected value")]
+    fn what_two_readers_could_read_differently_is_refused(#[case] text: &str, #[case] reason: &str) {
+        let error = read(text).expect_err(text);
+        assert!(error.contains(reason), "{error}");
+    }
+
+    #[test]
+    fn deep_nesting_and_many_keys_are_refused() {
+        assert!(read(&"[".repeat(100_000)).is_err());
+        assert!(read(&format!("{}{}", "[".repeat(MAX_DEPTH + 1), "]".repeat(MAX_DEPTH + 1))).is_err());
+        let keys: Vec<String> = (0..=MAX_KEYS).map(|n| format!("\"k{n}\":0")).collect();
+        assert!(read(&format!("{{{}}}", keys.join(","))).is_err());
+    }
+}

@@ -1,0 +1,130 @@
+//! What a place of content can do, and the [`Contents`] that are moved between places.
+//!
+//! A place is a registry, an image layout, a directory, a bundle. Places do not know each other: `transfer` moves
+//! planned content from one that can be read ([`Source`], [`Pass`]) to one that can be written ([`Destination`]).
+//! [`Catalog`] is what planning asks of a place.
+
+mod body;
+mod contents;
+mod documents;
+
+use std::collections::HashSet;
+use std::pin::Pin;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::Stream;
+
+pub use body::{Body, verified};
+pub use contents::{
+    Absent, Blob, BlobId, BlobKind, Builder, Contents, Landing, LandingId, MAX_EDGES, MAX_NESTING, Named, Origin,
+    OriginId, Reason, ScopeId,
+};
+pub use documents::Documents;
+
+use crate::error::{Error, Result};
+use crate::oci::{Descriptor, Digest, Document, Host, Repository, Selector, Tag};
+
+/// Content as it streams by, in chunks of any size (usually 64 KiB to 1 MiB).
+pub type Chunks = Pin<Box<dyn Stream<Item = Result<Bytes>> + Send>>;
+
+/// A blob of at most this size (4 MiB) may be held in memory whole.
+pub const SMALL_BLOB: u64 = 4 << 20;
+
+/// What planning asks of a place.
+#[async_trait]
+pub trait Catalog: Send + Sync {
+    /// Every tag of a repository, in the order of the place, without duplicates.
+    async fn tags(&self, host: &Host, repository: &Repository) -> Result<Vec<Tag>>;
+
+    /// A manifest or index with its exact bytes. With a digest in the selector the bytes are verified against it.
+    async fn document(&self, host: &Host, repository: &Repository, selector: &Selector) -> Result<Document>;
+
+    /// The manifests whose `subject` is `digest`.
+    async fn referrers(&self, host: &Host, repository: &Repository, digest: Digest) -> Result<Vec<Descriptor>>;
+}
+
+/// A place from which blobs are read in any order, any number at once.
+#[async_trait]
+pub trait Source: Send + Sync {
+    /// The bytes of `blob` from `offset` on. The source mends its own interruptions (a cut connection is resumed
+    /// inside the stream) and need not verify: `transfer` does.
+    async fn open(&self, contents: &Contents, blob: BlobId, offset: u64) -> Result<Chunks>;
+
+    /// The error for bytes that are not what the plan says: a bundle is damaged, a registry does not keep its word.
+    fn mismatch(&self, contents: &Contents, blob: BlobId, what: &str) -> Error;
+}
+
+/// A medium that decides the order itself: a pipe, a compressed archive, discs in turn.
+#[async_trait]
+pub trait Pass: Send {
+    /// The next blob and its bytes; nothing at the end. Dropping the chunks skips what is left of the blob.
+    async fn next(&mut self, contents: &Contents) -> Result<Option<(BlobId, Chunks)>>;
+
+    /// As for [`Source::mismatch`].
+    fn mismatch(&self, contents: &Contents, blob: BlobId, what: &str) -> Error;
+}
+
+/// In which order a destination takes blobs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// Any order, several at once.
+    Any,
+    /// One after the other as [`Contents::blobs`] lists them: a pipe, a compressed archive, FAT.
+    AsPlanned,
+}
+
+/// Whether a destination has a blob in a scope.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Presence {
+    /// In that scope.
+    Here,
+    /// Known to be in another scope, from where it can be linked.
+    Elsewhere(ScopeId),
+    /// Not there.
+    Absent,
+    /// Not asked: let a mount or an upload answer.
+    Unknown,
+}
+
+/// What came of an attempt to link a blob into another scope.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Linked {
+    /// It is there now.
+    Done,
+    /// The place would not: the bytes have to be sent.
+    Refused,
+}
+
+/// A place that is written to.
+///
+/// The order of calls: `prepare` once; then, in the order that [`Destination::order`] asks for, for every blob
+/// `presence`, then `put` or `link`; then `land`, children before parents and tags last; `commit` once, never
+/// after a failure.
+#[async_trait]
+pub trait Destination: Send + Sync {
+    /// Which order of blobs it takes.
+    fn order(&self) -> Order;
+
+    /// Makes ready (locks, space, offsets) and says which blobs an earlier run left there, re-hashed.
+    async fn prepare(&self, contents: &Contents) -> Result<HashSet<BlobId>>;
+
+    /// Whether the blob is in the scope.
+    async fn presence(&self, contents: &Contents, blob: BlobId, scope: ScopeId) -> Result<Presence>;
+
+    /// Takes a blob. Success means that all of it is there; a failure of the body is returned as it is
+    /// ([`Body::blame`]) and not retried.
+    async fn put(&self, contents: &Contents, blob: BlobId, scope: ScopeId, body: &mut Body) -> Result<()>;
+
+    /// Makes a blob that is in one scope be in another without its bytes.
+    async fn link(&self, contents: &Contents, blob: BlobId, from: ScopeId, to: ScopeId) -> Result<Linked>;
+
+    /// The bytes of a blob that is there, for a refused link when the source cannot be read twice.
+    async fn read_back(&self, contents: &Contents, blob: BlobId, scope: ScopeId) -> Result<Chunks>;
+
+    /// Puts a document (and its tag, if it has one) in place and makes sure that it is there.
+    async fn land(&self, contents: &Contents, landing: LandingId) -> Result<()>;
+
+    /// Makes everything durable and says so: nothing looks done before this.
+    async fn commit(&self, contents: &Contents) -> Result<()>;
+}

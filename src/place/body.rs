@@ -1,0 +1,235 @@
+//! A blob on its way: hashed and counted in the read that sends it.
+
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt, stream};
+use tokio_util::sync::CancellationToken;
+
+use super::{BlobId, Chunks, Contents, Source};
+use crate::error::{Error, Result};
+use crate::oci::{Digest, Hasher};
+use crate::progress::{Event, Progress};
+
+/// What a destination is given for a blob. Every stream that it opens withholds its last chunk until size and
+/// digest are right, so that a wrong blob can never be complete anywhere.
+pub struct Body {
+    digest: Digest,
+    size: u64,
+    supply: Supply,
+    blame: Arc<Mutex<Option<Error>>>,
+    passed: Arc<AtomicU64>,
+    progress: Arc<dyn Progress>,
+    cancel: CancellationToken,
+}
+
+enum Supply {
+    Source { source: Arc<dyn Source>, contents: Arc<Contents>, blob: BlobId },
+    Whole(Bytes),
+    Once(Option<Chunks>),
+}
+
+impl Body {
+    /// A body that can be read again and again.
+    pub fn reopenable(
+        source: Arc<dyn Source>,
+        contents: Arc<Contents>,
+        blob: BlobId,
+        progress: Arc<dyn Progress>,
+        cancel: CancellationToken,
+    ) -> Self {
+        let (digest, size) = (contents.blob(blob).digest, contents.blob(blob).size);
+        Body::new(digest, size, Supply::Source { source, contents, blob }, progress, cancel)
+    }
+
+    /// A small blob that is in memory and verified.
+    pub fn whole(digest: Digest, bytes: Bytes, progress: Arc<dyn Progress>, cancel: CancellationToken) -> Self {
+        Body::new(digest, bytes.len() as u64, Supply::Whole(bytes), progress, cancel)
+    }
+
+    /// A body that can be read once. `chunks` must be [`verified`] already.
+    pub fn once(
+        digest: Digest,
+        size: u64,
+        chunks: Chunks,
+        progress: Arc<dyn Progress>,
+        cancel: CancellationToken,
+    ) -> Self {
+        Body::new(digest, size, Supply::Once(Some(chunks)), progress, cancel)
+    }
+
+    fn new(digest: Digest, size: u64, supply: Supply, progress: Arc<dyn Progress>, cancel: CancellationToken) -> Self {
+        Body { digest, size, supply, blame: Arc::default(), passed: Arc::default(), progress, cancel }
+    }
+
+    /// Of all bytes.
+    pub fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    /// In bytes.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Whether it can be opened more than once.
+    pub fn replayable(&self) -> bool {
+        !matches!(self.supply, Supply::Once(_))
+    }
+
+    /// The bytes from the beginning.
+    pub async fn open(&mut self) -> Result<Chunks> {
+        let passed = self.passed.swap(0, Ordering::Relaxed);
+        if passed > 0 {
+            self.progress.event(Event::BlobRewound { digest: self.digest, bytes: passed });
+        }
+        let chunks = match &mut self.supply {
+            Supply::Whole(bytes) => stream::iter((!bytes.is_empty()).then(|| Ok(bytes.clone()))).boxed(),
+            Supply::Once(chunks) => chunks.take().ok_or_else(|| {
+                Error::registry(format!("blob {} cannot be sent a second time from a stream", self.digest))
+                    .hint("run the same command again: what has landed is not sent again")
+            })?,
+            Supply::Source { source, contents, blob } => {
+                let chunks = source.open(contents, *blob, 0).await?;
+                let (source, contents, blob) = (source.clone(), contents.clone(), *blob);
+                verified(chunks, self.digest, self.size, self.cancel.clone(), move |what| {
+                    source.mismatch(&contents, blob, what)
+                })
+            }
+        };
+        Ok(Watched {
+            inner: chunks,
+            digest: self.digest,
+            passed: self.passed.clone(),
+            blame: self.blame.clone(),
+            progress: self.progress.clone(),
+        }
+        .boxed())
+    }
+
+    /// The failure of the body itself, if that is why sending it failed: the destination is not at fault, and
+    /// sending it again would not help.
+    pub fn blame(&self) -> Option<Error> {
+        self.blame.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+/// `chunks`, with the last one withheld until all of them together have the size (bytes) and the digest.
+/// `mismatch` makes the error from what is wrong.
+pub fn verified(
+    chunks: Chunks,
+    digest: Digest,
+    size: u64,
+    cancel: CancellationToken,
+    mismatch: impl Fn(&str) -> Error + Send + 'static,
+) -> Chunks {
+    Verified {
+        inner: chunks,
+        digest,
+        size,
+        cancel,
+        mismatch: Box::new(mismatch),
+        hasher: Some(Hasher::default()),
+        held: None,
+    }
+    .boxed()
+}
+
+struct Verified {
+    inner: Chunks,
+    digest: Digest,
+    size: u64,
+    cancel: CancellationToken,
+    mismatch: Box<dyn Fn(&str) -> Error + Send>,
+    /// Taken at the end, or at the first failure: then nothing more comes.
+    hasher: Option<Hasher>,
+    held: Option<Bytes>,
+}
+
+impl Verified {
+    fn fail(&mut self, error: Error) -> Poll<Option<Result<Bytes>>> {
+        self.hasher = None;
+        self.held = None;
+        Poll::Ready(Some(Err(error)))
+    }
+
+    fn finish(&mut self, hasher: Hasher) -> Poll<Option<Result<Bytes>>> {
+        let count = hasher.count();
+        if count != self.size {
+            return self.fail((self.mismatch)(&format!("it ends after {count} of {} bytes", self.size)));
+        }
+        let found = hasher.finish();
+        if found != self.digest {
+            return self.fail((self.mismatch)(&format!("its bytes have the digest {found}")));
+        }
+        Poll::Ready(self.held.take().map(Ok))
+    }
+}
+
+impl Stream for Verified {
+    type Item = Result<Bytes>;
+
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Bytes>>> {
+        let this = self.get_mut();
+        while let Some(hasher) = this.hasher.as_mut() {
+            if this.cancel.is_cancelled() {
+                return this.fail(Error::interrupted());
+            }
+            match this.inner.as_mut().poll_next(context) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Some(Ok(chunk))) => {
+                    hasher.update(&chunk);
+                    if hasher.count() > this.size {
+                        let error = (this.mismatch)(&format!("it is longer than {} bytes", this.size));
+                        return this.fail(error);
+                    }
+                    if !chunk.is_empty()
+                        && let Some(ready) = this.held.replace(chunk)
+                    {
+                        return Poll::Ready(Some(Ok(ready)));
+                    }
+                }
+                Poll::Ready(Some(Err(error))) => return this.fail(error),
+                Poll::Ready(None) => {
+                    let hasher = this.hasher.take().expect("the loop holds it");
+                    return this.finish(hasher);
+                }
+            }
+        }
+        Poll::Ready(None)
+    }
+}
+
+/// Reports what passes and keeps the body's own failure apart from the destination's.
+struct Watched {
+    inner: Chunks,
+    digest: Digest,
+    passed: Arc<AtomicU64>,
+    blame: Arc<Mutex<Option<Error>>>,
+    progress: Arc<dyn Progress>,
+}
+
+impl Stream for Watched {
+    type Item = Result<Bytes>;
+
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Bytes>>> {
+        let this = self.get_mut();
+        let next = std::task::ready!(this.inner.as_mut().poll_next(context));
+        Poll::Ready(match next {
+            Some(Ok(chunk)) => {
+                this.passed.fetch_add(chunk.len() as u64, Ordering::Relaxed);
+                this.progress.event(Event::BlobBytes { digest: this.digest, bytes: chunk.len() as u64 });
+                Some(Ok(chunk))
+            }
+            Some(Err(error)) => {
+                let copy = error.flattened();
+                *this.blame.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+                Some(Err(copy))
+            }
+            None => None,
+        })
+    }
+}
