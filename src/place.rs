@@ -10,6 +10,7 @@ mod documents;
 
 use std::collections::HashSet;
 use std::pin::Pin;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -61,9 +62,12 @@ pub trait Pass: Send {
     /// The next blob and its bytes; nothing at the end. Dropping the chunks skips what is left of the blob.
     async fn next(&mut self, contents: &Contents) -> Result<Option<(BlobId, Chunks)>>;
 
-    /// As for [`Source::mismatch`].
-    fn mismatch(&self, contents: &Contents, blob: BlobId, what: &str) -> Error;
+    /// Makes the errors of [`Source::mismatch`]; on its own, since the pass is in use while its chunks are read.
+    fn mismatch(&self) -> Mismatch;
 }
+
+/// The error for a blob that is not what the plan says, made from what is wrong.
+pub type Mismatch = Arc<dyn Fn(&Blob, &str) -> Error + Send + Sync>;
 
 /// In which order a destination takes blobs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

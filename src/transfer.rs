@@ -1,0 +1,286 @@
+//! The engine: moves planned content between places.
+//!
+//! First every blob, then the documents (children before parents), then the tags, then the destination's commit.
+//! So nothing that refers to content appears before all of that content is verified and in place, and a bundle
+//! that turns out to be damaged in its last layer leaves neither a manifest nor a tag behind.
+//!
+//! There are four ways to move blobs, by what the two places can do:
+//!
+//! | from \ to | any order | as planned |
+//! |---|---|---|
+//! | [`Source`] | `random`: several at once | `ordered`: one by one, small ones fetched ahead |
+//! | [`Pass`] | `pass`: in the medium's order, small ones overlap | `pass`: one by one |
+//!
+//! Which places these are is nothing that this module knows.
+
+mod landing;
+mod ordered;
+mod pass;
+mod random;
+#[cfg(test)]
+mod suite;
+
+use std::collections::HashSet;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::error::{Error, Result};
+use crate::place::{Blob, BlobId, Body, Contents, Destination, Linked, Order, Pass, Presence, ScopeId, Source};
+use crate::progress::{Event, How, Progress};
+
+/// Where blobs come from.
+pub enum Supply {
+    /// A place that can be read in any order.
+    Source(Arc<dyn Source>),
+    /// A medium that decides the order.
+    Pass(Box<dyn Pass>),
+}
+
+/// How to run.
+#[derive(Clone)]
+pub struct Options {
+    /// How many blobs or documents are in flight at once.
+    pub jobs: NonZeroUsize,
+    /// Who is told.
+    pub progress: Arc<dyn Progress>,
+    /// Stops the run between chunks.
+    pub cancel: CancellationToken,
+}
+
+/// What was done.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// Blobs whose bytes were moved.
+    pub moved: u64,
+    /// Their sizes together, in bytes.
+    pub moved_bytes: u64,
+    /// Blobs that were there already.
+    pub already: u64,
+    /// Times a blob was linked (mounted) into one more scope instead of being sent again.
+    pub linked: u64,
+}
+
+/// Moves everything in `contents` and commits.
+///
+/// # Errors
+/// The first failure, or the worst of those that happened at the same time; the destination is then not committed.
+pub async fn run(
+    contents: Arc<Contents>,
+    supply: Supply,
+    destination: Arc<dyn Destination>,
+    options: &Options,
+) -> Result<Summary> {
+    // A token of its own: a failure in one task stops the others, not the caller's next run.
+    let cancel = options.cancel.child_token();
+    let whole_run = async {
+        let there = destination.prepare(&contents).await?;
+        options.progress.event(Event::Planned {
+            images: contents.images.len(),
+            blobs: contents.blobs.len(),
+            bytes: contents.blob_bytes(),
+        });
+        let job = Job {
+            contents,
+            destination,
+            there: Arc::new(there),
+            jobs: options.jobs.get(),
+            progress: options.progress.clone(),
+            cancel: cancel.clone(),
+            tally: Arc::default(),
+        };
+        match (supply, job.destination.order()) {
+            (Supply::Source(source), Order::Any) => random::run(&job, source).await?,
+            (Supply::Source(source), Order::AsPlanned) => ordered::run(&job, source).await?,
+            (Supply::Pass(pass), Order::Any) => pass::to_any_order(&job, pass).await?,
+            (Supply::Pass(pass), Order::AsPlanned) => pass::to_planned_order(&job, pass).await?,
+        }
+        landing::run(&job).await?;
+        job.destination.commit(&job.contents).await?;
+        Ok(job.tally.summary())
+    };
+    tokio::select! {
+        biased;
+        () = options.cancel.cancelled() => { cancel.cancel(); Err(Error::interrupted()) }
+        done = whole_run => done,
+    }
+}
+
+/// What every task of a run shares. Cheap to clone.
+#[derive(Clone)]
+struct Job {
+    contents: Arc<Contents>,
+    destination: Arc<dyn Destination>,
+    /// Left by an earlier run and re-hashed by the destination.
+    there: Arc<HashSet<BlobId>>,
+    jobs: usize,
+    progress: Arc<dyn Progress>,
+    cancel: CancellationToken,
+    tally: Arc<Tally>,
+}
+
+impl Job {
+    fn blob(&self, id: BlobId) -> &Blob {
+        self.contents.blob(id)
+    }
+
+    /// The scope into which the bytes go; the blob is linked into its other scopes from there.
+    fn first_scope(&self, id: BlobId) -> ScopeId {
+        *self.blob(id).wanted.first().expect("the builder lists no blob that is wanted nowhere")
+    }
+
+    fn reopenable(&self, source: &Arc<dyn Source>, id: BlobId) -> Body {
+        Body::reopenable(source.clone(), self.contents.clone(), id, self.progress.clone(), self.cancel.clone())
+    }
+
+    async fn presence(&self, id: BlobId) -> Result<Presence> {
+        self.destination.presence(&self.contents, id, self.first_scope(id)).await
+    }
+
+    async fn put(&self, id: BlobId, scope: ScopeId, body: &mut Body) -> Result<()> {
+        let (digest, size) = (body.digest(), body.size());
+        self.progress.event(Event::BlobStarted { digest, size });
+        self.destination.put(&self.contents, id, scope, body).await.map_err(|e| body.blame().unwrap_or(e))?;
+        self.tally.moved.fetch_add(1, Ordering::Relaxed);
+        self.tally.moved_bytes.fetch_add(size, Ordering::Relaxed);
+        self.progress.event(Event::BlobDone { digest, size, how: How::Moved });
+        Ok(())
+    }
+
+    /// Links the blob from its first scope into every other one; returns the scopes that would not.
+    async fn link_others(&self, id: BlobId) -> Result<Vec<ScopeId>> {
+        let mut refused = Vec::new();
+        let first = self.first_scope(id);
+        for &scope in &self.blob(id).wanted[1..] {
+            match self.destination.link(&self.contents, id, first, scope).await? {
+                Linked::Done => self.count_link(),
+                Linked::Refused => refused.push(scope),
+            }
+        }
+        Ok(refused)
+    }
+
+    /// Whether the blob's bytes need not be moved into its first scope; links it there if it is known elsewhere.
+    async fn is_satisfied(&self, id: BlobId, presence: Presence) -> Result<bool> {
+        match presence {
+            Presence::Here => Ok(true),
+            Presence::Absent | Presence::Unknown => Ok(false),
+            Presence::Elsewhere(from) => {
+                let linked = self.destination.link(&self.contents, id, from, self.first_scope(id)).await?;
+                if linked == Linked::Done {
+                    self.count_link();
+                }
+                Ok(linked == Linked::Done)
+            }
+        }
+    }
+
+    fn already_there(&self, id: BlobId) {
+        let blob = self.blob(id);
+        self.tally.already.fetch_add(1, Ordering::Relaxed);
+        self.progress.event(Event::BlobDone { digest: blob.digest, size: blob.size, how: How::AlreadyThere });
+    }
+
+    fn count_link(&self) {
+        self.tally.linked.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Does `work` for every item, so many at once. The first failure stops the rest; the worst one is returned.
+    async fn each<T, F>(&self, items: impl IntoIterator<Item = T>, work: impl Fn(Job, T) -> F) -> Result<()>
+    where
+        F: Future<Output = Result<()>> + Send + 'static,
+    {
+        let mut tasks = Tasks::new(self.cancel.clone());
+        for item in items {
+            while tasks.len() >= self.jobs && !tasks.failed() {
+                tasks.join_one().await;
+            }
+            if tasks.failed() {
+                break;
+            }
+            tasks.spawn(work(self.clone(), item));
+        }
+        tasks.finish().await
+    }
+}
+
+/// Tasks of one run that fail together.
+struct Tasks {
+    set: JoinSet<Result<()>>,
+    cancel: CancellationToken,
+    failure: Option<Error>,
+}
+
+impl Tasks {
+    fn new(cancel: CancellationToken) -> Self {
+        Tasks { set: JoinSet::new(), cancel, failure: None }
+    }
+
+    fn spawn(&mut self, work: impl Future<Output = Result<()>> + Send + 'static) {
+        let cancel = self.cancel.clone();
+        self.set.spawn(async move {
+            tokio::select! {
+                biased;
+                () = cancel.cancelled() => Err(Error::interrupted()),
+                done = work => done,
+            }
+        });
+    }
+
+    fn len(&self) -> usize {
+        self.set.len()
+    }
+
+    fn failed(&self) -> bool {
+        self.failure.is_some() || self.cancel.is_cancelled()
+    }
+
+    /// Waits for one task to end; `false` if there is none.
+    async fn join_one(&mut self) -> bool {
+        let Some(joined) = self.set.join_next().await else { return false };
+        let done = joined.unwrap_or_else(|e| match e.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            Err(_) => Err(Error::interrupted()),
+        });
+        if let Err(error) = done {
+            self.cancel.cancel();
+            self.failure = Some(match self.failure.take() {
+                Some(earlier) => earlier.worst(error),
+                None => error,
+            });
+        }
+        true
+    }
+
+    async fn finish(mut self) -> Result<()> {
+        while self.join_one().await {}
+        match self.failure {
+            Some(error) => Err(error),
+            None if self.cancel.is_cancelled() => Err(Error::interrupted()),
+            None => Ok(()),
+        }
+    }
+}
+
+#[derive(Default)]
+struct Tally {
+    moved: AtomicU64,
+    moved_bytes: AtomicU64,
+    already: AtomicU64,
+    linked: AtomicU64,
+}
+
+impl Tally {
+    fn summary(&self) -> Summary {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Summary {
+            moved: read(&self.moved),
+            moved_bytes: read(&self.moved_bytes),
+            already: read(&self.already),
+            linked: read(&self.linked),
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! From a medium that decides the order itself.
+//!
+//! To a destination in any order: small blobs are read whole and sent while the medium goes on; one large blob at
+//! a time streams from the medium to the destination. Permits are taken in the medium's order only. Whether the
+//! destination has a blob already is asked ahead of the reader, who then skips it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::{StreamExt, TryStreamExt, stream};
+use tokio::sync::{Semaphore, mpsc};
+use tokio_util::task::AbortOnDropHandle;
+
+use super::{Job, Tasks};
+use crate::error::{Error, Result};
+use crate::place::{BlobId, Body, Chunks, Mismatch, Pass, Presence, SMALL_BLOB, verified};
+
+pub(super) async fn to_any_order(job: &Job, mut pass: Box<dyn Pass>) -> Result<()> {
+    let mismatch = pass.mismatch();
+    let mut presences = Presences::ask_ahead(job);
+    let small = Arc::new(Semaphore::new(job.jobs));
+    let mut tasks = Tasks::new(job.cancel.clone());
+    let read = async {
+        let mut missing: Vec<bool> = vec![true; job.contents.blobs.len()];
+        while let Some((id, chunks)) = pass.next(&job.contents).await? {
+            if !std::mem::take(&mut missing[id.0 as usize]) {
+                return Err(mismatch(job.blob(id), "it comes a second time"));
+            }
+            if job.there.contains(&id) || job.is_satisfied(id, presences.of(id).await?).await? {
+                drop(chunks);
+                job.already_there(id);
+                let job = job.clone();
+                tasks.spawn(async move { link_others(&job, id, None).await });
+            } else {
+                let chunks = checked(job, &mismatch, id, chunks);
+                if job.blob(id).size <= SMALL_BLOB {
+                    // Taken before the bytes are read: this bounds memory, in the medium's order.
+                    let permit = small.clone().acquire_owned().await.expect("never closed");
+                    let bytes = collect(chunks, job.blob(id).size).await?;
+                    let job = job.clone();
+                    tasks.spawn(async move {
+                        let _permit = permit;
+                        let mut body = whole(&job, id, bytes.clone());
+                        job.put(id, job.first_scope(id), &mut body).await?;
+                        link_others(&job, id, Some(bytes)).await
+                    });
+                } else {
+                    job.put(id, job.first_scope(id), &mut once(job, id, chunks)).await?;
+                    let job = job.clone();
+                    tasks.spawn(async move { link_others(&job, id, None).await });
+                }
+            }
+            if tasks.failed() {
+                break;
+            }
+        }
+        match missing.iter().position(|missing| *missing) {
+            Some(first) if !tasks.failed() => Err(mismatch(&job.contents.blobs[first], "the medium ends before it")),
+            _ => Ok(()),
+        }
+    }
+    .await;
+    if read.is_err() {
+        job.cancel.cancel();
+    }
+    match (read, tasks.finish().await) {
+        (Ok(()), sent) => sent,
+        (Err(read), Ok(())) => Err(read),
+        (Err(read), Err(sent)) => Err(read.worst(sent)),
+    }
+}
+
+pub(super) async fn to_planned_order(job: &Job, mut pass: Box<dyn Pass>) -> Result<()> {
+    let mismatch = pass.mismatch();
+    let mut expected = job.contents.blob_ids();
+    while let Some((id, chunks)) = pass.next(&job.contents).await? {
+        if expected.next() != Some(id) {
+            return Err(mismatch(job.blob(id), "it is not next in the planned order"));
+        }
+        if job.there.contains(&id) {
+            drop(chunks);
+            job.already_there(id);
+        } else {
+            let chunks = checked(job, &mismatch, id, chunks);
+            job.put(id, job.first_scope(id), &mut once(job, id, chunks)).await?;
+        }
+        link_others(job, id, None).await?;
+    }
+    match expected.next() {
+        Some(id) => Err(mismatch(job.blob(id), "the medium ends before it")),
+        None => Ok(()),
+    }
+}
+
+/// Links the blob into its other scopes; where that is refused the bytes are sent from memory, or read back from
+/// the destination, never from the medium.
+async fn link_others(job: &Job, id: BlobId, bytes: Option<Bytes>) -> Result<()> {
+    for scope in job.link_others(id).await? {
+        let mut body = match &bytes {
+            Some(bytes) => whole(job, id, bytes.clone()),
+            None => {
+                let chunks = job.destination.read_back(&job.contents, id, job.first_scope(id)).await?;
+                let blob = job.blob(id);
+                let digest = blob.digest;
+                let chunks = verified(chunks, digest, blob.size, job.cancel.clone(), move |what| {
+                    Error::registry(format!("blob {digest} was read back from its destination, and {what}"))
+                });
+                once(job, id, chunks)
+            }
+        };
+        job.put(id, scope, &mut body).await?;
+    }
+    Ok(())
+}
+
+fn once(job: &Job, id: BlobId, chunks: Chunks) -> Body {
+    let blob = job.blob(id);
+    Body::once(blob.digest, blob.size, chunks, job.progress.clone(), job.cancel.clone())
+}
+
+fn whole(job: &Job, id: BlobId, bytes: Bytes) -> Body {
+    Body::whole(job.blob(id).digest, bytes, job.progress.clone(), job.cancel.clone())
+}
+
+fn checked(job: &Job, mismatch: &Mismatch, id: BlobId, chunks: Chunks) -> Chunks {
+    let (blob, mismatch) = (job.blob(id).clone(), mismatch.clone());
+    verified(chunks, blob.digest, blob.size, job.cancel.clone(), move |what| mismatch(&blob, what))
+}
+
+async fn collect(mut chunks: Chunks, size: u64) -> Result<Bytes> {
+    let mut bytes = Vec::with_capacity(size as usize);
+    while let Some(chunk) = chunks.try_next().await? {
+        bytes.extend_from_slice(&chunk);
+    }
+    Ok(Bytes::from(bytes))
+}
+
+/// Answers to "does the destination have it", asked some way ahead of the reader.
+struct Presences {
+    answers: mpsc::Receiver<(BlobId, Result<Presence>)>,
+    early: HashMap<BlobId, Result<Presence>>,
+    _asking: AbortOnDropHandle<()>,
+}
+
+impl Presences {
+    fn ask_ahead(job: &Job) -> Self {
+        let (sender, answers) = mpsc::channel(AHEAD);
+        let job = job.clone();
+        let asking = tokio::spawn(async move {
+            let ids: Vec<BlobId> = job.contents.blob_ids().filter(|id| !job.there.contains(id)).collect();
+            let ask = |id| {
+                let job = job.clone();
+                async move { (id, job.presence(id).await) }
+            };
+            let mut asked = stream::iter(ids).map(ask).buffered(job.jobs);
+            while let Some(answer) = asked.next().await {
+                if sender.send(answer).await.is_err() {
+                    return;
+                }
+            }
+        });
+        Presences { answers, early: HashMap::new(), _asking: AbortOnDropHandle::new(asking) }
+    }
+
+    async fn of(&mut self, id: BlobId) -> Result<Presence> {
+        if let Some(answer) = self.early.remove(&id) {
+            return answer;
+        }
+        while let Some((answered, answer)) = self.answers.recv().await {
+            if answered == id {
+                return answer;
+            }
+            self.early.insert(answered, answer);
+        }
+        Err(Error::interrupted())
+    }
+}
+
+/// How many answers may wait for the reader.
+const AHEAD: usize = 64;
