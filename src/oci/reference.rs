@@ -69,6 +69,12 @@ impl Host {
         }
     }
 
+    /// The port, if one was given.
+    pub fn port(&self) -> Option<&str> {
+        let after_name = self.0.rsplit(']').next().unwrap_or(&self.0);
+        after_name.split_once(':').map(|(_, port)| port)
+    }
+
     /// Whether it is this machine itself, by name or address.
     pub fn is_loopback(&self) -> bool {
         let name = self.name();

@@ -1,0 +1,118 @@
+//! Under which name an image lands. Chosen at export, sealed, and never changed by an import.
+
+use std::collections::BTreeMap;
+use std::str::FromStr;
+
+use crate::error::{Error, Result};
+use crate::oci::{Digest, Host, Name, Reference, Repository, Selector};
+
+/// The three ways to make a name out of a reference.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Naming {
+    /// `registry.example.com/ns/app:1` lands as `ns/app:1`.
+    #[default]
+    Path,
+    /// `registry.example.com/ns/app:1` lands as `registry.example.com/ns/app:1`.
+    Scoped,
+    /// `registry.example.com/ns/app:1` lands as `app:1`.
+    Base,
+}
+
+impl Naming {
+    /// The name for `reference`, whose manifest or index is `digest`.
+    pub fn name(self, reference: &Reference, digest: Digest) -> Result<Name> {
+        let repository = match self {
+            Naming::Path => reference.repository.clone(),
+            Naming::Base => reference.repository.base(),
+            Naming::Scoped => scoped(&reference.host, &reference.repository)?,
+        };
+        Ok(match reference.selector.as_ref().and_then(Selector::tag) {
+            Some(tag) => Name::Tagged(repository, tag.clone()),
+            None => Name::Digested(repository, digest),
+        })
+    }
+}
+
+impl FromStr for Naming {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "path" => Ok(Naming::Path),
+            "scoped" => Ok(Naming::Scoped),
+            "base" => Ok(Naming::Base),
+            _ => Err(format!("{text:?} is none of path, scoped, base")),
+        }
+    }
+}
+
+/// Refuses two references that would land on one name.
+///
+/// # Errors
+/// `Usage`, naming both references and the name.
+pub fn check_collisions<'a>(named: impl IntoIterator<Item = (&'a Name, &'a Reference)>) -> Result<()> {
+    let mut seen: BTreeMap<&Name, &Reference> = BTreeMap::new();
+    for (name, reference) in named {
+        match seen.insert(name, reference) {
+            Some(other) if other != reference => {
+                return Err(Error::usage(format!("{other} and {reference} would both land as {name}"))
+                    .hint("export with --scoped, which keeps the registry in the name, or leave one of them out"));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// The host in front, written so that it fits into a repository path: lower case, a port after `_`, an IPv6
+/// address as its eight groups joined by `_`.
+fn scoped(host: &Host, repository: &Repository) -> Result<Repository> {
+    let name = match host.name().parse::<std::net::Ipv6Addr>() {
+        Ok(address) => address.segments().map(|group| format!("{group:x}")).join("_"),
+        Err(_) => host.name().to_ascii_lowercase(),
+    };
+    let port = host.port().map(|port| format!("_{port}")).unwrap_or_default();
+    format!("{name}{port}/{repository}").parse().map_err(|e| {
+        Error::usage(format!("{host}/{repository} cannot be named with its registry in front"))
+            .caused_by(e)
+            .hint("export it with --names path")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    #[rstest]
+    #[case(Naming::Path, "registry.example.com/ns/app:1", "ns/app:1")]
+    #[case(Naming::Scoped, "registry.example.com/ns/app:1", "registry.example.com/ns/app:1")]
+    #[case(Naming::Base, "registry.example.com/ns/app:1", "app:1")]
+    #[case(Naming::Path, "busybox:1", "library/busybox:1")]
+    #[case(Naming::Scoped, "busybox:1", "docker.io/library/busybox:1")]
+    #[case(Naming::Scoped, "HOST.example:5000/ns/app:1", "host.example_5000/ns/app:1")]
+    #[case(Naming::Scoped, "127.0.0.1:5000/ns/app:1", "127.0.0.1_5000/ns/app:1")]
+    #[case(Naming::Scoped, "[::1]:5000/app:1", "0_0_0_0_0_0_0_1_5000/app:1")]
+    fn names_follow_the_chosen_way(#[case] naming: Naming, #[case] reference: &str, #[case] expected: &str) {
+        let name = naming.name(&reference.parse().unwrap(), Digest::of(b"")).unwrap();
+        assert_eq!(name.to_string(), expected);
+        assert_eq!(expected.parse::<Name>().unwrap(), name);
+    }
+
+    #[test]
+    fn what_has_no_tag_is_named_by_digest() {
+        let digest = Digest::of(b"x");
+        let reference: Reference = format!("h.io/ns/app@{digest}").parse().unwrap();
+        assert_eq!(Naming::Path.name(&reference, digest).unwrap().to_string(), format!("ns/app@{digest}"));
+    }
+
+    #[test]
+    fn two_sources_on_one_name_are_refused_naming_both() {
+        let a: Reference = "a.io/ns/app:1".parse().unwrap();
+        let b: Reference = "b.io/ns/app:1".parse().unwrap();
+        let name: Name = "ns/app:1".parse().unwrap();
+        let error = check_collisions([(&name, &a), (&name, &b)]).expect_err("collision");
+        assert!(error.chain().contains("a.io/ns/app:1") && error.chain().contains("b.io/ns/app:1"));
+        assert!(check_collisions([(&name, &a), (&name, &a)]).is_ok());
+    }
+}
