@@ -75,7 +75,7 @@ fn a_line_that_sealift_writes_is_trusted_by_both() {
     for principal in ["alice@example.com", "Alice Smith", "#1"] {
         let file = key.allowed_signers_line(principal).unwrap();
         let case = case("written by sealift", &file).principal(principal).yes();
-        assert_eq!(case.ask_sealift().0, true, "{file}");
+        assert!(case.ask_sealift().0, "{file}");
         assert!(case.ask_openssh().0, "{file}: {}", case.ask_openssh().1);
     }
 }
@@ -259,7 +259,7 @@ const ONE_ARMOR: &str = "the armor is not signed: it must have one form, or a se
 
 /// Changes a letter in the middle of the last full line: part of the 64 signature bytes.
 fn flip_last_letter(text: String) -> String {
-    let at = text.find("\n-----END").unwrap() - 20;
+    let at = text.find("\n-----END").expect("an armored signature") - 20;
     let new = if &text[at..=at] == "A" { "B" } else { "A" };
     format!("{}{new}{}", &text[..at], &text[at + 1..])
 }
@@ -333,12 +333,12 @@ impl Case {
     }
 
     fn signature(&self) -> Vec<u8> {
-        let text = String::from_utf8(keys().sign(self.key, self.namespace, self.hash)).unwrap();
+        let text = String::from_utf8(keys().sign(self.key, self.namespace, self.hash)).expect("armor is text");
         (self.armor)(text).into_bytes()
     }
 
     fn ask_sealift(&self) -> (bool, String) {
-        let zone = TimeZone::get(ZONE).unwrap();
+        let zone = TimeZone::get(ZONE).expect("the time zone database");
         let trust = match Trust::parse_in_zone(self.file.as_bytes(), "signers", self.any_namespace, &zone) {
             Ok(trust) => trust,
             Err(error) => return (false, error.chain()),
@@ -347,19 +347,19 @@ impl Case {
             Ok(signature) => signature,
             Err(error) => return (false, error.chain()),
         };
-        let at = jiff::civil::DateTime::strptime("%Y%m%d%H%M%SZ", self.at).unwrap();
-        let at = TimeZone::UTC.to_timestamp(at).unwrap();
+        let at = jiff::civil::DateTime::strptime("%Y%m%d%H%M%SZ", self.at).expect("a time in UTC");
+        let at = TimeZone::UTC.to_timestamp(at).expect("a time in range");
         let verdict = trust.judge(Namespace::Bundle, at, MESSAGE, &signature);
         assert!(!matches!(verdict, Verdict::Unchecked { .. }), "{verdict:?}");
         (matches!(verdict, Verdict::Trusted { .. }), format!("{verdict:?}"))
     }
 
     fn ask_openssh(&self) -> (bool, String) {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = tempfile::tempdir().expect("a temporary folder");
         let signers = folder.path().join("signers");
         let signature = folder.path().join("signature");
-        std::fs::write(&signers, &self.file).unwrap();
-        std::fs::write(&signature, self.signature()).unwrap();
+        std::fs::write(&signers, &self.file).expect("room for the signers");
+        std::fs::write(&signature, self.signature()).expect("room for the signature");
         let output = run(
             Command::new("ssh-keygen")
                 .env("TZ", ZONE)
@@ -388,7 +388,7 @@ fn keys() -> &'static Keys {
     static KEYS: OnceLock<Keys> = OnceLock::new();
     KEYS.get_or_init(|| {
         // A static is never dropped, so the folder goes where cargo keeps such things.
-        let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+        let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a temporary folder");
         let mut public = std::collections::BTreeMap::new();
         for (name, key_type, bits) in
             [("ed", "ed25519", "256"), ("other", "ed25519", "256"), ("rsa", "rsa", "3072"), ("ecdsa", "ecdsa", "256")]
@@ -398,9 +398,9 @@ fn keys() -> &'static Keys {
                 .args(["-q", "-t", key_type, "-b", bits, "-N", "", "-C", "comment", "-f"])
                 .arg(&path)
                 .output()
-                .unwrap();
+                .expect("ssh-keygen");
             assert!(made.status.success(), "{made:?}");
-            let line = std::fs::read_to_string(path.with_extension("pub")).unwrap();
+            let line = std::fs::read_to_string(path.with_extension("pub")).expect("its public half");
             public.insert(name, line.split(' ').take(2).collect::<Vec<_>>().join(" "));
         }
         Keys { folder, public }
@@ -433,6 +433,6 @@ fn run(command: &mut Command, input: &[u8]) -> Output {
     let mut child =
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("ssh-keygen");
     // It may refuse before it reads.
-    let _ = child.stdin.take().unwrap().write_all(input);
-    child.wait_with_output().unwrap()
+    let _ = child.stdin.take().expect("its input is piped").write_all(input);
+    child.wait_with_output().expect("ssh-keygen ends")
 }

@@ -1,5 +1,6 @@
 use proptest::prelude::*;
 
+use super::line::LINE_LIMIT;
 use super::*;
 use crate::trust::KeyPair;
 
