@@ -34,9 +34,12 @@
 //!
 //! # What this module must not know
 //!
-//! Bundles, registries, the terminal. It reads the paths it is given and never looks into the environment or the
-//! home directory (`ssh-keygen`, when called, does, as its users expect). It is the only module that
-//! knows the ed25519 library.
+//! Bundles, registries, the terminal. It reads the paths it is given and looks for no key in the environment or the
+//! home directory; of the system it takes random numbers, the time zone, and a folder for temporary files.
+//! (`ssh-keygen`, when called, inherits the terminal and the environment, as its users expect.) It is the only
+//! module that knows the ed25519 library.
+//!
+//! Everything here blocks: signing may wait for a person, verifying for `ssh-keygen`.
 
 mod allowed;
 mod generate;
