@@ -1,3 +1,7 @@
-//! The `sealift` program: parse, run, map the error to an exit code.
+//! The `sealift` program: parse, run, map the error to an exit code; nothing else.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    sealift::cli::main()
+}

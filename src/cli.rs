@@ -1,0 +1,143 @@
+//! The command line: one file a command. The only place that knows clap, the terminal, the environment and the
+//! home directory.
+//!
+//! Arguments are parsed once, resolved into what a job needs, and the job is run; its error becomes lines on
+//! stderr and an exit code. Data goes to stdout, everything else to stderr.
+
+mod access;
+mod export;
+mod import;
+mod inspect;
+mod keygen;
+mod listing;
+mod output;
+mod progress;
+mod serve;
+mod trust;
+mod verify;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::{ArgAction, Parser, Subcommand, ValueEnum};
+use tokio_util::sync::CancellationToken;
+
+use crate::error::{Error, Result, exit};
+use crate::progress::{Progress, Silent};
+
+/// Parses the process's arguments, runs the command, and says how it went.
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    output::init_tracing(arguments.global.verbose);
+    match run(&arguments) {
+        Ok(()) => ExitCode::from(exit::DONE),
+        Err(error) if output::is_broken_pipe(&error) => ExitCode::from(exit::DONE),
+        Err(error) => {
+            output::print_error(&error);
+            ExitCode::from(error.kind().exit_code())
+        }
+    }
+}
+
+/// Seal container images, lift them over an air gap, set them down unchanged.
+///
+/// On a machine with internet, `sealift export` writes images from registries into a signed bundle. Carry it. In
+/// the isolated network `sealift import` verifies it and pushes it into the local registry: names unchanged,
+/// digests unchanged.
+#[derive(Debug, Parser)]
+#[command(name = "sealift", version, max_term_width = 100, after_help = EXAMPLES)]
+struct Arguments {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "\
+Move one image:
+  sealift keygen release.key > allowed_signers
+  sealift export registry.example.com/team/app:1 --output usb/app --key release.key
+      ... carry usb/app and, once and by a way you trust, allowed_signers ...
+  sealift import usb/app registry.local:5000 --trust allowed_signers
+
+Exit codes: 0 done; 1 cannot read, reach or write; 2 wrong usage, or no trust given;
+3 the bundle is damaged, not trusted or refused; 4 partly done; 130 stopped by Ctrl-C.";
+
+#[derive(Debug, clap::Args)]
+struct Global {
+    /// Say more; twice for every request
+    #[arg(short, long, action = ArgAction::Count, global = true)]
+    verbose: u8,
+    /// Say nothing but errors
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    quiet: bool,
+    /// How to show what happens on stderr
+    #[arg(long, value_enum, default_value_t = ProgressKind::Plain, global = true, value_name = "HOW")]
+    progress: ProgressKind,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum ProgressKind {
+    /// A line now and then
+    Plain,
+    /// Nothing
+    None,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Keygen(keygen::Keygen),
+    Export(export::Export),
+    Verify(verify::Verify),
+    Inspect(inspect::Inspect),
+    Import(import::Import),
+    Serve(serve::Serve),
+}
+
+fn run(arguments: &Arguments) -> Result<()> {
+    let global = &arguments.global;
+    match &arguments.command {
+        Command::Keygen(command) => keygen::run(command),
+        Command::Inspect(command) => inspect::run(command),
+        Command::Export(command) => with_runtime(|cancel| export::run(command, global, cancel)),
+        Command::Verify(command) => with_runtime(|cancel| verify::run(command, global, cancel)),
+        Command::Import(command) => with_runtime(|cancel| import::run(command, global, cancel)),
+        Command::Serve(command) => with_runtime(|cancel| serve::run(command, cancel)),
+    }
+}
+
+impl Global {
+    fn progress(&self) -> Arc<dyn Progress> {
+        if self.quiet || self.progress == ProgressKind::None {
+            Arc::new(Silent)
+        } else {
+            Arc::new(progress::Plain::new(self.verbose > 0))
+        }
+    }
+}
+
+/// Runs `job` until it is done or the user presses Ctrl-C (a second time: at once).
+fn with_runtime<F: Future<Output = Result<()>>>(job: impl FnOnce(CancellationToken) -> F) -> Result<()> {
+    // Files are read and written on these threads too: a slow stick must not keep every one of them.
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).max(MIN_THREADS);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(threads)
+        .enable_all()
+        .build()
+        .map_err(|e| Error::io("cannot start the worker threads", e))?;
+    let cancel = CancellationToken::new();
+    let interrupted = cancel.clone();
+    runtime.spawn(async move {
+        if tokio::signal::ctrl_c().await.is_ok() {
+            interrupted.cancel();
+        }
+        if tokio::signal::ctrl_c().await.is_ok() {
+            std::process::exit(i32::from(exit::INTERRUPTED));
+        }
+    });
+    let done = runtime.block_on(job(cancel));
+    runtime.shutdown_background();
+    done
+}
+
+const MIN_THREADS: usize = 4;

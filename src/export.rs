@@ -1,0 +1,47 @@
+//! Registry to bundle: what is asked for is expanded, planned, moved, and sealed.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use crate::bundle::DirectoryWriter;
+use crate::error::Result;
+use crate::naming::Naming;
+use crate::oci::{Digest, Reference};
+use crate::place::{Catalog, Contents};
+use crate::registry::Client;
+use crate::transfer::{self, Options, Summary, Supply};
+use crate::trust::SigningKey;
+use crate::{plan, selection};
+
+/// Everything that `wanted` asks for, read from the registries but not moved: repositories become their tags,
+/// indexes come with all their children.
+///
+/// # Errors
+/// See [`selection::expand`] and [`plan::plan`].
+pub async fn plan(catalog: &dyn Catalog, wanted: &[Reference], naming: Naming, jobs: usize) -> Result<Contents> {
+    let images = selection::expand(catalog, wanted).await?;
+    plan::plan(catalog, &images, naming, jobs).await
+}
+
+/// Moves `contents` into a new bundle directory at `output` and seals it with `key` as of `created`.
+/// Interrupted, the same call goes on. Returns what was done and the bundle's identity, the SHA-256 of its
+/// SHA256SUMS.
+///
+/// # Errors
+/// `Io` when `output` exists or cannot be written, `Registry` when a blob cannot be had as planned; nothing is
+/// sealed then.
+pub async fn export(
+    client: &Client,
+    contents: Arc<Contents>,
+    output: PathBuf,
+    key: SigningKey,
+    created: Timestamp,
+    options: &Options,
+) -> Result<(Summary, Digest)> {
+    let writer = Arc::new(DirectoryWriter::new(output, vec![key], created));
+    let summary = transfer::run(contents, Supply::Source(Arc::new(client.clone())), writer.clone(), options).await?;
+    let identity = writer.identity().expect("a run that ends well has committed");
+    Ok((summary, identity))
+}

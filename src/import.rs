@@ -1,0 +1,107 @@
+//! Bundle to registry: verified, then pushed, names unchanged, digests unchanged.
+
+use std::str::FromStr;
+use std::sync::Arc;
+
+use crate::error::{Error, Result};
+use crate::oci::{Host, Name, Repository};
+use crate::place::Contents;
+use crate::registry::{Client, RegistryDestination};
+use crate::transfer::{self, Options, Summary, Supply};
+use crate::verify::{self, Verified};
+
+/// Where to: `REGISTRY[/PREFIX]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// The registry.
+    pub host: Host,
+    /// What is put in front of every name.
+    pub prefix: Option<Repository>,
+}
+
+impl FromStr for Target {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let rest = text.strip_prefix("docker://").unwrap_or(text);
+        if rest.contains("://") {
+            return Err(Error::usage(format!("{text:?} is a URL")).hint("name the registry as HOST[:PORT][/PREFIX]"));
+        }
+        let (host, prefix) = match rest.split_once('/') {
+            Some((host, "")) => (host, None),
+            Some((host, prefix)) => (host, Some(prefix.trim_end_matches('/'))),
+            None => (rest, None),
+        };
+        let fault = |e| Error::usage(format!("{text:?} is not REGISTRY[/PREFIX]")).caused_by(e);
+        Ok(Target {
+            host: host.parse().map_err(fault)?,
+            prefix: prefix.map(str::parse).transpose().map_err(fault)?,
+        })
+    }
+}
+
+impl Target {
+    /// The reference under which `name` lands.
+    ///
+    /// # Errors
+    /// `Usage` when the prefix makes the path longer than a registry takes.
+    pub fn place(&self, name: &Name) -> Result<String> {
+        let host = &self.host;
+        match &self.prefix {
+            None => Ok(format!("{host}/{name}")),
+            Some(prefix) => match name.repository().below(prefix) {
+                Ok(_) => Ok(format!("{host}/{prefix}/{name}")),
+                Err(e) => Err(Error::usage(format!("{name} cannot land below {prefix}")).caused_by(e).hint("choose a shorter prefix")),
+            },
+        }
+    }
+}
+
+/// Every name of the bundle beside the reference under which it lands, sorted by name.
+pub fn landing_places<'a>(contents: &'a Contents, target: &Target) -> Result<Vec<(&'a Name, String)>> {
+    contents.images.iter().map(|image| Ok((&image.name, target.place(&image.name)?))).collect()
+}
+
+/// Pushes everything: blobs, then manifests, then tags, each verified in the read that sends it. With
+/// `verify_first` every layer is read and hashed before the first writing request too.
+///
+/// # Errors
+/// `Damaged` for bytes that are not what was sealed: then no manifest and no tag has been pushed. `Registry` when
+/// the registry refuses; the same call again goes on.
+pub async fn import(
+    client: &Client,
+    verified: &Verified,
+    target: &Target,
+    verify_first: bool,
+    options: &Options,
+) -> Result<Summary> {
+    landing_places(&verified.head.contents, target)?;
+    if verify_first {
+        verify::layers(verified, options).await?;
+    }
+    let destination = RegistryDestination::new(client.clone(), target.host.clone(), target.prefix.clone());
+    let supply = Supply::Source(verified.bundle.clone());
+    transfer::run(verified.head.contents.clone(), supply, Arc::new(destination), options).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_target_is_a_registry_and_perhaps_a_prefix() {
+        let target: Target = "reg.local:5000/mirror/a/".parse().unwrap();
+        assert_eq!(target.place(&"ns/app:1".parse().unwrap()).unwrap(), "reg.local:5000/mirror/a/ns/app:1");
+        let target: Target = "docker://[::1]:5000".parse().unwrap();
+        assert_eq!(target.place(&"ns/app:1".parse().unwrap()).unwrap(), "[::1]:5000/ns/app:1");
+        for text in ["", "https://reg.local", "reg.local/UPPER", "reg local", "reg.local:99999"] {
+            assert!(text.parse::<Target>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_name_too_long_below_its_prefix_is_refused_before_anything_is_sent() {
+        let target: Target = format!("reg.local/{}", "p".repeat(200)).parse().unwrap();
+        assert!(target.place(&format!("{}:1", "n".repeat(60)).parse().unwrap()).is_err());
+    }
+}
