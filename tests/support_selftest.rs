@@ -210,14 +210,15 @@ fn proxied() -> (RealRegistry, FaultProxy) {
 fn largest_blob(proxy: &FaultProxy) -> String {
     let walk = walk_all(proxy.host());
     proxy.reset_count();
-    let ((repository, digest), item) = walk.items.iter().max_by_key(|(_, item)| item.size).unwrap();
+    let ((repository, digest), item) =
+        walk.items.iter().max_by_key(|(_, item)| item.size).expect("the corpus has blobs");
     assert!(item.size > 1 << 20);
     format!("/v2/{repository}/blobs/{digest}")
 }
 
 /// Opens an upload in `team/app`; the path that ends it.
 fn upload(proxy: &FaultProxy, digest: &str) -> String {
-    let answer = request(proxy.host(), "POST", "/v2/team/app/blobs/uploads/", &[], b"").unwrap();
+    let answer = request(proxy.host(), "POST", "/v2/team/app/blobs/uploads/", &[], b"").expect("the proxy answers");
     let location = answer.header("location").expect("an upload has a location").to_owned();
     let path = location.strip_prefix(&proxy.url()).expect("the location leads through the proxy");
     format!("{path}&digest={digest}")
