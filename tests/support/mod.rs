@@ -1,0 +1,24 @@
+//! What the integration tests stand on: real registries, real content, a proxy that misbehaves.
+//!
+//! Nothing in here uses sealift's own code, nor an HTTP client or server library: what the program gets wrong must not
+//! be wrong here in the same way. Everything is synchronous and runs on threads of its own, so it can be used from
+//! `#[test]` and `#[tokio::test]` alike; a test whose registry runs *inside* the test's runtime wants
+//! `#[tokio::test(flavor = "multi_thread")]`, because a helper blocks the thread that calls it.
+//!
+//! A crate and not a `mod support;`, so that it is compiled once and unused helpers are no warnings.
+//!
+//! Helpers panic with what went wrong: they are for tests only.
+
+mod corpus;
+mod http;
+mod proxy;
+mod registry;
+mod walk;
+
+pub use corpus::{Reference, corpus, push_corpus, references, tree};
+pub use http::{
+    Answer, Manifest, catalog, delete, get, head, put_manifest, raw_blob, raw_manifest, request, sha256, tags,
+};
+pub use proxy::{FaultProxy, Recorded, Rule};
+pub use registry::{Access, RealRegistry, skopeo};
+pub use walk::{Item, Walk, walk, walk_all};
