@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Images from Debian packages. Sourced by bash after lib.sh; needs OUT (the tree) to be set.
 # Written with printf and curl on purpose: content for tests must not come from the code under test.
 #
@@ -94,7 +95,7 @@ image() {
         [[ $spec == *=* ]] || spec=$spec=gzip
         read -r digest size diff_id codec <"$OUT/.layers/$spec"
         type=$(layer_type "$flavour" "$codec")
-        layers+=${layers:+,}$(descriptor "$type" "$digest" "$size")}
+        layers+=${layers:+,}$(descriptor "$type" "$digest" "$size")"}"
         diff_ids+=${diff_ids:+,}\"$diff_id\"
         reach+="blob $digest $size $type"$'\n'
     done
@@ -141,7 +142,7 @@ hex_of() { echo "${1#sha256:}"; }
 artifact() {
     local type digest size layer subject
     read -r _ digest size type < <(tail -n 1 "$OUT/.reach/$(hex_of "$1")")
-    subject=$(descriptor "$type" "$digest" "$size")}
+    subject=$(descriptor "$type" "$digest" "$size")"}"
     layer=$(add_text "$4")
     # shellcheck disable=SC2086
     manifest $OCI.manifest.v1+json $EMPTY_TYPE "$(add_text '{}')" "$(descriptor "$3" $layer)}" "blob $layer $3"$'\n' \

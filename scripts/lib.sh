@@ -1,9 +1,11 @@
+# shellcheck shell=bash
 # What the scripts here share: narration, Debian packages, a real registry. Sourced by bash, never run.
 # Everything started by `background` is ended, by its own process id, when the script ends.
 
 set -euo pipefail
 export LC_ALL=C
 
+# shellcheck disable=SC2034 # for those who source this
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 DEBS=${SEALIFT_DEBS:-${XDG_CACHE_HOME:-${HOME:?}/.cache}/sealift-debs}
 BACKGROUND_PIDS=()
@@ -43,6 +45,7 @@ scratch() {
 background() {
     local log=$1 tries
     shift
+    : >"$log.out" >"$log.err"
     "$@" >"$log.out" 2>"$log.err" </dev/null &
     SERVER_PID=$!
     BACKGROUND_PIDS+=("$SERVER_PID")
@@ -89,7 +92,7 @@ fetch_debs() {
     state=$DEBS/.apt
     mkdir -p "$state/lists/partial" "$state/archives/partial"
     : >"$state/status"
-    local apt=(apt-get -qq -o APT::Architectures=amd64,arm64 -o APT::Architecture=amd64 -o Acquire::Languages=none
+    local apt=(apt-get -qq -o "APT::Architectures=amd64,arm64" -o APT::Architecture=amd64 -o Acquire::Languages=none
         -o Acquire::Retries=3 -o APT::Sandbox::User="$(id -un)" -o Dir::State="$state" -o Dir::State::status="$state/status"
         -o Dir::Cache="$state")
     printf 'fetching %d Debian packages into %s\n' ${#missing[@]} "$DEBS" >&2

@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # The way of a tree made by images.sh into a registry, with curl alone. Sourced by bash after lib.sh; needs OUT to be set.
 
 # push_tree URL: everything in OUT. Each blob goes up once and is mounted where else it is needed.

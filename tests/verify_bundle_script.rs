@@ -61,7 +61,7 @@ fn a_path_with_spaces_and_a_leading_dash_is_a_path() {
 #[case::an_extra_file("not part of the bundle: ./manifest.json", |m: &Made| m.write("manifest.json", "[]"))]
 #[case::an_extra_hidden_file("not part of the bundle: ./.DS_Store", |m: &Made| m.write(".DS_Store", ""))]
 #[case::a_name_with_a_newline("not part of the bundle", |m: &Made| m.write("bundle.json\nbundle.json", ""))]
-#[case::an_empty_directory("directory ./System Volume", |m: &Made| fs::create_dir(m.path("System Volume")).unwrap())]
+#[case::an_empty_directory("directory: not part of the bundle: ./System Volume", |m: &Made| fs::create_dir(m.path("System Volume")).unwrap())]
 #[case::a_link_in_place_of_a_blob("a link or special file", |m: &Made| m.replace_by_link(&m.blob()))]
 #[case::a_link_in_place_of_a_directory("a link or special file", |m: &Made| m.replace_by_link(&m.path("blobs")))]
 #[case::a_fifo("a link or special file: ./pipe", |m: &Made| m.run("mkfifo", &["pipe"]))]
@@ -162,7 +162,7 @@ fn wrong_use_and_unreadable_places_are_told_apart_from_damage() {
     assert_eq!(verify(&made.bundle, Path::new("")).0, 2);
 }
 
-/// A bundle of one blob, sealed by alice, who is trusted; mallory has a key too.
+/// A bundle of two blobs, sealed by alice, who is trusted; mallory has a key too.
 struct Made {
     directory: TempDir,
     bundle: PathBuf,
@@ -170,11 +170,11 @@ struct Made {
 
 impl Made {
     fn new() -> Self {
-        let directory = TempDir::new().unwrap();
+        let directory = TempDir::new().expect("a temporary directory");
         let bundle = directory.path().join("bundle");
         let made = Self { directory, bundle };
-        fs::create_dir_all(made.path("blobs/sha256")).unwrap();
-        fs::create_dir_all(made.path("signatures")).unwrap();
+        fs::create_dir_all(made.path("blobs/sha256")).expect("the bundle can be made");
+        fs::create_dir_all(made.path("signatures")).expect("the bundle can be made");
         made.write("bundle.json", "{}");
         made.write("index.json", "{}");
         made.write("oci-layout", "{}");
@@ -206,18 +206,25 @@ impl Made {
     fn trust(&self, line: &str) {
         let public = self.public("alice");
         let key: Vec<&str> = public.split(' ').take(2).collect();
-        fs::write(self.allowed(), format!("# who may seal\n\n{}\n", line.replace("KEY", &key.join(" ")))).unwrap();
+        fs::write(self.allowed(), format!("# who may seal\n\n{}\n", line.replace("KEY", &key.join(" "))))
+            .expect("the bundle can be made");
     }
 
     fn make_key(&self, name: &str) {
         let key = self.key(name);
-        self.run("ssh-keygen", &["-q", "-t", "ed25519", "-N", "", "-C", name, "-f", key.to_str().unwrap()]);
+        self.run(
+            "ssh-keygen",
+            &["-q", "-t", "ed25519", "-N", "", "-C", name, "-f", key.to_str().expect("a UTF-8 path")],
+        );
     }
 
     fn sign_as(&self, name: &str, namespace: &str) {
         let key = self.key(name);
-        self.run("ssh-keygen", &["-q", "-Y", "sign", "-f", key.to_str().unwrap(), "-n", namespace, "SHA256SUMS"]);
-        fs::rename(self.path("SHA256SUMS.sig"), self.signature_of(name)).unwrap();
+        self.run(
+            "ssh-keygen",
+            &["-q", "-Y", "sign", "-f", key.to_str().expect("a UTF-8 path"), "-n", namespace, "SHA256SUMS"],
+        );
+        fs::rename(self.path("SHA256SUMS.sig"), self.signature_of(name)).expect("the bundle can be made");
     }
 
     fn signature(&self) -> PathBuf {
@@ -227,13 +234,15 @@ impl Made {
     fn signature_of(&self, name: &str) -> PathBuf {
         use base64::Engine as _;
         let public = self.public(name);
-        let blob = base64::engine::general_purpose::STANDARD.decode(public.split(' ').nth(1).unwrap()).unwrap();
+        let blob = base64::engine::general_purpose::STANDARD
+            .decode(public.split(' ').nth(1).expect("a key type and a key"))
+            .expect("the bundle can be made");
         let id = support::sha256(&blob)["sha256:".len()..][..32].to_owned();
         self.path("signatures").join(format!("{id}.sig"))
     }
 
     fn public(&self, name: &str) -> String {
-        fs::read_to_string(self.key(name).with_extension("pub")).unwrap()
+        fs::read_to_string(self.key(name).with_extension("pub")).expect("the bundle can be made")
     }
 
     fn key(&self, name: &str) -> PathBuf {
@@ -249,11 +258,16 @@ impl Made {
     }
 
     fn blob(&self) -> PathBuf {
-        fs::read_dir(self.path("blobs/sha256")).unwrap().next().unwrap().unwrap().path()
+        fs::read_dir(self.path("blobs/sha256"))
+            .expect("the bundle can be made")
+            .next()
+            .expect("a blob")
+            .expect("an entry")
+            .path()
     }
 
     fn write(&self, name: &str, content: &str) {
-        fs::write(self.path(name), content).unwrap();
+        fs::write(self.path(name), content).expect("the bundle can be made");
     }
 
     fn append(&self, name: &str, more: &str) {
@@ -262,16 +276,16 @@ impl Made {
     }
 
     fn append_to(&self, path: &Path, more: &str) {
-        let mut content = fs::read(path).unwrap();
+        let mut content = fs::read(path).expect("the bundle can be made");
         content.extend_from_slice(more.as_bytes());
-        fs::write(path, content).unwrap();
+        fs::write(path, content).expect("the bundle can be made");
     }
 
     /// The same content, but elsewhere.
     fn replace_by_link(&self, path: &Path) {
         let elsewhere = self.directory.path().join("elsewhere");
-        fs::rename(path, &elsewhere).unwrap();
-        symlink(&elsewhere, path).unwrap();
+        fs::rename(path, &elsewhere).expect("the bundle can be made");
+        symlink(&elsewhere, path).expect("the bundle can be made");
     }
 
     fn run(&self, program: &str, arguments: &[&str]) {
@@ -286,7 +300,7 @@ impl Made {
 }
 
 fn verify(bundle: &Path, trust: &Path) -> (i32, String) {
-    let output = Command::new(script()).arg(bundle).arg(trust).stdin(Stdio::null()).output().unwrap();
+    let output = Command::new(script()).arg(bundle).arg(trust).stdin(Stdio::null()).output().expect("the script runs");
     let said = [output.stdout, output.stderr].concat();
     (output.status.code().expect("the script ends by itself"), String::from_utf8_lossy(&said).into_owned())
 }
