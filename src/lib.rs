@@ -4,6 +4,7 @@ pub mod error;
 pub mod oci;
 pub mod place;
 pub mod progress;
+pub mod registry;
 pub mod trust;
 
 pub use error::{Error, Kind, Result};
