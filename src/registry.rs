@@ -1,0 +1,155 @@
+//! The client for registries (distribution-spec 1.1): planning asks it as a [`Catalog`], blobs are read from it as a
+//! [`Source`] and written to it as a [`RegistryDestination`].
+//!
+//! The only place that knows reqwest. It must not know the environment, the terminal or the home directory:
+//! everything that comes from there is in [`Settings`].
+//!
+//! Every request goes through one function, `Endpoint::send`, which is told the repositories and actions that the
+//! request needs; tokens, permits and limits of a host belong there. Retrying is above it (`retry`).
+//!
+//! [`Catalog`]: crate::place::Catalog
+//! [`Source`]: crate::place::Source
+
+mod catalog;
+mod destination;
+mod download;
+mod endpoint;
+mod fault;
+mod header;
+mod piecewise;
+mod retry;
+mod stall;
+mod upload;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+pub use destination::RegistryDestination;
+use endpoint::Endpoint;
+
+use crate::error::{Error, Result};
+use crate::oci::Host;
+use crate::progress::{Progress, Silent};
+
+/// How registries are spoken to; one for each side of a sync.
+#[derive(Clone)]
+pub struct Settings {
+    /// Whether servers must prove who they are.
+    pub tls: Tls,
+    /// How failures that may pass are retried.
+    pub retry: Retry,
+    /// What the `User-Agent` header says.
+    pub user_agent: String,
+    /// How long a connection, TLS handshake included, may take to come about.
+    pub connect_timeout: Duration,
+    /// How long a server may be silent, or take nothing in.
+    pub read_timeout: Duration,
+    /// How long a server may take to answer once it has a whole blob or manifest: some copy and hash it first.
+    pub commit_timeout: Duration,
+    /// Connections to one host that are kept for reuse.
+    pub jobs: usize,
+    /// How many tags are asked for at a time.
+    pub page_size: usize,
+    /// Who is told of retries.
+    pub progress: Arc<dyn Progress>,
+}
+
+/// Whether a server's certificate is checked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tls {
+    /// HTTPS with a valid certificate; loopback hosts may be plain HTTP, as docker allows.
+    Verified,
+    /// HTTPS with any certificate, else plain HTTP (`--tls-verify=false`).
+    Unverified,
+}
+
+/// How often and how fast failures that may pass are retried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retry {
+    /// Retries after the first try; a blob that makes progress may use ten times as many in all.
+    pub times: u32,
+    /// The first pause; each further one is twice as long, up to 30 s, and up to as much again by chance.
+    pub delay: Duration,
+}
+
+/// A client for any number of registries. Cheap to clone; clones share connections.
+#[derive(Clone)]
+pub struct Client(Arc<Shared>);
+
+struct Shared {
+    http: reqwest::Client,
+    settings: Arc<Settings>,
+    endpoints: Mutex<HashMap<Host, Arc<Endpoint>>>,
+}
+
+impl Client {
+    /// A client; nothing is contacted yet.
+    pub fn new(settings: Settings) -> Result<Client> {
+        // Whoever installed one first wins; all are equally good.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let build = |roots: Roots| {
+            let builder = reqwest::Client::builder()
+                .user_agent(&settings.user_agent)
+                .connect_timeout(settings.connect_timeout)
+                .pool_max_idle_per_host(settings.jobs.max(1))
+                .tcp_nodelay(true)
+                // A few HTTP/1.1 connections carry blobs faster than the streams of one HTTP/2 connection.
+                .http1_only()
+                // The environment is the command line's business.
+                .no_proxy()
+                // Followed by `Endpoint`, which knows what may be sent where.
+                .redirect(reqwest::redirect::Policy::none())
+                .tls_danger_accept_invalid_certs(settings.tls == Tls::Unverified);
+            match roots {
+                Roots::System => builder,
+                Roots::None => builder.tls_certs_only([]),
+            }
+            .build()
+        };
+        // A machine without any CA certificate must still reach a plain HTTP registry.
+        let http = build(Roots::System)
+            .or_else(|_| build(Roots::None))
+            .map_err(|e| Error::registry("cannot set up the HTTP client").caused_by(e.without_url()))?;
+        Ok(Client(Arc::new(Shared { http, settings: Arc::new(settings), endpoints: Mutex::default() })))
+    }
+
+    fn endpoint(&self, host: &Host) -> Arc<Endpoint> {
+        let mut endpoints = self.0.endpoints.lock().unwrap_or_else(PoisonError::into_inner);
+        let new = || Arc::new(Endpoint::new(host.clone(), self.0.http.clone(), self.0.settings.clone()));
+        endpoints.entry(host.clone()).or_insert_with(new).clone()
+    }
+
+    fn settings(&self) -> &Settings {
+        &self.0.settings
+    }
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            tls: Tls::Verified,
+            retry: Retry { times: 5, delay: Duration::from_secs(1) },
+            user_agent: concat!("sealift/", env!("CARGO_PKG_VERSION")).to_owned(),
+            connect_timeout: Duration::from_secs(10),
+            read_timeout: Duration::from_secs(60),
+            commit_timeout: Duration::from_secs(600),
+            jobs: 6,
+            page_size: 1000,
+            progress: Arc::new(Silent),
+        }
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").finish_non_exhaustive()
+    }
+}
+
+/// Which certificate authorities are believed.
+enum Roots {
+    System,
+    None,
+}

@@ -1,0 +1,204 @@
+//! What stands in headers, read from text: links, ranges, pauses, locations. Knows no request.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use jiff::fmt::rfc2822;
+use url::Url;
+
+use crate::oci::Digest;
+
+/// A `Content-Range` of bytes (RFC 9110, section 14.4).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct ContentRange {
+    /// The first byte's position.
+    pub(super) start: u64,
+    /// The last byte's position.
+    pub(super) end: u64,
+    /// The size of the whole; nothing when the server does not say (`*`).
+    pub(super) total: Option<u64>,
+}
+
+impl ContentRange {
+    /// From `bytes START-END/TOTAL`.
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        let (range, total) = text.trim().strip_prefix("bytes ")?.split_once('/')?;
+        let (start, end) = range.split_once('-')?;
+        let total = match total.trim() {
+            "*" => None,
+            total => Some(number(total)?),
+        };
+        let range = ContentRange { start: number(start)?, end: number(end)?, total };
+        (range.start <= range.end && range.total.is_none_or(|total| range.end < total)).then_some(range)
+    }
+}
+
+/// The position of the last byte that an upload session holds, from its `Range` header: `0-END`, and by some
+/// `bytes=0-END`.
+pub(super) fn upload_end(text: &str) -> Option<u64> {
+    let (start, end) = text.trim().trim_start_matches("bytes=").split_once('-')?;
+    (number(start)? == 0).then(|| number(end)).flatten()
+}
+
+/// The target of the first link with the relation `next` (RFC 8288).
+pub(super) fn next_link(text: &str) -> Option<String> {
+    let mut rest = text;
+    loop {
+        let (_, after) = rest.split_once('<')?;
+        let (target, after) = after.split_once('>')?;
+        let parameters = parameters_end(after);
+        let is_next = split_outside_quotes(&after[..parameters], ';').any(|parameter| {
+            parameter.split_once('=').is_some_and(|(name, value)| {
+                name.trim().eq_ignore_ascii_case("rel")
+                    && value.trim().trim_matches('"').split_whitespace().any(|rel| rel.eq_ignore_ascii_case("next"))
+            })
+        });
+        if is_next {
+            return Some(target.to_owned());
+        }
+        rest = &after[parameters..];
+    }
+}
+
+/// How long to wait, from seconds or a date (RFC 9110, section 10.2.3), at most [`MAX_RETRY_AFTER`].
+pub(super) fn retry_after(text: &str, now: Timestamp) -> Option<Duration> {
+    let text = text.trim();
+    let pause = match number(text) {
+        Some(seconds) => Duration::from_secs(seconds),
+        None => {
+            let until = rfc2822::parse(text).ok()?.timestamp();
+            Duration::try_from(until.duration_since(now)).unwrap_or_default()
+        }
+    };
+    Some(pause.min(MAX_RETRY_AFTER))
+}
+
+/// Where a `Location` leads from `base`: relative or absolute, HTTP only, with its query as it is.
+pub(super) fn location(base: &Url, text: &str) -> Option<Url> {
+    let mut url = base.join(text.trim()).ok()?;
+    url.set_fragment(None);
+    let plain = url.username().is_empty() && url.password().is_none();
+    (plain && matches!(url.scheme(), "http" | "https") && url.has_host()).then_some(url)
+}
+
+/// The URL that completes an upload.
+pub(super) fn with_digest(mut url: Url, digest: Digest) -> Url {
+    url.query_pairs_mut().append_pair("digest", &digest.to_string());
+    url
+}
+
+/// A URL for people: its query may hold a signature or a token.
+pub(super) fn public(url: &Url) -> String {
+    let mut url = url.clone();
+    url.set_query(None);
+    url.set_fragment(None);
+    let _ = url.set_username("");
+    let _ = url.set_password(None);
+    url.into()
+}
+
+/// The longest pause that a server can ask for, 5 minutes.
+pub(super) const MAX_RETRY_AFTER: Duration = Duration::from_secs(300);
+
+/// Digits only: `parse` alone would take a sign.
+fn number(text: &str) -> Option<u64> {
+    let text = text.trim();
+    text.bytes().all(|c| c.is_ascii_digit()).then(|| text.parse().ok()).flatten()
+}
+
+/// Where the comma stands that separates this link from the next.
+fn parameters_end(text: &str) -> usize {
+    let mut quoted = false;
+    text.find(|c| {
+        quoted ^= c == '"';
+        c == ',' && !quoted
+    })
+    .unwrap_or(text.len())
+}
+
+fn split_outside_quotes(text: &str, separator: char) -> impl Iterator<Item = &str> {
+    let mut quoted = false;
+    text.split(move |c| {
+        quoted ^= c == '"';
+        c == separator && !quoted
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    #[rstest]
+    #[case("</v2/a/tags/list?n=1&last=b>; rel=\"next\"", Some("/v2/a/tags/list?n=1&last=b"))]
+    #[case("<x>;rel=next", Some("x"))]
+    #[case("<p>; rel=prev, <https://h/n?a=1,2>; title=\"a, <b>; c\"; rel=\"last NEXT\"", Some("https://h/n?a=1,2"))]
+    #[case("<p>; rel=\"prev\"", None)]
+    #[case("<p>; title=\"rel=next\"", None)]
+    #[case("p; rel=next", None)]
+    #[case("<p", None)]
+    #[case("", None)]
+    fn the_next_page_is_found_among_links(#[case] text: &str, #[case] expected: Option<&str>) {
+        assert_eq!(next_link(text).as_deref(), expected);
+    }
+
+    #[rstest]
+    #[case("bytes 3-9/10", Some((3, 9, Some(10))))]
+    #[case("bytes 0-0/*", Some((0, 0, None)))]
+    #[case("bytes 3-10/10", None)]
+    #[case("bytes 9-3/10", None)]
+    #[case("bytes */10", None)]
+    #[case("bytes +3-9/10", None)]
+    #[case("items 3-9/10", None)]
+    fn a_content_range_is_read_or_refused(#[case] text: &str, #[case] expected: Option<(u64, u64, Option<u64>)>) {
+        let found = ContentRange::parse(text).map(|range| (range.start, range.end, range.total));
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn an_upload_range_begins_at_nought() {
+        assert_eq!(upload_end("0-99"), Some(99));
+        assert_eq!(upload_end("bytes=0-99"), Some(99));
+        assert_eq!(upload_end("5-99"), None);
+        assert_eq!(upload_end("99"), None);
+    }
+
+    #[test]
+    fn a_pause_is_seconds_or_a_date_and_is_bounded() {
+        let now = "2015-10-21T07:28:00Z".parse().unwrap();
+        assert_eq!(retry_after("7", now), Some(Duration::from_secs(7)));
+        assert_eq!(retry_after("Wed, 21 Oct 2015 07:28:30 GMT", now), Some(Duration::from_secs(30)));
+        assert_eq!(retry_after("Wed, 21 Oct 2015 07:00:00 GMT", now), Some(Duration::ZERO));
+        assert_eq!(retry_after("99999999", now), Some(MAX_RETRY_AFTER));
+        assert_eq!(retry_after("Wed, 21 Oct 2099 07:28:30 GMT", now), Some(MAX_RETRY_AFTER));
+        assert_eq!(retry_after("-1", now), None);
+        assert_eq!(retry_after("soon", now), None);
+    }
+
+    #[rstest]
+    #[case("/v2/a/blobs/uploads/1?_state=x%3D", Some("http://h:5000/v2/a/blobs/uploads/1?_state=x%3D"))]
+    #[case("https://other/u?sig=a+b", Some("https://other/u?sig=a+b"))]
+    #[case("//other:1/u", Some("http://other:1/u"))]
+    #[case("file:///etc/passwd", None)]
+    #[case("http://user:secret@other/u", None)]
+    #[case("http://", None)]
+    fn a_location_is_joined_and_its_query_kept(#[case] text: &str, #[case] expected: Option<&str>) {
+        let base = Url::parse("http://h:5000/v2/a/blobs/uploads/").unwrap();
+        assert_eq!(location(&base, text).map(String::from).as_deref(), expected);
+    }
+
+    #[test]
+    fn the_digest_is_appended_to_what_the_query_holds() {
+        let digest = Digest::of(b"");
+        let url = |text: &str| with_digest(Url::parse(text).unwrap(), digest).to_string();
+        let hex = digest.hex();
+        assert_eq!(url("http://h/u?_state=a%2Bb+c"), format!("http://h/u?_state=a%2Bb+c&digest=sha256%3A{hex}"));
+        assert_eq!(url("http://h/u"), format!("http://h/u?digest=sha256%3A{hex}"));
+    }
+
+    #[test]
+    fn what_people_see_of_a_url_holds_no_secret() {
+        let url = Url::parse("https://u:p@h/x?sig=1#f").unwrap();
+        assert_eq!(public(&url), "https://h/x");
+    }
+}

@@ -1,0 +1,178 @@
+//! A blob that can be read once only, sent in pieces: each is kept until the registry has accepted it.
+
+use bytes::{Bytes, BytesMut};
+use futures_util::StreamExt;
+use reqwest::header::{CONTENT_RANGE, CONTENT_TYPE, RANGE};
+use reqwest::{Method, StatusCode};
+use url::Url;
+
+use super::endpoint::{Payload, Target};
+use super::header;
+use super::retry::{Budget, Failure};
+use super::upload::{OCTETS, Upload, lost};
+use crate::error::{Error, Result};
+use crate::place::{Body, Chunks};
+
+impl Upload {
+    /// Sends a body that cannot be opened again.
+    pub(super) async fn pieces(&self, body: &mut Body) -> Result<()> {
+        let mut chunks = Pieces { chunks: body.open().await?, rest: Bytes::new() };
+        if self.size <= PIECE as u64 {
+            // All of it is kept, so it may as well be one request, tried as often as need be.
+            let bytes = chunks.next().await.map_err(|e| body.blame().unwrap_or(e))?;
+            return self.whole(bytes).await;
+        }
+        let mut budget = self.endpoint.budget();
+        let mut session = Session { url: self.start(&mut budget).await?, accepted: 0 };
+        let sent = self.send_pieces(&mut session, &mut chunks, &mut budget).await;
+        if sent.is_err() {
+            self.cancel(&session.url).await;
+        }
+        sent.map_err(|error| body.blame().unwrap_or(error))
+    }
+
+    async fn send_pieces(&self, session: &mut Session, pieces: &mut Pieces, budget: &mut Budget) -> Result<()> {
+        loop {
+            let piece = pieces.next().await?;
+            if piece.is_empty() {
+                break;
+            }
+            self.send_piece(session, piece, budget).await?;
+            budget.refill();
+        }
+        let url = session.url.clone();
+        budget
+            .run(async || {
+                let response = self.send_bytes(self.complete_call(&url), &Bytes::new()).await?;
+                if response.status() == StatusCode::NOT_FOUND {
+                    return Err(Failure::lasting(lost(self, "the registry has forgotten the session")));
+                }
+                self.completed(response).await
+            })
+            .await
+    }
+
+    /// Sends one piece until all of it is accepted, and no byte twice that the registry says it has.
+    async fn send_piece(&self, session: &mut Session, mut piece: Bytes, budget: &mut Budget) -> Result<()> {
+        while !piece.is_empty() {
+            let start = session.accepted;
+            let end = start + piece.len() as u64;
+            let failure = match self.patch(session, &piece).await {
+                Ok(()) => None,
+                Err(failure) if !failure.may_pass() => return Err(failure.into_error()),
+                Err(failure) => Some(failure),
+            };
+            if let Some(failure) = failure {
+                budget.spend(failure).await?;
+                budget.run(async || self.state(session.clone()).await).await.map(|state| *session = state)?;
+            }
+            if session.accepted < start || session.accepted > end {
+                return Err(lost(
+                    self,
+                    &format!("the registry has {} bytes, and {start} to {end} were to be sent", session.accepted),
+                ));
+            }
+            let taken = (session.accepted - start) as usize;
+            piece = piece.slice(taken..);
+            if taken == 0 {
+                // Counted against the budget, so that a registry that takes nothing does not hold the run.
+                continue;
+            }
+        }
+        Ok(())
+    }
+
+    /// One PATCH; on success the session knows what was accepted.
+    async fn patch(&self, session: &mut Session, piece: &Bytes) -> Result<(), Failure> {
+        let start = session.accepted;
+        let end = start + piece.len() as u64;
+        let call = self
+            .call(Method::PATCH, Target::Url(session.url.clone()))
+            .header(CONTENT_TYPE, OCTETS)
+            .header(CONTENT_RANGE, &format!("{start}-{}", end - 1));
+        let response = self.send_bytes(call, piece).await?;
+        if response.status() == StatusCode::RANGE_NOT_SATISFIABLE {
+            // It has another opinion about where the session stands: to be asked.
+            return Err(Failure::passing(response.refusal().await.into_error()));
+        }
+        let response = response.expect(&[StatusCode::ACCEPTED]).await?;
+        let accepted = match response.header(RANGE) {
+            None => end,
+            Some(text) => {
+                let last = header::upload_end(text)
+                    .ok_or_else(|| Failure::lasting(lost(self, "its Range header is not a range")))?;
+                last + 1
+            }
+        };
+        if accepted == start {
+            return Err(Failure::passing(lost(self, "the registry took nothing in")));
+        }
+        *session = Session { url: response.location().map_err(Failure::lasting)?, accepted };
+        Ok(())
+    }
+
+    /// Asks where the session stands.
+    async fn state(&self, session: Session) -> Result<Session, Failure> {
+        let call = self.call(Method::GET, Target::Url(session.url.clone()));
+        let response = self.endpoint.send(&call, Payload::Nothing).await?;
+        let response = match response.status() {
+            StatusCode::NO_CONTENT | StatusCode::ACCEPTED | StatusCode::OK => response,
+            _ => {
+                let failure = response.refusal().await;
+                return Err(match failure.may_pass() {
+                    true => failure,
+                    false => Failure::lasting(
+                        lost(self, "the registry cannot say how much it has").caused_by(failure.into_error()),
+                    ),
+                });
+            }
+        };
+        let last = response.header(RANGE).and_then(header::upload_end);
+        let accepted = match last {
+            // `0-0` is what distribution says of an empty session, too; no piece is of one byte only but the last.
+            Some(0) | None if session.accepted == 0 => 0,
+            Some(last) => last + 1,
+            None => return Err(Failure::lasting(lost(self, "the registry does not say how much it has"))),
+        };
+        let url = response.location().unwrap_or(session.url);
+        Ok(Session { url, accepted })
+    }
+}
+
+/// Where an upload stands.
+#[derive(Debug, Clone)]
+struct Session {
+    url: Url,
+    /// Bytes that the registry has.
+    accepted: u64,
+}
+
+/// Chunks, gathered into pieces.
+struct Pieces {
+    chunks: Chunks,
+    rest: Bytes,
+}
+
+impl Pieces {
+    /// The next piece, of [`PIECE`] bytes except for the last; empty at the end.
+    async fn next(&mut self) -> Result<Bytes, Error> {
+        let mut piece = BytesMut::new();
+        loop {
+            let take = self.rest.len().min(PIECE - piece.len());
+            if piece.is_empty() && take > 0 {
+                piece.reserve(PIECE);
+            }
+            piece.extend_from_slice(&self.rest.split_to(take));
+            if piece.len() == PIECE {
+                return Ok(piece.freeze());
+            }
+            match self.chunks.next().await {
+                Some(chunk) => self.rest = chunk?,
+                None => return Ok(piece.freeze()),
+            }
+        }
+    }
+}
+
+/// The size of a piece, 8 MiB.
+pub(super) const PIECE: usize = 8 << 20;

@@ -1,0 +1,200 @@
+//! Which failures may pass, and how long to wait before the next try: one budget for requests and for streams.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
+use reqwest::StatusCode;
+
+use super::Settings;
+use crate::error::{Error, Result};
+use crate::progress::{Event, Progress};
+
+/// Why one try failed, and whether another can help.
+#[derive(Debug)]
+pub(super) struct Failure {
+    error: Error,
+    again: Again,
+}
+
+/// Whether another try can help.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Again {
+    /// It would fail in the same way.
+    Never,
+    /// After a pause, perhaps of the length that the server asked for.
+    After(Option<Duration>),
+}
+
+impl Failure {
+    /// One that will not pass.
+    pub(super) fn lasting(error: Error) -> Self {
+        Failure { error, again: Again::Never }
+    }
+
+    /// One that may pass.
+    pub(super) fn passing(error: Error) -> Self {
+        Failure { error, again: Again::After(None) }
+    }
+
+    /// One that may pass, or not.
+    pub(super) fn new(error: Error, again: Again) -> Self {
+        Failure { error, again }
+    }
+
+    /// Whether another try can help.
+    pub(super) fn may_pass(&self) -> bool {
+        self.again != Again::Never
+    }
+
+    /// What to show when there is no other try.
+    pub(super) fn into_error(self) -> Error {
+        self.error
+    }
+
+    /// Puts `context` in front of the error.
+    pub(super) fn context(self, context: impl Into<String>) -> Self {
+        Failure { error: self.error.context(context), ..self }
+    }
+}
+
+/// What a status says about another try; `pause` is what its `Retry-After` asks for.
+pub(super) fn after_status(status: StatusCode, pause: Option<Duration>) -> Again {
+    match status {
+        StatusCode::REQUEST_TIMEOUT
+        | StatusCode::TOO_MANY_REQUESTS
+        | StatusCode::INTERNAL_SERVER_ERROR
+        | StatusCode::BAD_GATEWAY
+        | StatusCode::SERVICE_UNAVAILABLE
+        | StatusCode::GATEWAY_TIMEOUT => Again::After(pause),
+        _ => Again::Never,
+    }
+}
+
+/// The tries that are left for one piece of work.
+pub(super) struct Budget {
+    builder: ExponentialBuilder,
+    pauses: ExponentialBackoff,
+    tries: u32,
+    refills: u32,
+    untouched: bool,
+    progress: Arc<dyn Progress>,
+}
+
+impl Budget {
+    /// A full one.
+    pub(super) fn new(settings: &Settings) -> Self {
+        let builder = ExponentialBuilder::new()
+            .with_min_delay(settings.retry.delay)
+            .with_max_delay(MAX_PAUSE.max(settings.retry.delay))
+            .with_max_times(settings.retry.times as usize)
+            .with_jitter();
+        Budget {
+            builder,
+            pauses: builder.build(),
+            tries: 1,
+            refills: MAX_REFILLS,
+            untouched: true,
+            progress: settings.progress.clone(),
+        }
+    }
+
+    /// Waits for the next try, or gives up with the error.
+    pub(super) async fn spend(&mut self, failure: Failure) -> Result<()> {
+        let Again::After(asked) = failure.again else { return Err(failure.error) };
+        self.untouched = false;
+        let Some(pause) = self.pauses.next() else {
+            return Err(match self.tries {
+                1 => failure.error,
+                tries => failure.error.hint(format!(
+                    "it was tried {tries} times: run the same command again later, what is done is not done again"
+                )),
+            });
+        };
+        self.tries += 1;
+        let pause = asked.map_or(pause, |asked| asked.max(pause.min(MIN_PAUSE)));
+        self.progress.event(Event::Retrying { what: &failure.error.chain(), after: pause });
+        tracing::debug!(error = failure.error.chain(), ?pause, "retrying");
+        tokio::time::sleep(pause).await;
+        Ok(())
+    }
+
+    /// Something came of the last try: the next failure is a new one. Bounded, so that a server that gives a little
+    /// each time cannot hold the run for ever.
+    pub(super) fn refill(&mut self) {
+        if !self.untouched && self.refills > 0 {
+            self.refills -= 1;
+            self.untouched = true;
+            self.pauses = self.builder.build();
+        }
+    }
+
+    /// Tries until it works or the budget is spent.
+    pub(super) async fn run<T, F>(&mut self, mut attempt: impl FnMut() -> F) -> Result<T>
+    where
+        F: Future<Output = Result<T, Failure>>,
+    {
+        loop {
+            match attempt().await {
+                Ok(value) => return Ok(value),
+                Err(failure) => self.spend(failure).await?,
+            }
+        }
+    }
+}
+
+/// Pauses of our own end their growth here.
+const MAX_PAUSE: Duration = Duration::from_secs(30);
+/// `Retry-After: 0` is not an invitation to hammer.
+const MIN_PAUSE: Duration = Duration::from_millis(100);
+/// How often progress fills the budget again.
+const MAX_REFILLS: u32 = 9;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::registry::Retry;
+
+    fn budget(times: u32) -> Budget {
+        Budget::new(&Settings { retry: Retry { times, delay: Duration::from_millis(1) }, ..Settings::default() })
+    }
+
+    fn passing() -> Failure {
+        Failure::passing(Error::registry("x"))
+    }
+
+    #[tokio::test]
+    async fn a_budget_ends_and_says_how_often_it_was_tried() {
+        let mut budget = budget(2);
+        assert!(budget.spend(passing()).await.is_ok());
+        assert!(budget.spend(passing()).await.is_ok());
+        let error = budget.spend(passing()).await.expect_err("it is spent");
+        assert!(error.hints()[0].contains("3 times"), "{error:?}");
+    }
+
+    #[tokio::test]
+    async fn what_cannot_pass_is_not_tried_again() {
+        assert!(budget(9).spend(Failure::lasting(Error::registry("x"))).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn progress_fills_the_budget_a_bounded_number_of_times() {
+        let mut budget = budget(1);
+        let mut spent = 0;
+        while budget.spend(passing()).await.is_ok() {
+            spent += 1;
+            budget.refill();
+            budget.refill();
+        }
+        assert_eq!(spent, 1 + MAX_REFILLS);
+    }
+
+    #[test]
+    fn only_what_a_server_may_get_over_is_tried_again() {
+        for (status, again) in [(408, true), (429, true), (500, true), (501, false), (503, true), (404, false)] {
+            let status = StatusCode::from_u16(status).unwrap();
+            assert_eq!(after_status(status, None) != Again::Never, again, "{status}");
+        }
+    }
+}

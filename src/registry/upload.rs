@@ -1,0 +1,200 @@
+//! Upload sessions: a blob by one streamed PUT, begun again from its start when it fails.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use reqwest::header::CONTENT_TYPE;
+use reqwest::{Method, StatusCode};
+use url::Url;
+
+use super::catalog::said_digest;
+use super::endpoint::{Access, Call, Endpoint, Payload, Response, Target};
+use super::fault;
+use super::retry::{Budget, Failure};
+use crate::error::{Error, Result};
+use crate::oci::{Digest, Repository};
+use crate::place::{Body, Linked};
+use crate::registry::header;
+
+/// One blob on its way into one repository.
+pub(super) struct Upload {
+    pub(super) endpoint: Arc<Endpoint>,
+    pub(super) repository: Repository,
+    pub(super) digest: Digest,
+    pub(super) size: u64,
+}
+
+impl Upload {
+    /// Sends a body that can be opened again.
+    pub(super) async fn stream(&self, body: &mut Body) -> Result<()> {
+        let mut budget = self.endpoint.budget();
+        loop {
+            let session = self.start(&mut budget).await?;
+            let failure = match self.stream_into(&session, body).await {
+                Ok(()) => return Ok(()),
+                Err(failure) => failure,
+            };
+            self.cancel(&session).await;
+            if let Some(error) = body.blame() {
+                return Err(error);
+            }
+            budget.spend(failure).await?;
+        }
+    }
+
+    async fn stream_into(&self, session: &Url, body: &mut Body) -> Result<(), Failure> {
+        let mut call = self.complete_call(session);
+        for _ in 0..MAX_REDIRECTS {
+            // A body that cannot be opened is at fault itself, and has mended what it could.
+            let chunks = body.open().await.map_err(Failure::lasting)?;
+            let response = self.endpoint.send(&call, Payload::Stream { chunks, size: self.size }).await?;
+            match moved(&response) {
+                Some(url) => call = call.redirected(url?),
+                None => return self.completed(response).await,
+            }
+        }
+        Err(Failure::lasting(fault::protocol(self.endpoint.host(), "its uploads are redirected in a circle")))
+    }
+
+    /// Sends a blob that is in memory.
+    pub(super) async fn whole(&self, bytes: Bytes) -> Result<()> {
+        let mut budget = self.endpoint.budget();
+        loop {
+            let session = self.start(&mut budget).await?;
+            match self.whole_into(&session, &bytes).await {
+                Ok(()) => return Ok(()),
+                Err(failure) => {
+                    self.cancel(&session).await;
+                    budget.spend(failure).await?;
+                }
+            }
+        }
+    }
+
+    async fn whole_into(&self, session: &Url, bytes: &Bytes) -> Result<(), Failure> {
+        let response = self.send_bytes(self.complete_call(session), bytes).await?;
+        self.completed(response).await
+    }
+
+    /// Sends bytes, again wherever a redirect points.
+    pub(super) async fn send_bytes(&self, mut call: Call, bytes: &Bytes) -> Result<Response, Failure> {
+        for _ in 0..MAX_REDIRECTS {
+            let response = self.endpoint.send(&call, Payload::Bytes(bytes.clone())).await?;
+            match moved(&response) {
+                Some(url) => call = call.redirected(url?),
+                None => return Ok(response),
+            }
+        }
+        Err(Failure::lasting(fault::protocol(self.endpoint.host(), "its uploads are redirected in a circle")))
+    }
+
+    /// Opens a session.
+    pub(super) async fn start(&self, budget: &mut Budget) -> Result<Url> {
+        let path = format!("{}/blobs/uploads/", self.repository);
+        let call = self.call(Method::POST, Target::Path(path));
+        budget
+            .run(async || {
+                let response = self.endpoint.send(&call, Payload::Bytes(Bytes::new())).await?;
+                let response = response.expect(&[StatusCode::ACCEPTED]).await?;
+                response.location().map_err(Failure::lasting)
+            })
+            .await
+    }
+
+    /// Asks for a mount from another repository of the registry.
+    pub(super) async fn mount(&self, from: &Repository) -> Result<Linked> {
+        let path = format!("{}/blobs/uploads/?mount={}&from={from}", self.repository, self.digest);
+        let access = Access::Mount { to: self.repository.clone(), from: from.clone() };
+        let host = self.endpoint.host();
+        let what = format!("mount blob {} from {host}/{from} in {host}/{}", self.digest, self.repository);
+        let call = Call::new(Method::POST, Target::Path(path), access, what);
+        let mut budget = self.endpoint.budget();
+        let response = budget
+            .run(async || {
+                let response = self.endpoint.send(&call, Payload::Bytes(Bytes::new())).await?;
+                match response.status() {
+                    StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT => Err(response.refusal().await),
+                    status if status.is_server_error() => Err(response.refusal().await),
+                    _ => Ok(response),
+                }
+            })
+            .await?;
+        match response.status() {
+            StatusCode::CREATED => {
+                self.check_said(&response)?;
+                Ok(Linked::Done)
+            }
+            StatusCode::ACCEPTED => {
+                // It opened a session instead, which is not used here.
+                if let Ok(session) = response.location() {
+                    self.cancel(&session).await;
+                }
+                Ok(Linked::Refused)
+            }
+            // A mount saves time only: whoever will not do it gets the bytes, and says then what is wrong.
+            _ => Ok(Linked::Refused),
+        }
+    }
+
+    /// Takes back a session. If that fails, the registry clears it away in its own time.
+    pub(super) async fn cancel(&self, session: &Url) {
+        let call = self.call(Method::DELETE, Target::Url(session.clone()));
+        let _ = tokio::time::timeout(CANCEL, self.endpoint.send(&call, Payload::Nothing)).await;
+    }
+
+    /// The PUT that completes a session.
+    pub(super) fn complete_call(&self, session: &Url) -> Call {
+        self.call(Method::PUT, Target::Url(header::with_digest(session.clone(), self.digest)))
+            .header(CONTENT_TYPE, OCTETS)
+            .patience(self.endpoint.settings().commit_timeout)
+    }
+
+    /// Whether the answer to that PUT says that the blob is there.
+    pub(super) async fn completed(&self, response: Response) -> Result<(), Failure> {
+        if response.status() == StatusCode::NOT_FOUND {
+            // The session is gone; a new one may live longer.
+            return Err(Failure::passing(response.refusal().await.into_error()));
+        }
+        let response = response.expect(&[StatusCode::CREATED]).await?;
+        self.check_said(&response).map_err(Failure::lasting)
+    }
+
+    pub(super) fn call(&self, method: Method, target: Target) -> Call {
+        let what = format!("upload blob {} to {}/{}", self.digest, self.endpoint.host(), self.repository);
+        Call::new(method, target, Access::Push(self.repository.clone()), what)
+    }
+
+    fn check_said(&self, response: &Response) -> Result<()> {
+        let host = self.endpoint.host();
+        match said_digest(response, host)? {
+            Some(said) if said != self.digest => {
+                Err(fault::protocol(host, format!("it took blob {} for {said}", self.digest)))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Where a request with a body is to be sent again with the same method.
+fn moved(response: &Response) -> Option<Result<Url, Failure>> {
+    matches!(response.status(), StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT)
+        .then(|| response.location().map_err(Failure::lasting))
+}
+
+/// The media type of bytes without one.
+pub(super) const OCTETS: &str = "application/octet-stream";
+const MAX_REDIRECTS: usize = 5;
+/// Nobody waits long for a session to be taken back.
+const CANCEL: Duration = Duration::from_secs(5);
+
+/// Nothing is sent twice without need: an unexpected state is named.
+pub(super) fn lost(upload: &Upload, what: &str) -> Error {
+    Error::registry(format!(
+        "the upload of blob {} to {}/{} cannot go on: {what}",
+        upload.digest,
+        upload.endpoint.host(),
+        upload.repository
+    ))
+    .hint("run the same command again: what has landed is not sent again")
+}
