@@ -1,5 +1,6 @@
 //! Seal container images, lift them over an air gap, set them down unchanged.
 
+pub mod bundle;
 pub mod error;
 pub mod oci;
 pub mod place;
