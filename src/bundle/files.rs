@@ -1,0 +1,210 @@
+//! Directories and files of a bundle, opened one step at a time from a held directory, without following a link.
+//!
+//! What is opened is first looked at: opening a device or a pipe can already do something. After opening it is
+//! looked at again, so that an exchange in between is noticed.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
+use rustix::io::Errno;
+
+use crate::error::{Error, Result};
+
+/// An open directory, and the path by which people know it.
+#[derive(Debug)]
+pub(super) struct Folder {
+    fd: OwnedFd,
+    path: PathBuf,
+}
+
+/// A name in a directory and what it names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Entry {
+    pub(super) name: OsString,
+    pub(super) kind: FileType,
+    /// In bytes, of a regular file.
+    pub(super) size: u64,
+}
+
+impl Folder {
+    /// Opens the directory that a person named; links on the way are theirs.
+    pub(super) fn open(path: &Path) -> Result<Folder> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let fd = rustix::fs::open(path, flags, Mode::empty())
+            .map_err(|e| Error::io(format!("cannot open the directory {}", show(path.as_os_str())), e.into()))?;
+        Ok(Folder { fd, path: path.to_owned() })
+    }
+
+    /// Opens a directory in this one.
+    pub(super) fn folder(&self, name: &str) -> Result<Folder> {
+        match self.look(OsStr::new(name))?.map(|stat| FileType::from_raw_mode(stat.st_mode)) {
+            Some(FileType::Directory) => {}
+            Some(kind) => return Err(self.wrong_kind(OsStr::new(name), kind, "a directory")),
+            None => return Err(self.missing(name)),
+        }
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let fd = rustix::fs::openat(&self.fd, name, flags, Mode::empty()).map_err(|e| self.failed("open", name, e))?;
+        Ok(Folder { fd, path: self.path.join(name) })
+    }
+
+    /// Opens a regular file in this directory for reading, with its size in bytes.
+    pub(super) fn file(&self, name: &str) -> Result<(File, u64)> {
+        let regular = |stat: &Stat| match FileType::from_raw_mode(stat.st_mode) {
+            FileType::RegularFile => Ok(stat.st_size as u64),
+            kind => Err(self.wrong_kind(OsStr::new(name), kind, "a regular file")),
+        };
+        regular(&self.look(OsStr::new(name))?.ok_or_else(|| self.missing(name))?)?;
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let fd = rustix::fs::openat(&self.fd, name, flags, Mode::empty()).map_err(|e| self.failed("open", name, e))?;
+        let size = regular(&rustix::fs::fstat(&fd).map_err(|e| self.failed("open", name, e))?)?;
+        Ok((File::from(fd), size))
+    }
+
+    /// All bytes of a file of at most `limit` bytes. The limit is checked before anything is read.
+    pub(super) fn read(&self, name: &str, limit: u64) -> Result<Bytes> {
+        let (file, size) = self.file(name)?;
+        if size > limit {
+            return Err(Error::damaged(format!("{} has {size} bytes, more than {limit}", self.shown(name))));
+        }
+        let mut bytes = vec![0; size as usize];
+        read_exact_at(&file, &mut bytes, 0).map_err(|e| self.read_failed(name, 0, e))?;
+        Ok(Bytes::from(bytes))
+    }
+
+    /// What is in it, sorted by name; an error when there is more than `limit`.
+    pub(super) fn entries(&self, limit: usize) -> Result<Vec<Entry>> {
+        let failed = |e: Errno| Error::io(format!("cannot list {}", show(self.path.as_os_str())), e.into());
+        let mut entries = Vec::new();
+        for entry in Dir::read_from(&self.fd).map_err(failed)? {
+            let name = OsString::from_vec(entry.map_err(failed)?.file_name().to_bytes().to_vec());
+            if name == "." || name == ".." {
+                continue;
+            }
+            if entries.len() == limit {
+                return Err(Error::damaged(format!("{} has more than {limit} entries", show(self.path.as_os_str()))));
+            }
+            let Some(stat) = self.look(&name)? else { continue };
+            entries.push(Entry { name, kind: FileType::from_raw_mode(stat.st_mode), size: stat.st_size as u64 });
+        }
+        entries.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(entries)
+    }
+
+    /// What the name names, without following it; nothing if it is not there.
+    pub(super) fn look(&self, name: &OsStr) -> Result<Option<Stat>> {
+        match rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => Ok(Some(stat)),
+            Err(Errno::NOENT) => Ok(None),
+            Err(e) => Err(Error::io(format!("cannot look at {}", show(self.path.join(name).as_os_str())), e.into())),
+        }
+    }
+
+    /// The path of an entry, for a message.
+    pub(super) fn shown(&self, name: impl AsRef<OsStr>) -> String {
+        show(self.path.join(name.as_ref()).as_os_str())
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(super) fn fd(&self) -> impl AsFd + '_ {
+        self.fd.as_fd()
+    }
+
+    /// A failure of the medium at `offset` of a file; an end that comes too early is damage.
+    pub(super) fn read_failed(&self, name: &str, offset: u64, error: std::io::Error) -> Error {
+        let shown = self.shown(name);
+        if error.kind() == std::io::ErrorKind::UnexpectedEof {
+            return Error::damaged(format!("{shown} became shorter while it was read"));
+        }
+        Error::io(format!("cannot read {shown} at byte {offset}"), error)
+            .hint("the medium may be failing: copy the bundle to another one, or ask for it again")
+    }
+
+    pub(super) fn failed(&self, doing: &str, name: &str, errno: Errno) -> Error {
+        Error::io(format!("cannot {doing} {}", self.shown(name)), errno.into())
+    }
+
+    pub(super) fn wrong_kind(&self, name: &OsStr, kind: FileType, wanted: &str) -> Error {
+        Error::damaged(format!("{} is {}, not {wanted}", self.shown(name), kind_name(kind)))
+            .hint("a bundle has plain files and directories only: copy it again from its medium")
+    }
+
+    fn missing(&self, name: &str) -> Error {
+        Error::damaged(format!("{} is missing", self.shown(name)))
+            .hint("copy the bundle again from its medium, or ask its sender for it again")
+    }
+}
+
+/// Fills `buffer` from `offset`.
+pub(super) fn read_exact_at(file: &File, buffer: &mut [u8], offset: u64) -> std::io::Result<()> {
+    std::os::unix::fs::FileExt::read_exact_at(file, buffer, offset)
+}
+
+/// A path for a message: names from a medium may hold anything, control characters too.
+pub(super) fn show(path: &OsStr) -> String {
+    match path.to_str() {
+        Some(text) => text.chars().flat_map(escape).collect(),
+        None => path.as_bytes().escape_ascii().to_string(),
+    }
+}
+
+/// Escapes what a terminal would act on or not show.
+fn escape(c: char) -> impl Iterator<Item = char> {
+    let plain = !c.is_control() && !is_hidden(c) && c != '\\';
+    let escaped = (!plain).then(|| c.escape_default()).into_iter().flatten();
+    plain.then_some(c).into_iter().chain(escaped)
+}
+
+/// Marks of direction and width, by which a name can show as another.
+fn is_hidden(c: char) -> bool {
+    matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+}
+
+pub(super) fn kind_name(kind: FileType) -> &'static str {
+    match kind {
+        FileType::RegularFile => "a regular file",
+        FileType::Directory => "a directory",
+        FileType::Symlink => "a symbolic link",
+        FileType::Fifo => "a named pipe",
+        FileType::Socket => "a socket",
+        FileType::CharacterDevice | FileType::BlockDevice => "a device",
+        _ => "something unknown",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_cannot_act_on_a_terminal() {
+        assert_eq!(show(OsStr::new("a\u{1b}[2Jb")), "a\\u{1b}[2Jb");
+        assert_eq!(show(OsStr::new("x\u{202e}gnp.exe")), "x\\u{202e}gnp.exe");
+        assert_eq!(show(OsStr::from_bytes(b"a\xff\n")), "a\\xff\\n");
+        assert_eq!(show(OsStr::new("größe 1")), "größe 1");
+    }
+
+    #[test]
+    fn links_and_pipes_are_not_opened() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("file"), b"x").unwrap();
+        std::os::unix::fs::symlink("file", dir.path().join("link")).unwrap();
+        let folder = Folder::open(dir.path()).unwrap();
+        rustix::fs::mknodat(folder.fd(), "pipe", FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+        assert_eq!(folder.read("file", 1).unwrap(), b"x".as_slice());
+        for (name, reason) in [("link", "symbolic link"), ("pipe", "named pipe"), ("none", "missing")] {
+            let error = folder.file(name).expect_err(name);
+            assert!(error.chain().contains(reason), "{error:?}");
+        }
+        assert!(folder.read("file", 0).is_err());
+        assert!(folder.entries(2).is_err());
+        assert_eq!(folder.entries(3).unwrap().len(), 3);
+    }
+}

@@ -1,0 +1,325 @@
+//! A bundle directory, read in the order that is safe: the seal, the head, the closed list.
+
+use std::collections::{BTreeMap, HashSet};
+use std::ffi::OsStr;
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use rustix::fs::FileType;
+
+use super::checksums::Checksums;
+use super::descriptor::{Descriptor, Series};
+use super::files::{Entry, Folder, show};
+use super::index::{self, Item};
+use super::seal::{Seal, Unverified};
+use super::source::{blob_folder, damaged_blob, hash_blob};
+use super::strangers::{Strangers, is_file};
+use super::{ALGORITHM, BLOBS, DESCRIPTOR, INDEX, LAYOUT, LAYOUT_BYTES, SIGNATURES, SUMS, limits};
+use crate::error::{Error, Result};
+use crate::oci::{self, Digest, Document, MAX_DOCUMENT, View};
+use crate::place::{BlobKind, Builder, Contents};
+use crate::trust::Trust;
+
+/// An open bundle of which nothing is known yet. Also the [`Source`](crate::place::Source) of its blobs, once its
+/// [`Head`] is read.
+#[derive(Debug)]
+pub struct Bundle {
+    pub(super) root: Folder,
+}
+
+/// Everything of a bundle but its layers, verified against its seal.
+#[derive(Debug)]
+pub struct Head {
+    /// Who vouches for it.
+    pub seal: Seal,
+    /// What is in it.
+    pub contents: Arc<Contents>,
+    /// When it was made, in whole seconds, as its maker says.
+    pub created: Timestamp,
+    /// The program that made it, as its maker says.
+    pub tool: String,
+    /// Its place in a series.
+    pub series: Option<Series>,
+    /// The identities of the bundles it builds on.
+    pub base: Vec<Digest>,
+}
+
+impl Head {
+    /// The SHA-256 of `SHA256SUMS`: what two people compare to know that they hold the same bundle.
+    pub fn identity(&self) -> Digest {
+        self.seal.identity
+    }
+}
+
+impl Bundle {
+    /// Opens a bundle directory. Nothing in it is read yet.
+    ///
+    /// # Errors
+    /// `NotFound` or `Io` if there is no such directory, `Usage` for what is not a directory.
+    pub fn open(path: &Path) -> Result<Bundle> {
+        let shown = show(path.as_os_str());
+        match std::fs::metadata(path) {
+            Ok(metadata) if metadata.is_dir() => Ok(Bundle { root: Folder::open(path)? }),
+            Ok(_) => {
+                Err(Error::usage(format!("{shown} is not a directory: bundles in one file are not supported yet"))
+                    .hint("if it is a tar archive, unpack it (tar -xf) and give the directory"))
+            }
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Err(Error::not_found(format!("there is no {shown}"))
+                .hint("check the path, and whether the medium is mounted")),
+            Err(e) => Err(Error::io(format!("cannot open {shown}"), e)),
+        }
+    }
+
+    /// Checks who signed `SHA256SUMS`, as of `at`. Nothing else is looked at.
+    ///
+    /// # Errors
+    /// `Untrusted` if nobody who is trusted signed it, `Damaged` if a signature is malformed or does not hold.
+    pub fn verify_seal(&self, trust: &Trust, at: Timestamp) -> Result<Seal> {
+        Seal::verify(&self.root, trust, at)
+    }
+
+    /// The seal without any trust: to look at, not to act upon.
+    pub fn seal_unverified(&self) -> Result<Unverified<Seal>> {
+        Seal::look(&self.root)
+    }
+
+    /// Reads and verifies the head, and that nothing else is there than what is sealed.
+    ///
+    /// # Errors
+    /// `Damaged` or `Refused` for whatever is not as the format says; `Io` if the medium cannot be read.
+    pub fn read_head(&self, seal: Seal) -> Result<Head> {
+        let sums = Checksums::parse(&seal.sums)?;
+        let descriptor =
+            Descriptor::parse(&self.read_listed(DESCRIPTOR, sums.descriptor, limits::DESCRIPTOR_BYTES)?)?;
+        let layout = self.read_listed(LAYOUT, sums.layout, LAYOUT_BYTES.len() as u64)?;
+        if layout != LAYOUT_BYTES {
+            return Err(Error::damaged(format!("{LAYOUT} is not the line {}", String::from_utf8_lossy(LAYOUT_BYTES))));
+        }
+        let items = index::parse(&self.read_listed(INDEX, sums.index, limits::INDEX_BYTES)?)?;
+        descriptor.check_names(&items.iter().map(|item| item.image.name.to_string()).collect())?;
+        if let Some(item) = descriptor.absent.iter().find(|item| sums.has(item.digest)) {
+            return Err(Error::damaged(format!("{} is listed as absent and is there", item.digest)));
+        }
+        let contents = self.read_contents(&sums, &descriptor, items)?;
+        let sizes = check_reach(&sums, &contents)?;
+        self.check_closed(&sums, &sizes)?;
+        self.check_configs(&contents)?;
+        Ok(Head {
+            seal,
+            contents: Arc::new(contents),
+            created: descriptor.created,
+            tool: descriptor.tool,
+            series: descriptor.series,
+            base: descriptor.base,
+        })
+    }
+
+    /// As [`Bundle::read_head`], for a seal that nobody vouches for.
+    pub fn read_head_unverified(&self, seal: Unverified<Seal>) -> Result<Unverified<Head>> {
+        self.read_head(seal.0).map(Unverified)
+    }
+
+    /// A file of the top level whose bytes have the listed checksum.
+    fn read_listed(&self, name: &str, sum: Digest, limit: u64) -> Result<Bytes> {
+        let bytes = self.root.read(name, limit)?;
+        if Digest::of(&bytes) != sum {
+            return Err(Error::damaged(format!("{} is not what was sealed", self.root.shown(name)))
+                .hint("copy the bundle again from its medium; if that does not help, ask its sender for it again"));
+        }
+        Ok(bytes)
+    }
+
+    /// Follows everything that is referred to from `items` down.
+    fn read_contents(&self, sums: &Checksums, descriptor: &Descriptor, items: Vec<Item>) -> Result<Contents> {
+        let absent: HashSet<Digest> = descriptor.absent.iter().map(|item| item.digest).collect();
+        let mut unseen = absent.clone();
+        let mut builder = Builder::default();
+        let mut total = 0;
+        for item in &items {
+            // A stack of our own: the depth is a stranger's choice.
+            let mut stack = vec![(item.image.document, item.size, item.media_type.clone())];
+            while let Some((digest, size, media_type)) = stack.pop() {
+                if absent.contains(&digest) || builder.has(digest) {
+                    continue;
+                }
+                total += size;
+                if total > limits::DOCUMENTS_BYTES {
+                    return Err(Error::damaged(format!(
+                        "manifests and indexes have more than {} bytes in all",
+                        limits::DOCUMENTS_BYTES
+                    )));
+                }
+                let document = self.read_document(sums, digest, size, &media_type)?;
+                for child in children(&document) {
+                    unseen.remove(&child.digest);
+                    if child.size > limits::BLOB_BYTES {
+                        return Err(Error::damaged(format!(
+                            "{} has {} bytes, more than {}",
+                            child.digest,
+                            child.size,
+                            limits::BLOB_BYTES
+                        )));
+                    }
+                }
+                if let View::Index { children } = document.view() {
+                    let documents = children.iter().filter(|child| child.media_type.document_kind().is_some());
+                    stack.extend(documents.rev().map(|child| (child.digest, child.size, child.media_type.clone())));
+                }
+                builder.document(&document)?;
+            }
+            builder.image(item.image.clone(), None);
+        }
+        if let Some(digest) = unseen.iter().min() {
+            return Err(Error::damaged(format!("{digest} is listed as absent, and nothing refers to it")));
+        }
+        for item in &descriptor.absent {
+            builder.absent(item.clone());
+        }
+        let contents = builder.finish()?;
+        // One that was met as a child of another image was not held against its own line.
+        for item in &items {
+            let (bytes, media_type) = contents.documents.get(item.image.document)?;
+            if bytes.len() as u64 != item.size || *media_type != item.media_type {
+                return Err(Error::damaged(format!(
+                    "{INDEX}: {} is said to be {} of {} bytes, and is {media_type} of {} bytes",
+                    item.image.name,
+                    item.media_type,
+                    item.size,
+                    bytes.len()
+                )));
+            }
+        }
+        Ok(contents)
+    }
+
+    fn read_document(
+        &self,
+        sums: &Checksums,
+        digest: Digest,
+        size: u64,
+        media_type: &oci::MediaType,
+    ) -> Result<Document> {
+        if !sums.has(digest) {
+            return Err(unlisted(digest));
+        }
+        if size > MAX_DOCUMENT {
+            return Err(Error::damaged(format!("manifest {digest} has {size} bytes, more than {MAX_DOCUMENT}")));
+        }
+        let bytes = blob_folder(&self.root)?.read(&digest.hex(), MAX_DOCUMENT)?;
+        if bytes.len() as u64 != size {
+            let what = format!("it has {} bytes, and its descriptor says {size}", bytes.len());
+            return Err(damaged_blob(&self.root, digest, &what));
+        }
+        let found = Digest::of(&bytes);
+        if found != digest {
+            return Err(damaged_blob(&self.root, digest, &format!("its bytes have the digest {found}")));
+        }
+        Document::parse_known(bytes, media_type, digest)
+    }
+
+    fn check_configs(&self, contents: &Contents) -> Result<()> {
+        for blob in contents.blobs.iter().filter(|blob| blob.kind == BlobKind::Config) {
+            if !hash_blob(&self.root, blob.digest, blob.size, || true)? {
+                return Err(damaged_blob(&self.root, blob.digest, "its bytes have another digest"));
+            }
+        }
+        Ok(())
+    }
+
+    /// The closed list: what is listed is there with its size, and nothing else is there.
+    fn check_closed(&self, sums: &Checksums, sizes: &BTreeMap<Digest, u64>) -> Result<()> {
+        let mut strangers = Strangers::default();
+        let top = [
+            (SUMS, FileType::RegularFile),
+            (DESCRIPTOR, FileType::RegularFile),
+            (LAYOUT, FileType::RegularFile),
+            (INDEX, FileType::RegularFile),
+            (SIGNATURES, FileType::Directory),
+            (BLOBS, FileType::Directory),
+        ];
+        check_level(&self.root, &top, &mut strangers)?;
+        let blobs = self.root.folder(BLOBS)?;
+        check_level(&blobs, &[(ALGORITHM, FileType::Directory)], &mut strangers)?;
+        let folder = blobs.folder(ALGORITHM)?;
+        let mut there = HashSet::with_capacity(sums.blobs.len());
+        for entry in folder.entries(sums.blobs.len() + limits::STRANGERS)? {
+            let digest = entry.name.to_str().and_then(Digest::from_hex);
+            let Some((digest, size)) = digest.and_then(|digest| Some((digest, *sizes.get(&digest)?))) else {
+                strangers.add(&folder, &entry);
+                continue;
+            };
+            if !is_file(&entry) {
+                return Err(folder.wrong_kind(&entry.name, entry.kind, "a regular file"));
+            }
+            if entry.size != size {
+                let what = format!("it has {} bytes, and its descriptor says {size}", entry.size);
+                return Err(damaged_blob(&self.root, digest, &what));
+            }
+            there.insert(digest);
+        }
+        // What is missing comes first: a copy that was cut off often leaves something odd behind, too.
+        let mut missing = sums.blobs.iter().filter(|digest| !there.contains(digest));
+        if let Some(first) = missing.next() {
+            let count = 1 + missing.count();
+            return Err(Error::damaged(format!(
+                "{count} of {} files are missing, the first is {}",
+                sums.blobs.len(),
+                folder.shown(first.hex())
+            ))
+            .hint("copy the bundle again from its medium, or ask its sender for it again"));
+        }
+        match strangers.refusal() {
+            Some(error) => Err(error),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A level of the tree where every name is known. That what must be there is there is found when it is read.
+fn check_level(folder: &Folder, known: &[(&str, FileType)], strangers: &mut Strangers) -> Result<()> {
+    for entry in folder.entries(known.len() + limits::STRANGERS)? {
+        match known.iter().find(|(name, _)| OsStr::new(name) == entry.name) {
+            Some((_, kind)) if *kind == entry.kind => {}
+            Some((_, kind)) => return Err(wrong(folder, &entry, *kind)),
+            None => strangers.add(folder, &entry),
+        }
+    }
+    Ok(())
+}
+
+fn wrong(folder: &Folder, entry: &Entry, wanted: FileType) -> Error {
+    folder.wrong_kind(&entry.name, entry.kind, super::files::kind_name(wanted))
+}
+
+/// Every digest that is reachable is listed, and every listed one is reachable. Returns their sizes.
+fn check_reach(sums: &Checksums, contents: &Contents) -> Result<BTreeMap<Digest, u64>> {
+    let mut sizes = BTreeMap::new();
+    for digest in &contents.document_order {
+        sizes.insert(*digest, contents.documents.size(*digest).unwrap_or_default());
+    }
+    for blob in &contents.blobs {
+        sizes.insert(blob.digest, blob.size);
+    }
+    if let Some(digest) = sizes.keys().find(|digest| !sums.has(**digest)) {
+        return Err(unlisted(*digest));
+    }
+    if let Some(digest) = sums.blobs.iter().find(|digest| !sizes.contains_key(digest)) {
+        return Err(Error::damaged(format!("{digest} is listed in {SUMS}, and nothing refers to it")));
+    }
+    Ok(sizes)
+}
+
+fn unlisted(digest: Digest) -> Error {
+    Error::damaged(format!("the images need {digest}, which is neither in {SUMS} nor listed as absent"))
+        .hint("the bundle was sealed without it: ask its sender to export it again")
+}
+
+fn children(document: &Document) -> impl Iterator<Item = &oci::Descriptor> {
+    let (config, list) = match document.view() {
+        View::Index { children } => (None, children),
+        View::Manifest { config, layers } => (Some(config), layers),
+    };
+    config.into_iter().chain(list)
+}

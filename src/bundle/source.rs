@@ -1,0 +1,122 @@
+//! Blobs of a bundle as streams, each opened from the root down without following a link.
+
+use std::fs::File;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::{StreamExt, stream};
+use rustix::buffer::spare_capacity;
+use rustix::fs::Advice;
+use rustix::io::Errno;
+
+use super::files::Folder;
+use super::reader::Bundle;
+use super::{ALGORITHM, BLOBS};
+use crate::error::{Error, Result};
+use crate::oci::{Digest, Hasher};
+use crate::place::{BlobId, Chunks, Contents, Source};
+
+#[async_trait]
+impl Source for Bundle {
+    async fn open(&self, contents: &Contents, blob: BlobId, offset: u64) -> Result<Chunks> {
+        let blob = contents.blob(blob);
+        stream_blob(&self.root, blob.digest, blob.size, offset)
+    }
+
+    fn mismatch(&self, contents: &Contents, blob: BlobId, what: &str) -> Error {
+        damaged_blob(&self.root, contents.blob(blob).digest, what)
+    }
+}
+
+/// The bytes of a blob from `offset` on; the file must have exactly `size` bytes.
+pub(super) fn stream_blob(root: &Folder, digest: Digest, size: u64, offset: u64) -> Result<Chunks> {
+    let file = open_blob(root, digest, size)?;
+    // Advice only: a medium that knows nothing of it still reads.
+    let _ = rustix::fs::fadvise(&file, offset, None, Advice::Sequential);
+    let shown = shown_blob(root, digest);
+    let state = Some(Reading { file, shown: shown.into(), offset, size });
+    Ok(stream::unfold(state, |state| async move {
+        let mut reading = state?;
+        if reading.offset >= reading.size {
+            return None;
+        }
+        // Reading never waits, so without this one blob would keep its thread from every other.
+        tokio::task::yield_now().await;
+        match reading.next() {
+            Ok(chunk) => Some((Ok(chunk), Some(reading))),
+            Err(error) => Some((Err(error), None)),
+        }
+    })
+    .boxed())
+}
+
+/// Whether a blob's file has exactly these bytes: its digest is that of its content.
+pub(super) fn hash_blob(root: &Folder, digest: Digest, size: u64, go_on: impl Fn() -> bool) -> Result<bool> {
+    let file = open_blob(root, digest, size)?;
+    let mut reading = Reading { file, shown: shown_blob(root, digest).into(), offset: 0, size };
+    let mut hasher = Hasher::default();
+    while reading.offset < size && go_on() {
+        hasher.update(&reading.next()?);
+    }
+    Ok(hasher.finish() == digest)
+}
+
+/// The error for a blob whose bytes are not what was sealed.
+pub(super) fn damaged_blob(root: &Folder, digest: Digest, what: &str) -> Error {
+    Error::damaged(format!("{} is damaged: {what}", shown_blob(root, digest)))
+        .hint("copy the bundle again from its medium; if that does not help, ask its sender for it again")
+}
+
+pub(super) fn blob_folder(root: &Folder) -> Result<Folder> {
+    root.folder(BLOBS)?.folder(ALGORITHM)
+}
+
+fn open_blob(root: &Folder, digest: Digest, size: u64) -> Result<File> {
+    let (file, found) = blob_folder(root)?.file(&digest.hex())?;
+    if found != size {
+        return Err(damaged_blob(root, digest, &format!("it has {found} of {size} bytes")));
+    }
+    Ok(file)
+}
+
+fn shown_blob(root: &Folder, digest: Digest) -> String {
+    root.shown(format!("{BLOBS}/{ALGORITHM}/{}", digest.hex()))
+}
+
+struct Reading {
+    file: File,
+    shown: Arc<str>,
+    offset: u64,
+    size: u64,
+}
+
+impl Reading {
+    /// The next chunk; there must be one.
+    fn next(&mut self) -> Result<Bytes> {
+        let wanted = CHUNK.min((self.size - self.offset) as usize);
+        let mut chunk: Vec<u8> = Vec::with_capacity(wanted);
+        loop {
+            match rustix::io::pread(&self.file, spare_capacity(&mut chunk), self.offset) {
+                Ok(0) => {
+                    return Err(Error::damaged(format!("{} became shorter while it was read", self.shown))
+                        .hint("something else writes to the bundle: let it end, then try again"));
+                }
+                Ok(_) => break,
+                Err(Errno::INTR) => {}
+                Err(e) => {
+                    let what = format!("cannot read {} at byte {}", self.shown, self.offset);
+                    return Err(Error::io(what, e.into())
+                        .hint("the medium may be failing: copy the bundle to another one, or ask for it again"));
+                }
+            }
+        }
+        // An allocation may be larger than asked for.
+        chunk.truncate(wanted);
+        self.offset += chunk.len() as u64;
+        Ok(Bytes::from(chunk))
+    }
+}
+
+/// How much is read at once: fits the processor's cache, so that hashing and sending find it there.
+const CHUNK: usize = 256 << 10;
