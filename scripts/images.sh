@@ -19,6 +19,7 @@ add_blob() {
     local hex size
     hex=$(sha256sum <"$1") && hex=${hex%% *}
     size=$(stat -c %s "$1")
+    chmod 644 "$1"
     mv "$1" "$OUT/blobs/sha256/$hex"
     echo "sha256:$hex $size"
 }

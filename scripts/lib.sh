@@ -45,7 +45,8 @@ scratch() {
 background() {
     local log=$1 tries
     shift
-    : >"$log.out" >"$log.err"
+    : >"$log.out"
+    : >"$log.err"
     "$@" >"$log.out" 2>"$log.err" </dev/null &
     SERVER_PID=$!
     BACKGROUND_PIDS+=("$SERVER_PID")
