@@ -102,7 +102,7 @@ fn run(arguments: &Arguments) -> Result<()> {
         Command::Export(command) => with_runtime(|cancel| export::run(command, global, cancel)),
         Command::Verify(command) => with_runtime(|cancel| verify::run(command, global, cancel)),
         Command::Import(command) => with_runtime(|cancel| import::run(command, global, cancel)),
-        Command::Serve(command) => with_runtime(|cancel| serve::run(command, cancel)),
+        Command::Serve(command) => with_runtime(|cancel| serve::run(command, global, cancel)),
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use crate::bundle::DirectoryWriter;
-use crate::error::Result;
+use crate::error::{Kind, Result};
 use crate::naming::Naming;
 use crate::oci::{Digest, Reference};
 use crate::place::{Catalog, Contents};
@@ -40,8 +40,12 @@ pub async fn export(
     created: Timestamp,
     options: &Options,
 ) -> Result<(Summary, Digest)> {
-    let writer = Arc::new(DirectoryWriter::new(output, vec![key], created));
-    let summary = transfer::run(contents, Supply::Source(Arc::new(client.clone())), writer.clone(), options).await?;
+    let writer = Arc::new(DirectoryWriter::new(output, vec![key], created)?);
+    let supply = Supply::Source(Arc::new(client.clone()));
+    let summary = transfer::run(contents, supply, writer.clone(), options).await.map_err(|e| match e.kind() {
+        Kind::Registry | Kind::NotFound => e.hint("what has been fetched is kept: run the same command again to go on"),
+        _ => e,
+    })?;
     let identity = writer.identity().expect("a run that ends well has committed");
     Ok((summary, identity))
 }

@@ -33,10 +33,7 @@ impl FromStr for Target {
             None => (rest, None),
         };
         let fault = |e| Error::usage(format!("{text:?} is not REGISTRY[/PREFIX]")).caused_by(e);
-        Ok(Target {
-            host: host.parse().map_err(fault)?,
-            prefix: prefix.map(str::parse).transpose().map_err(fault)?,
-        })
+        Ok(Target { host: host.parse().map_err(fault)?, prefix: prefix.map(str::parse).transpose().map_err(fault)? })
     }
 }
 
@@ -51,7 +48,9 @@ impl Target {
             None => Ok(format!("{host}/{name}")),
             Some(prefix) => match name.repository().below(prefix) {
                 Ok(_) => Ok(format!("{host}/{prefix}/{name}")),
-                Err(e) => Err(Error::usage(format!("{name} cannot land below {prefix}")).caused_by(e).hint("choose a shorter prefix")),
+                Err(e) => Err(Error::usage(format!("{name} cannot land below {prefix}"))
+                    .caused_by(e)
+                    .hint("choose a shorter prefix")),
             },
         }
     }
@@ -79,7 +78,7 @@ pub async fn import(
     if verify_first {
         verify::layers(verified, options).await?;
     }
-    let destination = RegistryDestination::new(client.clone(), target.host.clone(), target.prefix.clone());
+    let destination = RegistryDestination::new(client, &target.host, target.prefix.clone());
     let supply = Supply::Source(verified.bundle.clone());
     transfer::run(verified.head.contents.clone(), supply, Arc::new(destination), options).await
 }

@@ -34,7 +34,8 @@ const OWNED_CRATES: [(&str, &[&str]); 5] = [
 ];
 
 /// What the library must leave to `cli`: the terminal, the environment, the process.
-const ONLY_CLI: [&str; 7] = ["std::env", "println!", "eprintln!", "io::stdout", "io::stderr", "io::stdin", "process::exit"];
+const ONLY_CLI: [&str; 7] =
+    ["std::env", "println!", "eprintln!", "io::stdout", "io::stderr", "io::stdin", "process::exit"];
 
 #[test]
 fn imports_point_down() {
@@ -46,7 +47,8 @@ fn imports_point_down() {
             continue;
         };
         for used in crate_paths(&code) {
-            let allowed = used == module || rank(&used).is_some_and(|used| used > own) || used == "Result" || used == "Error";
+            let allowed =
+                used == module || rank(&used).is_some_and(|used| used > own) || used == "Result" || used == "Error";
             if !allowed {
                 wrong.push(format!("{file}: {module} uses {used}"));
             }
@@ -65,7 +67,8 @@ fn what_one_layer_owns_no_other_names() {
             }
         }
         if module != "cli" {
-            wrong.extend(ONLY_CLI.iter().filter(|word| code.contains(**word)).map(|word| format!("{file} uses {word}")));
+            wrong
+                .extend(ONLY_CLI.iter().filter(|word| code.contains(**word)).map(|word| format!("{file} uses {word}")));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
@@ -79,7 +82,8 @@ fn sources() -> BTreeMap<String, (String, String)> {
         let entry = entry.expect("src can be walked");
         let path = entry.path().strip_prefix(&root).expect("below src").to_path_buf();
         let name = path.to_string_lossy().into_owned();
-        if path.extension().is_none_or(|extension| extension != "rs") || ["main.rs", "lib.rs"].contains(&name.as_str()) {
+        if path.extension().is_none_or(|extension| extension != "rs") || ["main.rs", "lib.rs"].contains(&name.as_str())
+        {
             continue;
         }
         let module = path.components().next().expect("not empty").as_os_str().to_string_lossy().replace(".rs", "");
@@ -99,7 +103,8 @@ fn without_comments_and_tests(text: &str) -> String {
 fn crate_paths(code: &str) -> Vec<String> {
     let mut paths = Vec::new();
     for after in code.split("crate::").skip(1) {
-        let word = |text: &str| text.trim().chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>();
+        let word =
+            |text: &str| text.trim().chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>();
         match after.strip_prefix('{') {
             Some(group) => paths.extend(group.split(['}', ';']).next().unwrap_or_default().split(',').map(word)),
             None => paths.push(word(after)),

@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::error::Result;
 use crate::progress::Progress;
-use crate::registry::{Client, Settings};
+use crate::registry::{Client, Retry, Settings, Tls};
 use crate::transfer;
 
 #[derive(Debug, clap::Args)]
@@ -30,9 +30,9 @@ pub(super) struct Access {
 impl Access {
     pub(super) fn client(&self, progress: &Arc<dyn Progress>) -> Result<Client> {
         Client::new(Settings {
-            tls_verify: self.tls_verify,
-            retry_times: self.retry_times,
-            retry_delay: Duration::from_secs_f64(self.retry_delay),
+            tls: if self.tls_verify { Tls::Verified } else { Tls::Unverified },
+            retry: Retry { times: self.retry_times, delay: Duration::from_secs_f64(self.retry_delay) },
+            jobs: self.jobs.get(),
             progress: progress.clone(),
             ..Settings::default()
         })

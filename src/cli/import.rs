@@ -50,7 +50,7 @@ pub(super) async fn run(command: &Import, global: &Global, cancel: CancellationT
     let verified = verify::open(&command.bundle, &trust, Timestamp::now())?;
     let contents = &verified.head.contents;
     if !global.quiet {
-        for line in inspect::signer_lines(&verified.head.signers).lines() {
+        for line in inspect::signer_lines(&verified.head.seal).lines() {
             note(line);
         }
     }

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::listing;
 use super::output::{escape_controls, print_data};
 use super::trust::TrustArguments;
-use crate::bundle::{Bundle, Signer};
+use crate::bundle::{Bundle, Head, Seal};
 use crate::error::Result;
 
 /// Show what is in a bundle
@@ -32,45 +32,52 @@ pub(super) struct Inspect {
 
 pub(super) fn run(command: &Inspect) -> Result<()> {
     let bundle = Bundle::open(&command.bundle)?;
-    let trust = command.trust.load()?;
-    let seal = match &trust {
-        Some(trust) => bundle.verify_seal(trust, Timestamp::now())?,
-        None => bundle.seal_unverified()?,
+    let shown = match command.trust.load()? {
+        Some(trust) => {
+            let head = bundle.read_head(bundle.verify_seal(&trust, Timestamp::now())?)?;
+            show(&head, true, command.json)?
+        }
+        None => show(&*bundle.read_head_unverified(bundle.seal_unverified()?)?, false, command.json)?,
     };
-    let head = bundle.read_head(seal)?;
-    if command.json {
-        let mut value = listing::json(&head.contents)?;
-        value["verified"] = json!(trust.is_some());
-        value["identity"] = json!(head.identity);
-        value["created"] = json!(head.created.to_string());
-        value["tool"] = json!(head.tool);
-        let signers: Vec<_> = head
-            .signers
-            .iter()
-            .map(|signer| json!({"keyId": signer.key_id.to_string(), "principals": signer.principals, "trusted": signer.trusted}))
-            .collect();
-        value["signers"] = json!(signers);
-        return print_data(&format!("{value:#}\n"));
-    }
-    let mut text = String::new();
-    if trust.is_none() {
-        text += "UNVERIFIED: no --trust given, so nobody vouches for what follows\n";
-    }
-    text += &format!("bundle:   {}\ncreated:  {} by {}\n", head.identity, head.created, head.tool);
-    text += &signer_lines(&head.signers);
-    text += "\n";
-    text += &listing::table(&head.contents)?;
-    print_data(&escape_controls(&text))
+    print_data(&shown)
 }
 
-/// `signed by: WHO (key id ...)`, a line each.
-pub(super) fn signer_lines(signers: &[Signer]) -> String {
-    signers
+fn show(head: &Head, verified: bool, as_json: bool) -> Result<String> {
+    if as_json {
+        let mut value = listing::json(&head.contents)?;
+        value["verified"] = json!(verified);
+        value["identity"] = json!(head.identity());
+        value["created"] = json!(head.created.to_string());
+        value["tool"] = json!(head.tool);
+        let trusted = head.seal.signers.iter().map(|signer| {
+            json!({"keyId": signer.key.key_id().to_string(), "principals": signer.principals, "trusted": true})
+        });
+        let others = head.seal.bystanders.iter().map(
+            |other| json!({"keyId": other.key.key_id().to_string(), "principals": [], "trusted": false, "reason": other.why}),
+        );
+        value["signers"] = trusted.chain(others).collect();
+        return Ok(format!("{value:#}\n"));
+    }
+    let mut text = String::new();
+    if !verified {
+        text += "UNVERIFIED: no --trust given, so nobody vouches for what follows\n";
+    }
+    text += &format!("bundle:    {}\ncreated:   {} by {}\n", head.identity(), head.created, head.tool);
+    text += &signer_lines(&head.seal);
+    text += "\n";
+    text += &listing::table(&head.contents)?;
+    Ok(escape_controls(&text))
+}
+
+/// `signed by: WHO (key id ...)`, a line each; those that do not count say why.
+pub(super) fn signer_lines(seal: &Seal) -> String {
+    let signers = seal
+        .signers
         .iter()
-        .map(|signer| {
-            let who = if signer.principals.is_empty() { "an unknown key".to_owned() } else { signer.principals.clone() };
-            let note = if signer.trusted { "" } else { ", not trusted" };
-            format!("signed by: {who} (key id {}{note})\n", signer.key_id)
-        })
-        .collect()
+        .map(|signer| format!("signed by: {} (key id {})\n", signer.principals.join(", "), signer.key.key_id()));
+    let others = seal
+        .bystanders
+        .iter()
+        .map(|other| format!("signed by: key id {}, which does not count: it {}\n", other.key.key_id(), other.why));
+    signers.chain(others).collect()
 }

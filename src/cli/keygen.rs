@@ -39,6 +39,7 @@ pub(super) fn run(command: &Keygen) -> Result<()> {
 fn user_at_host() -> String {
     let user = std::env::var("USER").unwrap_or_else(|_| "exporter".into());
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    let plain = |text: String| text.chars().filter(|c| c.is_ascii_alphanumeric() || "-_.".contains(*c)).collect::<String>();
+    let plain =
+        |text: String| text.chars().filter(|c| c.is_ascii_alphanumeric() || "-_.".contains(*c)).collect::<String>();
     format!("{}@{}", plain(user), plain(host))
 }

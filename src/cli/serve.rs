@@ -1,1 +1,78 @@
 //! `sealift serve`
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use super::access::DEFAULT_JOBS;
+use super::output::{note, print_data};
+use super::trust::TrustArguments;
+use super::{Global, inspect};
+use crate::error::{Error, Result};
+use crate::layout::Layout;
+use crate::serve::{Service, serve};
+use crate::{transfer, verify};
+
+/// Be a registry: for a bundle, or for an image layout directory
+///
+/// A bundle is verified in full before anything is served, so --trust is needed. A layout directory has no seal;
+/// with --writable images can be pushed into it. Plain HTTP without logins: listen on a loopback address, or put a
+/// proxy before it.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  sealift serve usb/release --trust allowed_signers
+  sealift serve --writable ./registry --listen 127.0.0.1:5000")]
+pub(super) struct Serve {
+    /// A bundle, or an OCI image layout directory
+    path: PathBuf,
+    /// Where to listen; port 0 takes a free one
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:5000")]
+    listen: String,
+    /// Take pushes; makes the layout directory if there is none
+    #[arg(long)]
+    writable: bool,
+    #[command(flatten)]
+    trust: TrustArguments,
+}
+
+pub(super) async fn run(command: &Serve, global: &Global, cancel: CancellationToken) -> Result<()> {
+    let service = if command.writable {
+        let layout = Layout::create(&command.path)?;
+        if layout.sealed() {
+            return Err(Error::usage(format!(
+                "{} is a sealed bundle, which cannot be written to",
+                command.path.display()
+            ))
+            .hint("serve it without --writable, or import it into another directory that is served"));
+        }
+        Service::writable(Arc::new(layout))?
+    } else {
+        let layout = Layout::open(&command.path)?;
+        if layout.sealed() {
+            let trust = command.trust.required()?;
+            let verified = verify::open(&command.path, &trust, Timestamp::now())?;
+            let progress = global.progress();
+            let options = transfer::Options { jobs: DEFAULT_JOBS, progress, cancel: cancel.clone() };
+            verify::layers(&verified, &options).await?;
+            if !global.quiet {
+                note(inspect::signer_lines(&verified.head.seal).trim_end());
+            }
+        }
+        Service::new(Arc::new(layout))
+    };
+    let cannot_listen = |e| {
+        Error::io(format!("cannot listen on {}", command.listen), e)
+            .hint("another program may have the port: choose one with --listen 127.0.0.1:PORT")
+    };
+    let listener = TcpListener::bind(&command.listen).await.map_err(cannot_listen)?;
+    let address = listener.local_addr().map_err(cannot_listen)?;
+    if !address.ip().is_loopback() && !global.quiet {
+        note("warning: anybody who reaches this address can use this registry; there are no logins and no TLS");
+    }
+    print_data(&format!("listening on http://{address}\n"))?;
+    serve(listener, service.router(), cancel).await
+}

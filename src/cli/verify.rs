@@ -5,11 +5,11 @@ use std::path::PathBuf;
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
+use super::Global;
 use super::access::DEFAULT_JOBS;
 use super::output::{human_size, print_data};
 use super::progress::count;
 use super::trust::TrustArguments;
-use super::Global;
 use crate::error::Result;
 use crate::{transfer, verify};
 
@@ -39,7 +39,7 @@ pub(super) async fn run(command: &Verify, global: &Global, cancel: CancellationT
         count(contents.images.len(), "image"),
         count(contents.blobs.len(), "blob"),
         human_size(contents.blob_bytes()),
-        verified.head.identity,
-        super::inspect::signer_lines(&verified.head.signers),
+        verified.head.identity(),
+        super::inspect::signer_lines(&verified.head.seal),
     ))
 }

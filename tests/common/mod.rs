@@ -7,30 +7,30 @@ use std::process::{Command, Output};
 use tempfile::TempDir;
 
 /// Where a test works: `key`, `key.pub` and `allowed_signers` are there; bundles go to `bundle`.
-pub struct Desk {
+pub(crate) struct Desk {
     directory: TempDir,
 }
 
 /// What a run of the program did. Every check shows all of it when it fails.
-pub struct Run {
+pub(crate) struct Run {
     command: String,
     output: Output,
 }
 
 impl Desk {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let desk = Desk { directory: tempfile::tempdir().expect("a temporary directory") };
         let line = desk.sealift(&["keygen", "key", "--principal", "exporter@example.com"]).success().stdout();
         fs::write(desk.path().join("allowed_signers"), line).expect("allowed_signers can be written");
         desk
     }
 
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.directory.path()
     }
 
     /// Runs the program here, with no home directory and a fixed time stamp for what it makes.
-    pub fn sealift<S: AsRef<str>>(&self, arguments: &[S]) -> Run {
+    pub(crate) fn sealift<S: AsRef<str>>(&self, arguments: &[S]) -> Run {
         let arguments: Vec<&str> = arguments.iter().map(AsRef::as_ref).collect();
         let output = Command::new(env!("CARGO_BIN_EXE_sealift"))
             .args(&arguments)
@@ -43,28 +43,29 @@ impl Desk {
     }
 
     /// `sealift export IMAGES --output bundle --key key`, with short pauses between retries.
-    pub fn export<S: AsRef<str>>(&self, images: &[S]) -> Run {
+    pub(crate) fn export<S: AsRef<str>>(&self, images: &[S]) -> Run {
         let mut arguments = vec!["export", "--output", "bundle", "--key", "key", "--retry-delay", "0.05"];
         arguments.extend(images.iter().map(AsRef::as_ref));
         self.sealift(&arguments)
     }
 
     /// `sealift import BUNDLE TARGET --trust allowed_signers OPTIONS`, with short pauses between retries.
-    pub fn import(&self, bundle: &str, target: &str, options: &[&str]) -> Run {
+    pub(crate) fn import(&self, bundle: &str, target: &str, options: &[&str]) -> Run {
         let fixed = ["import", bundle, target, "--trust", "allowed_signers", "--retry-delay", "0.05"];
         self.sealift(&[&fixed, options].concat())
     }
 
     /// Runs a line of shell in a directory of this desk.
-    pub fn shell(&self, directory: &str, line: &str) {
+    pub(crate) fn shell(&self, directory: &str, line: &str) {
         let status = Command::new("sh").args(["-euc", line]).current_dir(self.path().join(directory)).status();
         assert!(status.expect("a shell").success(), "{line}");
     }
 
     /// Changes one byte in the middle of the largest blob.
-    pub fn flip_largest_blob(&self, bundle: &str) {
+    pub(crate) fn flip_largest_blob(&self, bundle: &str) {
         let blobs = fs::read_dir(self.path().join(bundle).join("blobs/sha256")).expect("blobs");
-        let largest = blobs.map(|file| file.expect("a blob").path()).max_by_key(|path| path.metadata().map_or(0, |m| m.len()));
+        let largest =
+            blobs.map(|file| file.expect("a blob").path()).max_by_key(|path| path.metadata().map_or(0, |m| m.len()));
         let largest = largest.expect("a bundle has blobs");
         let mut bytes = fs::read(&largest).expect("a blob can be read");
         let middle = bytes.len() / 2;
@@ -74,31 +75,37 @@ impl Desk {
 }
 
 impl Run {
-    pub fn success(&self) -> &Self {
+    pub(crate) fn success(&self) -> &Self {
         self.code(0)
     }
 
     #[track_caller]
-    pub fn code(&self, expected: i32) -> &Self {
+    pub(crate) fn code(&self, expected: i32) -> &Self {
         assert_eq!(self.output.status.code(), Some(expected), "{}", self.all());
         self
     }
 
     #[track_caller]
-    pub fn stderr_contains(&self, part: &str) -> &Self {
+    pub(crate) fn stderr_contains(&self, part: &str) -> &Self {
         assert!(self.stderr().contains(part), "{part:?} is not in what was said\n{}", self.all());
         self
     }
 
-    pub fn stdout(&self) -> String {
+    pub(crate) fn stdout(&self) -> String {
         String::from_utf8_lossy(&self.output.stdout).into_owned()
     }
 
-    pub fn stderr(&self) -> String {
+    pub(crate) fn stderr(&self) -> String {
         String::from_utf8_lossy(&self.output.stderr).into_owned()
     }
 
     fn all(&self) -> String {
-        format!("$ {}\n{}\n--- stdout\n{}\n--- stderr\n{}", self.command, self.output.status, self.stdout(), self.stderr())
+        format!(
+            "$ {}\n{}\n--- stdout\n{}\n--- stderr\n{}",
+            self.command,
+            self.output.status,
+            self.stdout(),
+            self.stderr()
+        )
     }
 }
