@@ -421,6 +421,19 @@ mod tests {
     }
 
     #[test]
+    fn only_what_a_killed_run_left_long_ago_is_swept_away() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::create(dir.path()).unwrap();
+        let before = files(dir.path());
+        let current = layout.ingest().unwrap();
+        let left = File::create(dir.path().join(".upload-left")).unwrap();
+        left.set_modified(SystemTime::now() - 2 * ABANDONED).unwrap();
+        layout.sweep().unwrap();
+        assert_eq!(files(dir.path()), before + 1);
+        layout.commit(current, Digest::of(b"")).unwrap();
+    }
+
+    #[test]
     fn only_a_layout_or_an_empty_directory_is_taken() {
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(Layout::open(dir.path()).unwrap_err().kind(), Kind::Damaged);

@@ -4,7 +4,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use crate::error::{Error, Result};
-use crate::oci::{Descriptor, MediaType, Name, json};
+use crate::oci::{Descriptor, Name, json};
 
 /// A named document of a layout.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -126,7 +126,7 @@ fn to_value(name: &Name, descriptor: &Descriptor) -> Value {
         value["platform"] = json!(platform);
     }
     if let Some(artifact_type) = &descriptor.artifact_type {
-        value["artifactType"] = json!(MediaType::new(artifact_type));
+        value["artifactType"] = json!(artifact_type);
     }
     value
 }
