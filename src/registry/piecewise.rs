@@ -16,7 +16,7 @@ use crate::place::{Body, Chunks};
 impl Upload {
     /// Sends a body that cannot be opened again.
     pub(super) async fn pieces(&self, body: &mut Body) -> Result<()> {
-        let mut chunks = Pieces { chunks: body.open().await?, rest: Bytes::new() };
+        let mut chunks = Pieces { chunks: body.open().await?, rest: Bytes::new(), left: self.size };
         if self.size <= PIECE as u64 {
             // All of it is kept, so it may as well be one request, tried as often as need be.
             let bytes = chunks.next().await.map_err(|e| body.blame().unwrap_or(e))?;
@@ -151,6 +151,8 @@ struct Session {
 struct Pieces {
     chunks: Chunks,
     rest: Bytes,
+    /// Bytes that are still to come, by the descriptor.
+    left: u64,
 }
 
 impl Pieces {
@@ -160,9 +162,10 @@ impl Pieces {
         loop {
             let take = self.rest.len().min(PIECE - piece.len());
             if piece.is_empty() && take > 0 {
-                piece.reserve(PIECE);
+                piece.reserve(self.left.min(PIECE as u64) as usize);
             }
             piece.extend_from_slice(&self.rest.split_to(take));
+            self.left = self.left.saturating_sub(take as u64);
             if piece.len() == PIECE {
                 return Ok(piece.freeze());
             }
