@@ -68,7 +68,7 @@ pub enum Tls {
 /// How often and how fast failures that may pass are retried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Retry {
-    /// Retries after the first try; a blob that makes progress may use ten times as many in all.
+    /// Retries after the first try. A blob that has got 1 MiB further begins to count anew.
     pub times: u32,
     /// The first pause; each further one is twice as long, up to 30 s, and up to as much again by chance.
     pub delay: Duration,

@@ -106,7 +106,7 @@ impl Download {
                     if self.position > self.size {
                         return Err(self.lie("it sends more bytes than that"));
                     }
-                    self.budget.refill();
+                    self.budget.gain(chunk.len() as u64);
                     return Ok(Some(chunk));
                 }
                 Ok(None) => Failure::passing(Error::registry(format!(

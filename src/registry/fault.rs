@@ -164,7 +164,7 @@ impl Cause {
             return Cause::NoSuchHost;
         }
         for cause in causes(error) {
-            match cause.downcast_ref::<rustls::Error>().or_else(|| inside_io(cause)) {
+            match cause.downcast_ref::<rustls::Error>() {
                 Some(rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented) => {
                     return Cause::Certificate;
                 }
@@ -189,13 +189,17 @@ impl Cause {
     }
 }
 
+/// Every error below this one.
 fn causes(error: &reqwest::Error) -> impl Iterator<Item = &(dyn StdError + 'static)> {
-    std::iter::successors(error.source(), |cause: &&(dyn StdError + 'static)| (*cause).source())
+    std::iter::successors(error.source(), |cause| below(*cause))
 }
 
-/// An `io::Error` shows the source of what it wraps, not the wrapped error itself.
-fn inside_io<'a>(cause: &'a (dyn StdError + 'static)) -> Option<&'a rustls::Error> {
-    cause.downcast_ref::<io::Error>()?.get_ref()?.downcast_ref()
+/// An `io::Error` names as its source the source of what it wraps, which would hide that.
+fn below<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a (dyn StdError + 'static)> {
+    match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+        Some(wrapped) => Some(wrapped),
+        None => error.source(),
+    }
 }
 
 #[cfg(test)]

@@ -29,15 +29,15 @@ impl ContentRange {
             total => Some(number(total)?),
         };
         let range = ContentRange { start: number(start)?, end: number(end)?, total };
-        (range.start <= range.end && range.total.is_none_or(|total| range.end < total)).then_some(range)
+        (range.start <= range.end && range.end < u64::MAX && range.total.is_none_or(|total| range.end < total))
+            .then_some(range)
     }
 }
 
-/// The position of the last byte that an upload session holds, from its `Range` header: `0-END`, and by some
-/// `bytes=0-END`.
-pub(super) fn upload_end(text: &str) -> Option<u64> {
-    let (start, end) = text.trim().trim_start_matches("bytes=").split_once('-')?;
-    (number(start)? == 0).then(|| number(end)).flatten()
+/// How many bytes an upload session holds, from its `Range` header: `0-LAST`, and by some `bytes=0-LAST`.
+pub(super) fn held(text: &str) -> Option<u64> {
+    let (start, last) = text.trim().trim_start_matches("bytes=").split_once('-')?;
+    (number(start)? == 0).then(|| number(last)?.checked_add(1)).flatten()
 }
 
 /// The target of the first link with the relation `next` (RFC 8288).
@@ -147,6 +147,7 @@ mod tests {
     #[case("bytes 0-0/*", Some((0, 0, None)))]
     #[case("bytes 3-10/10", None)]
     #[case("bytes 9-3/10", None)]
+    #[case("bytes 0-18446744073709551615/*", None)]
     #[case("bytes */10", None)]
     #[case("bytes +3-9/10", None)]
     #[case("items 3-9/10", None)]
@@ -157,10 +158,11 @@ mod tests {
 
     #[test]
     fn an_upload_range_begins_at_nought() {
-        assert_eq!(upload_end("0-99"), Some(99));
-        assert_eq!(upload_end("bytes=0-99"), Some(99));
-        assert_eq!(upload_end("5-99"), None);
-        assert_eq!(upload_end("99"), None);
+        assert_eq!(held("0-99"), Some(100));
+        assert_eq!(held("bytes=0-99"), Some(100));
+        assert_eq!(held("5-99"), None);
+        assert_eq!(held("99"), None);
+        assert_eq!(held("0-18446744073709551615"), None);
     }
 
     #[test]

@@ -16,7 +16,7 @@ use crate::place::{Body, Chunks};
 impl Upload {
     /// Sends a body that cannot be opened again.
     pub(super) async fn pieces(&self, body: &mut Body) -> Result<()> {
-        let mut chunks = Pieces { chunks: body.open().await?, rest: Bytes::new() };
+        let mut chunks = Pieces { chunks: body.open().await?, rest: Bytes::new(), left: self.size };
         if self.size <= PIECE as u64 {
             // All of it is kept, so it may as well be one request, tried as often as need be.
             let bytes = chunks.next().await.map_err(|e| body.blame().unwrap_or(e))?;
@@ -37,8 +37,9 @@ impl Upload {
             if piece.is_empty() {
                 break;
             }
+            let size = piece.len() as u64;
             self.send_piece(session, piece, budget).await?;
-            budget.refill();
+            budget.gain(size);
         }
         let url = session.url.clone();
         budget
@@ -57,14 +58,10 @@ impl Upload {
         while !piece.is_empty() {
             let start = session.accepted;
             let end = start + piece.len() as u64;
-            let failure = match self.patch(session, &piece).await {
-                Ok(()) => None,
-                Err(failure) if !failure.may_pass() => return Err(failure.into_error()),
-                Err(failure) => Some(failure),
-            };
-            if let Some(failure) = failure {
+            if let Err(failure) = self.patch(session, &piece).await {
                 budget.spend(failure).await?;
-                budget.run(async || self.state(session.clone()).await).await.map(|state| *session = state)?;
+                let state = budget.run(async || self.state(session.clone()).await).await?;
+                *session = state;
             }
             if session.accepted < start || session.accepted > end {
                 return Err(lost(
@@ -72,12 +69,7 @@ impl Upload {
                     &format!("the registry has {} bytes, and {start} to {end} were to be sent", session.accepted),
                 ));
             }
-            let taken = (session.accepted - start) as usize;
-            piece = piece.slice(taken..);
-            if taken == 0 {
-                // Counted against the budget, so that a registry that takes nothing does not hold the run.
-                continue;
-            }
+            piece = piece.slice((session.accepted - start) as usize..);
         }
         Ok(())
     }
@@ -99,9 +91,7 @@ impl Upload {
         let accepted = match response.header(RANGE) {
             None => end,
             Some(text) => {
-                let last = header::upload_end(text)
-                    .ok_or_else(|| Failure::lasting(lost(self, "its Range header is not a range")))?;
-                last + 1
+                header::held(text).ok_or_else(|| Failure::lasting(lost(self, "its Range header is not a range")))?
             }
         };
         if accepted == start {
@@ -127,11 +117,10 @@ impl Upload {
                 });
             }
         };
-        let last = response.header(RANGE).and_then(header::upload_end);
-        let accepted = match last {
-            // `0-0` is what distribution says of an empty session, too; no piece is of one byte only but the last.
-            Some(0) | None if session.accepted == 0 => 0,
-            Some(last) => last + 1,
+        let accepted = match response.header(RANGE).and_then(header::held) {
+            // Of an empty session distribution says `0-0`, too; only a last piece can be of one byte.
+            Some(1) | None if session.accepted == 0 => 0,
+            Some(accepted) => accepted,
             None => return Err(Failure::lasting(lost(self, "the registry does not say how much it has"))),
         };
         let url = response.location().unwrap_or(session.url);
@@ -151,6 +140,8 @@ struct Session {
 struct Pieces {
     chunks: Chunks,
     rest: Bytes,
+    /// Bytes that are still to come, by the descriptor.
+    left: u64,
 }
 
 impl Pieces {
@@ -160,9 +151,10 @@ impl Pieces {
         loop {
             let take = self.rest.len().min(PIECE - piece.len());
             if piece.is_empty() && take > 0 {
-                piece.reserve(PIECE);
+                piece.reserve(self.left.min(PIECE as u64) as usize);
             }
             piece.extend_from_slice(&self.rest.split_to(take));
+            self.left = self.left.saturating_sub(take as u64);
             if piece.len() == PIECE {
                 return Ok(piece.freeze());
             }

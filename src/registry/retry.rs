@@ -77,8 +77,8 @@ pub(super) struct Budget {
     builder: ExponentialBuilder,
     pauses: ExponentialBackoff,
     tries: u32,
-    refills: u32,
-    untouched: bool,
+    /// Bytes moved since the budget was last full.
+    gained: u64,
     progress: Arc<dyn Progress>,
 }
 
@@ -90,20 +90,12 @@ impl Budget {
             .with_max_delay(MAX_PAUSE.max(settings.retry.delay))
             .with_max_times(settings.retry.times as usize)
             .with_jitter();
-        Budget {
-            builder,
-            pauses: builder.build(),
-            tries: 1,
-            refills: MAX_REFILLS,
-            untouched: true,
-            progress: settings.progress.clone(),
-        }
+        Budget { builder, pauses: builder.build(), tries: 1, gained: 0, progress: settings.progress.clone() }
     }
 
     /// Waits for the next try, or gives up with the error.
     pub(super) async fn spend(&mut self, failure: Failure) -> Result<()> {
         let Again::After(asked) = failure.again else { return Err(failure.error) };
-        self.untouched = false;
         let Some(pause) = self.pauses.next() else {
             return Err(match self.tries {
                 1 => failure.error,
@@ -120,12 +112,12 @@ impl Budget {
         Ok(())
     }
 
-    /// Something came of the last try: the next failure is a new one. Bounded, so that a server that gives a little
-    /// each time cannot hold the run for ever.
-    pub(super) fn refill(&mut self) {
-        if !self.untouched && self.refills > 0 {
-            self.refills -= 1;
-            self.untouched = true;
+    /// So many bytes got through. Enough of them fill the budget again: a large blob over a bad line may be cut any
+    /// number of times, and a server that gives a little each time still cannot hold the run for ever.
+    pub(super) fn gain(&mut self, bytes: u64) {
+        self.gained += bytes;
+        if self.gained >= ENOUGH {
+            self.gained = 0;
             self.pauses = self.builder.build();
         }
     }
@@ -148,8 +140,8 @@ impl Budget {
 const MAX_PAUSE: Duration = Duration::from_secs(30);
 /// `Retry-After: 0` is not an invitation to hammer.
 const MIN_PAUSE: Duration = Duration::from_millis(100);
-/// How often progress fills the budget again.
-const MAX_REFILLS: u32 = 9;
+/// Progress that fills the budget again, 1 MiB.
+const ENOUGH: u64 = 1 << 20;
 
 #[cfg(test)]
 mod tests {
@@ -179,15 +171,18 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn progress_fills_the_budget_a_bounded_number_of_times() {
-        let mut budget = budget(1);
-        let mut spent = 0;
-        while budget.spend(passing()).await.is_ok() {
-            spent += 1;
-            budget.refill();
-            budget.refill();
+    async fn only_enough_progress_fills_the_budget_again() {
+        let mut budget = budget(2);
+        for _ in 0..20 {
+            assert!(budget.spend(passing()).await.is_ok());
+            budget.gain(ENOUGH / 2);
         }
-        assert_eq!(spent, 1 + MAX_REFILLS);
+        budget.gain(ENOUGH / 8);
+        assert!(budget.spend(passing()).await.is_ok());
+        budget.gain(ENOUGH / 8);
+        assert!(budget.spend(passing()).await.is_ok());
+        budget.gain(ENOUGH / 8);
+        assert!(budget.spend(passing()).await.is_err());
     }
 
     #[test]

@@ -1,0 +1,7 @@
+//! The registry client against Debian's `docker-registry`, and against servers that misbehave on purpose.
+
+mod content;
+mod downloads;
+mod faulty;
+mod real;
+mod uploads;

@@ -1,0 +1,261 @@
+//! What is written to a registry that misbehaves.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use sealift::error::Kind;
+use sealift::oci::Digest;
+use sealift::place::{Destination, LandingId, Linked, Presence, ScopeId};
+use sealift::registry::RegistryDestination;
+
+use crate::content::{Image, LAYER, Memory, client, host, image, noise};
+use crate::faulty::{Faulty, Reply, Request};
+
+const SIZE: usize = 3_000_000;
+const SCOPE: ScopeId = ScopeId(0);
+
+fn layer_of(size: usize) -> Image {
+    image(noise(size), &["ns/app:1"], &[])
+}
+
+/// A session at `location`, and what else a registry answers.
+fn registry(request: &Request, location: &str) -> Reply {
+    match request.method.as_str() {
+        "POST" => Reply::new("202 Accepted").header("Location", location).body(b""),
+        "PUT" => Reply::new("201 Created").body(b""),
+        "DELETE" => Reply::new("204 No Content"),
+        _ => Reply::new("404 Not Found").body(b""),
+    }
+}
+
+async fn put(server: &Faulty, image: &Image) -> sealift::Result<()> {
+    let (client, _) = client();
+    let registry = RegistryDestination::new(&client, &host(server.port), None);
+    registry.put(&image.contents, LAYER, SCOPE, &mut image.body(LAYER)).await
+}
+
+#[tokio::test]
+async fn a_put_that_is_cut_is_sent_again_in_a_new_session_with_its_length() {
+    let server = Faulty::start(|number, request| match number {
+        1 => Reply::hang_up_after(1_000_000),
+        _ => registry(request, "/v2/ns/app/blobs/uploads/1?_state=a%2Bb"),
+    })
+    .await;
+    let image = layer_of(SIZE);
+    put(&server, &image).await.unwrap();
+    let seen = server.seen();
+    let puts: Vec<&Request> = seen.iter().filter(|request| request.method == "PUT").collect();
+    assert_eq!(puts.len(), 2);
+    let digest = image.contents.blob(LAYER).digest;
+    for put in &puts {
+        assert_eq!(put.headers["content-length"], SIZE.to_string());
+        assert_eq!(put.headers.get("transfer-encoding"), None);
+        assert_eq!(put.path, format!("/v2/ns/app/blobs/uploads/1?_state=a%2Bb&digest=sha256%3A{}", digest.hex()));
+    }
+    assert_eq!(Digest::of(&puts[1].body), digest);
+    assert_eq!(seen[0].headers["content-length"], "0");
+    assert_eq!(server.lines().iter().filter(|line| line.starts_with("POST")).count(), 2);
+}
+
+#[tokio::test]
+async fn a_location_on_another_port_is_used_with_its_query() {
+    let storage = Faulty::start(|_, request| registry(request, "")).await;
+    let location = format!("http://127.0.0.1:{}/store?token=t", storage.port);
+    let server = Faulty::start(move |_, request| registry(request, &location)).await;
+    let image = layer_of(SIZE);
+    put(&server, &image).await.unwrap();
+    let seen = storage.seen();
+    assert_eq!(seen.len(), 1);
+    assert!(seen[0].path.starts_with("/store?token=t&digest=sha256%3A"), "{}", seen[0].path);
+    assert_eq!(seen[0].body.len(), SIZE);
+    assert_eq!(server.lines(), ["POST /v2/ns/app/blobs/uploads/"]);
+}
+
+#[tokio::test]
+async fn a_307_on_a_streamed_put_gets_the_whole_body_again_at_the_new_place() {
+    let storage = Faulty::start(|_, request| registry(request, "")).await;
+    let location = format!("http://127.0.0.1:{}/store?sig=s", storage.port);
+    let server = Faulty::start(move |number, request| match number {
+        1 => Reply::new("307 Temporary Redirect").header("Location", &location).body(b""),
+        _ => registry(request, "/v2/ns/app/blobs/uploads/1"),
+    })
+    .await;
+    let image = layer_of(SIZE);
+    put(&server, &image).await.unwrap();
+    let seen = storage.seen();
+    assert_eq!(seen.len(), 1);
+    assert_eq!(seen[0].path, "/store?sig=s");
+    assert_eq!(Digest::of(&seen[0].body), image.contents.blob(LAYER).digest);
+}
+
+#[tokio::test]
+async fn a_body_that_is_wrong_ends_the_upload_with_its_own_error() {
+    let server = Faulty::start(|_, request| registry(request, "/session")).await;
+    let image = layer_of(SIZE);
+    let mut blobs = image.blobs.clone();
+    blobs.insert(image.contents.blob(LAYER).digest, noise(SIZE + 1).slice(1..));
+    let source = Arc::new(Memory { blobs, pause: Duration::ZERO });
+    let (client, log) = client();
+    let registry = RegistryDestination::new(&client, &host(server.port), None);
+    let mut body = image.body_from(source, LAYER);
+    let error = registry.put(&image.contents, LAYER, SCOPE, &mut body).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Damaged);
+    assert!(error.chain().contains("digest"), "{error:?}");
+    assert!(log.retries().is_empty());
+    assert_eq!(server.lines(), ["POST /v2/ns/app/blobs/uploads/", "PUT /session", "DELETE /session"]);
+    assert!(server.seen()[1].body.len() < SIZE, "it must never be whole there");
+}
+
+#[tokio::test]
+async fn a_server_that_takes_nothing_is_left_but_a_slow_source_is_waited_for() {
+    let server = Faulty::start(|number, request| match number {
+        1 => Reply::stall(),
+        _ => registry(request, "/session"),
+    })
+    .await;
+    // More than the sockets hold.
+    let image = layer_of(20_000_000);
+    let started = Instant::now();
+    put(&server, &image).await.unwrap();
+    assert!(started.elapsed() < Duration::from_secs(20));
+    assert_eq!(server.lines().iter().filter(|line| line.starts_with("PUT")).count(), 2);
+
+    let server = Faulty::start(|_, request| registry(request, "/session")).await;
+    let image = layer_of(150_000);
+    let slow = Arc::new(Memory { blobs: image.blobs.clone(), pause: Duration::from_millis(1500) });
+    let (client, log) = client();
+    let registry = RegistryDestination::new(&client, &host(server.port), None);
+    registry.put(&image.contents, LAYER, SCOPE, &mut image.body_from(slow, LAYER)).await.unwrap();
+    assert!(log.retries().is_empty(), "{:?}", log.retries());
+}
+
+#[tokio::test]
+async fn a_piece_that_is_taken_in_part_goes_on_where_the_registry_stands() {
+    const PIECE: usize = 8 << 20;
+    let size = PIECE + 500_000;
+    let server = Faulty::start(move |number, request| match (number, request.method.as_str()) {
+        (0, _) => Reply::new("202 Accepted").header("Location", "/s/0").body(b""),
+        // The first piece: cut, and then 1,000,000 bytes of it are there.
+        (1, _) => Reply::hang_up_after(1_000_000),
+        (2, "GET") => Reply::new("204 No Content").header("Location", "/s/1").header("Range", "0-999999"),
+        (3, _) => {
+            Reply::new("202 Accepted").header("Location", "/s/2").header("Range", format!("0-{}", PIECE - 1)).body(b"")
+        }
+        (4, _) => {
+            Reply::new("202 Accepted").header("Location", "/s/3").header("Range", format!("0-{}", size - 1)).body(b"")
+        }
+        _ => Reply::new("201 Created").body(b""),
+    })
+    .await;
+    let image = layer_of(size);
+    let (client, log) = client();
+    let registry = RegistryDestination::new(&client, &host(server.port), None);
+    registry.put(&image.contents, LAYER, SCOPE, &mut image.once(LAYER)).await.unwrap();
+    assert_eq!(
+        server.lines(),
+        ["POST /v2/ns/app/blobs/uploads/", "PATCH /s/0", "GET /s/0", "PATCH /s/1", "PATCH /s/2", "PUT /s/3"]
+    );
+    let seen = server.seen();
+    assert_eq!(seen[3].headers["content-range"], format!("1000000-{}", PIECE - 1));
+    assert_eq!(seen[4].headers["content-range"], format!("{PIECE}-{}", size - 1));
+    let all = [&seen[1].body[..1_000_000], &seen[3].body, &seen[4].body].concat();
+    assert_eq!(Digest::of(&all), image.contents.blob(LAYER).digest);
+    assert_eq!(seen[5].headers["content-length"], "0");
+    assert_eq!(log.retries().len(), 1);
+}
+
+#[tokio::test]
+async fn pieces_that_the_registry_has_lost_end_the_upload() {
+    let server = Faulty::start(move |number, request| match (number, request.method.as_str()) {
+        (0, _) => Reply::new("202 Accepted").header("Location", "/s").body(b""),
+        (1, _) => Reply::new("202 Accepted").header("Location", "/s").body(b""),
+        (2, _) => Reply::new("500 Internal Server Error").body(b""),
+        (3, "GET") => Reply::new("204 No Content").header("Range", "0-99"),
+        _ => Reply::new("204 No Content"),
+    })
+    .await;
+    let image = layer_of((8 << 20) + 5);
+    let (client, _) = client();
+    let registry = RegistryDestination::new(&client, &host(server.port), None);
+    let error = registry.put(&image.contents, LAYER, SCOPE, &mut image.once(LAYER)).await.unwrap_err();
+    assert!(error.chain().contains("has 100 bytes"), "{error:?}");
+    assert_eq!(server.lines().last().unwrap(), "DELETE /s");
+}
+
+#[tokio::test]
+async fn a_small_body_that_is_read_once_is_kept_and_tried_again() {
+    let server = Faulty::start(|number, request| match number {
+        1 => Reply::new("502 Bad Gateway").body(b""),
+        _ => registry(request, "/s"),
+    })
+    .await;
+    let image = layer_of(500_000);
+    let (client, log) = client();
+    let registry = RegistryDestination::new(&client, &host(server.port), None);
+    registry.put(&image.contents, LAYER, SCOPE, &mut image.once(LAYER)).await.unwrap();
+    assert_eq!(log.retries().len(), 1);
+    assert_eq!(Digest::of(&server.seen().last().unwrap().body), image.contents.blob(LAYER).digest);
+}
+
+#[tokio::test]
+async fn a_refused_mount_takes_its_session_back() {
+    let server = Faulty::start(|_, request| registry(request, "/session?x=1")).await;
+    let image = image(noise(10), &["a/app:1", "b/app:1"], &[]);
+    let (client, _) = client();
+    let registry = RegistryDestination::new(&client, &host(server.port), Some("pre".parse().unwrap()));
+    let linked = registry.link(&image.contents, LAYER, ScopeId(0), ScopeId(1)).await.unwrap();
+    assert_eq!(linked, Linked::Refused);
+    assert_eq!(server.lines(), ["POST /v2/pre/b/app/blobs/uploads/", "DELETE /session"]);
+    assert!(server.seen()[0].path.ends_with("&from=pre/a/app"));
+}
+
+#[tokio::test]
+async fn the_registrys_reason_for_refusing_a_manifest_is_shown() {
+    let server = Faulty::start(|_, _| {
+        Reply::new("400 Bad Request")
+            .body(br#"{"errors":[{"code":"MANIFEST_BLOB_UNKNOWN","message":"blob unknown to registry"}]}"#)
+    })
+    .await;
+    let image = layer_of(10);
+    let (client, _) = client();
+    let registry = RegistryDestination::new(&client, &host(server.port), None);
+    let error = registry.land(&image.contents, LandingId(0)).await.unwrap_err();
+    assert!(error.chain().contains("MANIFEST_BLOB_UNKNOWN blob unknown to registry"), "{error:?}");
+    assert_eq!(server.seen().len(), 1);
+}
+
+#[tokio::test]
+async fn a_tag_that_points_elsewhere_after_the_push_is_an_error() {
+    let server = Faulty::start(|_, request| match request.method.as_str() {
+        "PUT" => Reply::new("201 Created").body(b""),
+        _ => Reply::new("200 OK").header("Docker-Content-Digest", Digest::of(b"other")).body(b""),
+    })
+    .await;
+    let image = layer_of(10);
+    let (client, _) = client();
+    let registry = RegistryDestination::new(&client, &host(server.port), None);
+    let error = registry.land(&image.contents, LandingId(0)).await.unwrap_err();
+    assert!(error.chain().contains("after"), "{error:?}");
+    let put = &server.seen()[0];
+    assert_eq!(put.body, *image.document.bytes());
+    assert_eq!(put.headers["content-type"], "application/vnd.oci.image.manifest.v1+json");
+}
+
+#[tokio::test]
+async fn a_blob_of_another_size_there_is_an_error() {
+    let server = Faulty::start(|_, _| Reply::new("200 OK").header("Content-Length", 11)).await;
+    let (client, _) = client();
+    let registry = RegistryDestination::new(&client, &host(server.port), None);
+    assert!(registry.presence(&layer_of(10).contents, LAYER, SCOPE).await.is_err());
+    assert_eq!(registry.presence(&layer_of(11).contents, LAYER, SCOPE).await.unwrap(), Presence::Here);
+}
+
+#[tokio::test]
+async fn a_port_where_nothing_listens_is_told_at_once() {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let (client, log) = client();
+    let error = RegistryDestination::new(&client, &host(free), None).prepare(&layer_of(1).contents).await.unwrap_err();
+    assert!(error.chain().contains(&format!("cannot reach 127.0.0.1:{free}: connection refused")), "{error:?}");
+    assert!(error.hints()[0].contains("running"), "{error:?}");
+    assert!(log.retries().is_empty());
+}
