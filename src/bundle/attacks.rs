@@ -251,6 +251,13 @@ const ATTACKS: &[Attack] = &[
     attack("signature-is-link", Stranger, Kind::Damaged, "symbolic link", |b| {
         b.links.push((format!("signatures/{}.sig", "0".repeat(32)), format!("{}.sig", b.key_id).into()));
     }),
+    attack("signatures-is-link", Stranger, Kind::Damaged, "symbolic link", |b| {
+        let bytes = b.remove(&b.signature());
+        b.folders.retain(|folder| folder != "signatures");
+        b.folders.push("elsewhere".into());
+        b.put(&format!("elsewhere/{}.sig", b.key_id), bytes);
+        b.links.push(("signatures".into(), "elsewhere".into()));
+    }),
     attack("signature-missing", Stranger, Kind::Untrusted, "is not signed", |b| drop(b.remove(&b.signature()))),
     attack("signatures-folder-missing", Stranger, Kind::Untrusted, "is not signed", |b| {
         b.remove(&b.signature());

@@ -110,7 +110,7 @@ pub(super) const FOREIGN: &[u8] = b"a foreign layer";
 /// Three names: an image, the same under another name, and an index of two platforms, of which one is absent.
 pub(super) fn good() -> (Memory, Contents) {
     let mut memory = Memory::default();
-    let big: Vec<u8> = (0..1_500_000u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
+    let big: Vec<u8> = (0..400_000u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
     let app = memory.manifest(b"{\"config\":1}", &[SHARED, &big], &[]);
     let other = memory.manifest(b"{\"config\":2}", &[SHARED, b"other", b""], &[FOREIGN]);
     let left_out = memory.manifest(b"{\"config\":3}", &[], &[]);

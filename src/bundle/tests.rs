@@ -9,10 +9,10 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 use futures_util::TryStreamExt;
 
-use super::fixture::{Key, Memory, good, now, read, write, write_good};
-use super::{Bundle, DirectoryWriter};
+use super::fixture::{Key, Memory, descriptor, good, now, read, write, write_good};
+use super::{Bundle, DirectoryWriter, limits};
 use crate::error::Kind;
-use crate::oci::Digest;
+use crate::oci::{Digest, Document, MediaType};
 use crate::place::{BlobId, Builder, Contents, Destination, Named, Source};
 
 /// Every file below `root` with its bytes.
@@ -108,6 +108,9 @@ async fn a_killed_run_is_taken_up_and_what_it_left_is_not_believed() {
     assert_eq!(error.chain(), "cut");
     drop(killed);
     assert!(!path.exists());
+
+    let left = names(&dir.path().join(".b.partial/blobs/sha256"));
+    assert_eq!(left.len(), contents.blobs.len() - 1, "what was finished stays, what was not is gone: {left:?}");
 
     // As a power cut may leave it: one file's bytes are not its name's, and a part and a seal lie about.
     let partial = dir.path().join(".b.partial");
@@ -214,6 +217,8 @@ async fn nothing_is_sealed_while_something_is_missing() {
     assert!(error.chain().contains("was not written"), "{error:?}");
     assert_eq!(names(&dir.path().join(".b.partial")), ["blobs"]);
     assert!(!path.exists());
+    drop(writer);
+    assert!(names(dir.path()).is_empty(), "a run that wrote nothing leaves nothing");
 }
 
 #[tokio::test]
@@ -262,6 +267,25 @@ async fn what_import_would_refuse_is_not_exported() {
     let error = writer(&dir.path().join("b"), &key).prepare(&builder.finish().unwrap()).await.unwrap_err();
     assert_eq!(error.kind(), Kind::Refused);
     assert!(error.chain().contains("source"), "{error:?}");
+}
+
+#[tokio::test]
+async fn what_has_no_room_is_refused_before_the_first_byte_and_leaves_nothing() {
+    let (dir, key) = (tempfile::tempdir().unwrap(), Key::new());
+    let text = format!(
+        r#"{{"schemaVersion":2,"config":{},"layers":[{}]}}"#,
+        descriptor("c", Digest::of(b"c"), 1),
+        descriptor("l", Digest::of(b"l"), limits::BLOB_BYTES)
+    );
+    let huge = Document::parse(text.into(), &MediaType::new(MediaType::OCI_MANIFEST)).unwrap();
+    let mut builder = Builder::default();
+    builder.document(&huge).unwrap();
+    let named = Named { name: "ns/app:1".parse().unwrap(), source: "h.io/x:1".into(), document: huge.digest() };
+    builder.image(named, None);
+    let error = writer(&dir.path().join("b"), &key).prepare(&builder.finish().unwrap()).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Io);
+    assert!(error.chain().contains("more bytes in"), "{error:?}");
+    assert!(names(dir.path()).is_empty());
 }
 
 #[tokio::test]
