@@ -34,6 +34,13 @@ mod strangers;
 mod workshop;
 mod writer;
 
+#[cfg(test)]
+mod attacks;
+#[cfg(test)]
+mod fixture;
+#[cfg(test)]
+mod tests;
+
 pub use descriptor::Series;
 pub use reader::{Bundle, Head};
 pub use seal::{Bystander, Seal, Signer, Unverified};

@@ -47,7 +47,14 @@ pub struct Bystander {
 }
 
 /// Something that was read from a bundle whose seal was not held against any trust: to be shown, not acted upon.
-/// It can be looked at, and not taken out.
+/// It can be looked at, and not taken out:
+///
+/// ```compile_fail,E0507
+/// use sealift::bundle::{Bundle, Head, Seal, Unverified};
+/// fn head(bundle: &Bundle, seal: Unverified<Seal>) -> sealift::Result<Head> {
+///     bundle.read_head(*seal)
+/// }
+/// ```
 #[derive(Debug)]
 pub struct Unverified<T>(pub(super) T);
 

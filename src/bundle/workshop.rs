@@ -5,6 +5,7 @@ use std::ffi::{OsStr, OsString};
 use std::fs::{File, TryLockError};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::{Advice, AtFlags, FallocateFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
@@ -26,6 +27,7 @@ pub(super) struct Workshop {
     /// In `parent`.
     name: OsString,
     output: PathBuf,
+    finished: AtomicBool,
     _lock: File,
 }
 
@@ -56,7 +58,15 @@ impl Workshop {
             return Err(exists(&shown));
         }
         let blobs = make_folder(&make_folder(&root, BLOBS)?, ALGORITHM)?;
-        Ok(Workshop { root, blobs, parent, name, output: output.to_owned(), _lock: lock })
+        Ok(Workshop {
+            root,
+            blobs,
+            parent,
+            name,
+            output: output.to_owned(),
+            finished: AtomicBool::new(false),
+            _lock: lock,
+        })
     }
 
     pub(super) fn root(&self) -> &Folder {
@@ -198,6 +208,7 @@ impl Workshop {
                 result.map_err(|e| Error::io(format!("cannot rename the finished bundle to {shown}"), e.into()))?
             }
         }
+        self.finished.store(true, Ordering::Relaxed);
         match rustix::fs::fsync(&parent) {
             // Some media cannot sync a directory.
             Ok(()) | Err(Errno::INVAL | Errno::NOTSUP) => Ok(()),
@@ -227,6 +238,19 @@ impl Workshop {
             format!("{} is not of sealift's making and lies in the unfinished bundle", show(path.as_os_str())),
         )
         .hint(format!("move it away, then run the same command again; or remove all of {}", self.root.shown("")))
+    }
+}
+
+impl Drop for Workshop {
+    /// A run that wrote nothing leaves nothing: directories with something in them refuse to go.
+    fn drop(&mut self) {
+        if *self.finished.get_mut() {
+            return;
+        }
+        let sub = format!("{BLOBS}/{ALGORITHM}");
+        let _ = rustix::fs::unlinkat(self.root.fd(), sub, AtFlags::REMOVEDIR)
+            .and_then(|()| rustix::fs::unlinkat(self.root.fd(), BLOBS, AtFlags::REMOVEDIR))
+            .and_then(|()| rustix::fs::unlinkat(self.parent.fd(), self.name.as_os_str(), AtFlags::REMOVEDIR));
     }
 }
 

@@ -69,8 +69,7 @@ impl DirectoryWriter {
         self.ready.get().ok_or_else(|| Error::new(crate::error::Kind::Io, "the bundle was not prepared for writing"))
     }
 
-    async fn seal(&self, contents: &Contents) -> Result<sealing::Sealed> {
-        let head = sealing::HeadFiles::new(contents, self.created)?;
+    async fn seal(&self, head: sealing::HeadFiles) -> Result<sealing::Sealed> {
         let keys = self.keys.clone();
         // May wait for a passphrase or a touch.
         blocking(move || head.seal(&keys)).await
@@ -87,8 +86,9 @@ impl Destination for DirectoryWriter {
         if self.ready.get().is_some() {
             return Err(Error::new(crate::error::Kind::Io, "the bundle was prepared twice"));
         }
+        let head = sealing::HeadFiles::new(contents, self.created)?;
         let workshop = Arc::new(Workshop::open(&self.output)?);
-        let sealed = Arc::new(self.seal(contents).await?);
+        let sealed = Arc::new(self.seal(head).await?);
         let kept = self.keep(&workshop, contents).await?;
         let documents: u64 = contents.document_order.iter().filter_map(|digest| contents.documents.size(*digest)).sum();
         let blobs: u64 = contents.blob_ids().filter(|id| !kept.contains(id)).map(|id| contents.blob(id).size).sum();
@@ -153,7 +153,7 @@ impl Destination for DirectoryWriter {
         let sealed = if head.identity() == ready.sealed.identity() {
             ready.sealed.clone()
         } else {
-            Arc::new(self.seal(contents).await?)
+            Arc::new(self.seal(head).await?)
         };
         let sizes = sealing::sizes(contents);
         let there = ready.there().clone();
