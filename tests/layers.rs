@@ -82,8 +82,9 @@ fn sources() -> BTreeMap<String, (String, String)> {
         let entry = entry.expect("src can be walked");
         let path = entry.path().strip_prefix(&root).expect("below src").to_path_buf();
         let name = path.to_string_lossy().into_owned();
-        if path.extension().is_none_or(|extension| extension != "rs") || ["main.rs", "lib.rs"].contains(&name.as_str())
-        {
+        let is_test = name.ends_with("tests.rs") || name.contains("suite") || name == "bundle/attacks.rs";
+        let is_root = ["main.rs", "lib.rs"].contains(&name.as_str());
+        if path.extension().is_none_or(|extension| extension != "rs") || is_test || is_root {
             continue;
         }
         let module = path.components().next().expect("not empty").as_os_str().to_string_lossy().replace(".rs", "");

@@ -1,0 +1,208 @@
+//! Places in memory: good, slow, failing and lying ones.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::{StreamExt, TryStreamExt, stream};
+
+use super::Sample;
+use crate::error::{Error, Result};
+use crate::oci::Digest;
+use crate::place::{
+    Blob, BlobId, Body, Chunks, Contents, Destination, Landing, LandingId, Linked, Mismatch, Order, Pass, Presence,
+    SMALL_BLOB, ScopeId, Source,
+};
+
+/// How a memory place misbehaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Mood {
+    Good,
+    Slow,
+    /// One byte of the large layer is wrong.
+    Flipped,
+    /// The large layer ends early.
+    Short,
+    /// The large layer goes on after its end.
+    Long,
+    /// Reading the large layer fails in the middle.
+    Broken,
+}
+
+pub(super) struct Memory {
+    pub(super) blobs: BTreeMap<Digest, Bytes>,
+    pub(super) mood: Mood,
+    pub(super) opened: Mutex<BTreeMap<Digest, usize>>,
+}
+
+impl Memory {
+    pub(super) fn new(sample: &Sample, mood: Mood) -> Self {
+        Memory { blobs: sample.blobs.clone(), mood, opened: Mutex::default() }
+    }
+
+    fn chunks(&self, blob: &Blob) -> Chunks {
+        *self.opened.lock().unwrap().entry(blob.digest).or_default() += 1;
+        let mut bytes = self.blobs[&blob.digest].to_vec();
+        let mut broken = false;
+        if blob.size > SMALL_BLOB {
+            match self.mood {
+                Mood::Flipped => bytes[4 << 20] ^= 1,
+                Mood::Short => bytes.truncate(5 << 19),
+                Mood::Long => bytes.push(0),
+                Mood::Broken => {
+                    bytes.truncate(5 << 19);
+                    broken = true;
+                }
+                Mood::Good | Mood::Slow => {}
+            }
+        }
+        let slow = self.mood == Mood::Slow;
+        let mut parts: Vec<Result<Bytes>> =
+            bytes.chunks(100_000).map(|part| Ok(Bytes::copy_from_slice(part))).collect();
+        if broken {
+            parts.push(Err(Error::io("cannot read the medium", std::io::Error::other("EIO"))));
+        }
+        stream::iter(parts)
+            .then(move |part| async move {
+                if slow {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+                part
+            })
+            .boxed()
+    }
+}
+
+#[async_trait]
+impl Source for Memory {
+    async fn open(&self, contents: &Contents, blob: BlobId, offset: u64) -> Result<Chunks> {
+        assert_eq!(offset, 0);
+        Ok(self.chunks(contents.blob(blob)))
+    }
+
+    fn mismatch(&self, contents: &Contents, blob: BlobId, what: &str) -> Error {
+        Error::damaged(format!("{}: {what}", contents.blob(blob).digest))
+    }
+}
+
+pub(super) struct MemoryPass {
+    pub(super) memory: Memory,
+    pub(super) order: std::vec::IntoIter<BlobId>,
+}
+
+#[async_trait]
+impl Pass for MemoryPass {
+    async fn next(&mut self, contents: &Contents) -> Result<Option<(BlobId, Chunks)>> {
+        Ok(self.order.next().map(|id| (id, self.memory.chunks(contents.blob(id)))))
+    }
+
+    fn mismatch(&self) -> Mismatch {
+        Arc::new(|blob, what| Error::damaged(format!("{}: {what}", blob.digest)))
+    }
+}
+
+/// A registry in miniature: it remembers every call in order, and takes nothing before what it needs.
+pub(super) struct Recorder {
+    pub(super) order: Order,
+    pub(super) links: bool,
+    pub(super) slow: bool,
+    pub(super) has: HashSet<BlobId>,
+    pub(super) state: Mutex<State>,
+}
+
+#[derive(Default)]
+pub(super) struct State {
+    pub(super) blobs: BTreeMap<(ScopeId, Digest), Bytes>,
+    pub(super) puts: Vec<BlobId>,
+    pub(super) landed: BTreeSet<LandingId>,
+    pub(super) committed: bool,
+    pub(super) in_flight: usize,
+    pub(super) most_in_flight: usize,
+}
+
+impl Recorder {
+    pub(super) fn new(order: Order) -> Self {
+        Recorder { order, links: true, slow: false, has: HashSet::new(), state: Mutex::default() }
+    }
+}
+
+#[async_trait]
+impl Destination for Recorder {
+    fn order(&self) -> Order {
+        self.order
+    }
+
+    async fn prepare(&self, _: &Contents) -> Result<HashSet<BlobId>> {
+        Ok(self.has.clone())
+    }
+
+    async fn presence(&self, _: &Contents, _: BlobId, _: ScopeId) -> Result<Presence> {
+        Ok(Presence::Absent)
+    }
+
+    async fn put(&self, contents: &Contents, blob: BlobId, scope: ScopeId, body: &mut Body) -> Result<()> {
+        {
+            let mut state = self.state.lock().unwrap();
+            state.in_flight += 1;
+            state.most_in_flight = state.most_in_flight.max(state.in_flight);
+        }
+        let mut chunks = body.open().await?;
+        let mut bytes = Vec::new();
+        while let Some(chunk) = chunks.try_next().await? {
+            if self.slow {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            bytes.extend_from_slice(&chunk);
+        }
+        let mut state = self.state.lock().unwrap();
+        state.in_flight -= 1;
+        state.puts.push(blob);
+        state.blobs.insert((scope, contents.blob(blob).digest), bytes.into());
+        Ok(())
+    }
+
+    async fn link(&self, contents: &Contents, blob: BlobId, from: ScopeId, to: ScopeId) -> Result<Linked> {
+        if !self.links {
+            return Ok(Linked::Refused);
+        }
+        let digest = contents.blob(blob).digest;
+        let mut state = self.state.lock().unwrap();
+        let bytes = match state.blobs.get(&(from, digest)) {
+            Some(bytes) => bytes.clone(),
+            None => {
+                assert!(self.has.contains(&blob), "linked before it was there");
+                Bytes::new()
+            }
+        };
+        state.blobs.insert((to, digest), bytes);
+        Ok(Linked::Done)
+    }
+
+    async fn read_back(&self, contents: &Contents, blob: BlobId, scope: ScopeId) -> Result<Chunks> {
+        let bytes = self.state.lock().unwrap().blobs[&(scope, contents.blob(blob).digest)].clone();
+        Ok(stream::iter([Ok(bytes)]).boxed())
+    }
+
+    async fn land(&self, contents: &Contents, id: LandingId) -> Result<()> {
+        let Landing { after, blobs, scope, tag, .. } = contents.landing(id);
+        let mut state = self.state.lock().unwrap();
+        assert!(after.iter().all(|before| state.landed.contains(before)), "a parent before its child");
+        for blob in blobs {
+            let there = state.blobs.contains_key(&(*scope, contents.blob(*blob).digest)) || self.has.contains(blob);
+            assert!(there, "a manifest before its blob");
+        }
+        if tag.is_some() {
+            let untagged = contents.landing_ids().filter(|id| contents.landing(*id).tag.is_none());
+            assert!(untagged.into_iter().all(|id| state.landed.contains(&id)), "a tag before the last manifest");
+        }
+        assert!(state.landed.insert(id), "landed twice");
+        Ok(())
+    }
+
+    async fn commit(&self, _: &Contents) -> Result<()> {
+        self.state.lock().unwrap().committed = true;
+        Ok(())
+    }
+}

@@ -1,0 +1,217 @@
+//! The same promises between the real places: bundle directory and registry (the embedded one, over a socket).
+
+use std::sync::Arc;
+
+use futures_util::TryStreamExt;
+use jiff::Timestamp;
+use rstest::rstest;
+use tempfile::TempDir;
+use tokio_util::sync::CancellationToken;
+
+use super::memory::{Memory, MemoryPass, Mood, Recorder};
+use super::{Sample, go};
+use crate::bundle::{Bundle, DirectoryWriter};
+use crate::error::Kind;
+use crate::layout::Layout;
+use crate::oci::{Host, Selector};
+use crate::place::{BlobId, Catalog, Destination, Order, Origin, Source};
+use crate::registry::{Client, RegistryDestination, Retry, Settings};
+use crate::serve::Service;
+use crate::transfer::Supply;
+use crate::trust::{KeyPair, Trust};
+
+/// What is read from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum From {
+    Memory,
+    MemoryPass,
+    Bundle,
+    Registry,
+}
+
+/// What is written to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum To {
+    MemoryAsPlanned,
+    Bundle,
+    Registry,
+}
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn everything_moves_between_all_places(
+    #[values(From::Memory, From::MemoryPass, From::Bundle, From::Registry)] from: From,
+    #[values(To::MemoryAsPlanned, To::Bundle, To::Registry)] to: To,
+) {
+    let scene = Scene::new(from).await;
+    let (supply, there) = (scene.supply(from, Mood::Good).await, Receiver::new(to).await);
+    let summary = go(&scene.sample, supply, there.destination()).await.unwrap();
+    assert_eq!(summary.moved, scene.sample.contents.blobs.len() as u64);
+    there.assert_whole(&scene.sample).await;
+    // What is there is not moved again.
+    if to == To::Registry {
+        let supply = scene.supply(from, Mood::Good).await;
+        assert_eq!(go(&scene.sample, supply, there.destination()).await.unwrap().moved, 0);
+    }
+}
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_blob_lands_nothing_anywhere(
+    #[values(From::Memory, From::MemoryPass)] from: From,
+    #[values(To::Bundle, To::Registry)] to: To,
+    #[values(Mood::Flipped, Mood::Short, Mood::Long, Mood::Broken)] mood: Mood,
+) {
+    let scene = Scene::new(from).await;
+    let (supply, there) = (scene.supply(from, mood).await, Receiver::new(to).await);
+    let error = go(&scene.sample, supply, there.destination()).await.expect_err("must fail");
+    let expected = if mood == Mood::Broken { Kind::Io } else { Kind::Damaged };
+    assert_eq!(error.kind(), expected, "{error:?}");
+    there.assert_nothing_landed(&scene.sample).await;
+}
+
+/// A sample and the places that hold it.
+struct Scene {
+    sample: Sample,
+    bundle: Option<Receiver>,
+    registry: Option<Receiver>,
+}
+
+impl Scene {
+    async fn new(from: From) -> Self {
+        let mut scene = Scene { sample: Sample::new(), bundle: None, registry: None };
+        let fill = async |receiver: Receiver| {
+            let memory = Supply::Source(Arc::new(Memory::new(&scene.sample, Mood::Good)));
+            go(&scene.sample, memory, receiver.destination()).await.unwrap();
+            receiver
+        };
+        match from {
+            From::Memory | From::MemoryPass => {}
+            From::Bundle => scene.bundle = Some(fill(Receiver::new(To::Bundle).await).await),
+            From::Registry => {
+                let receiver = fill(Receiver::new(To::Registry).await).await;
+                // Every blob of the sample is in both repositories or in the one that is asked.
+                let Receiver::Registry { host, .. } = &receiver else { unreachable!("made above") };
+                let origin = Origin { host: host.clone(), repository: "team/app".parse().unwrap() };
+                scene.sample = Sample::from(Some(origin));
+                scene.registry = Some(receiver);
+            }
+        }
+        scene
+    }
+
+    async fn supply(&self, from: From, mood: Mood) -> Supply {
+        let memory = Memory::new(&self.sample, mood);
+        match (from, &self.bundle, &self.registry) {
+            (From::Bundle, Some(Receiver::Bundle { folder, .. }), _) => {
+                Supply::Source(Arc::new(Bundle::open(&folder.path().join("bundle")).unwrap()))
+            }
+            (From::Registry, _, Some(Receiver::Registry { client, .. })) => Supply::Source(Arc::new(client.clone())),
+            (From::MemoryPass, ..) => {
+                let order: Vec<BlobId> = self.sample.contents.blob_ids().collect();
+                Supply::Pass(Box::new(MemoryPass { memory, order: order.into_iter() }))
+            }
+            _ => Supply::Source(Arc::new(memory)),
+        }
+    }
+}
+
+/// A place that was written to, and how to look into it.
+enum Receiver {
+    Memory(Arc<Recorder>),
+    Bundle {
+        writer: Arc<DirectoryWriter>,
+        trust: Trust,
+        folder: TempDir,
+    },
+    Registry {
+        client: Client,
+        host: Host,
+        destination: Arc<RegistryDestination>,
+        stop: CancellationToken,
+        _folder: TempDir,
+    },
+}
+
+impl Receiver {
+    async fn new(to: To) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        match to {
+            To::MemoryAsPlanned => Receiver::Memory(Arc::new(Recorder::new(Order::AsPlanned))),
+            To::Bundle => {
+                let pair = KeyPair::generate("test").unwrap();
+                let line = pair.public_key().allowed_signers_line("test@example.com").unwrap();
+                let trust = Trust::parse(line.as_bytes(), "test", false).unwrap();
+                let output = folder.path().join("bundle");
+                let writer =
+                    DirectoryWriter::new(output, vec![pair.into_signing_key()], Timestamp::UNIX_EPOCH).unwrap();
+                Receiver::Bundle { writer: Arc::new(writer), trust, folder }
+            }
+            To::Registry => {
+                let layout = Layout::create(folder.path().join("registry")).unwrap();
+                let router = Service::writable(Arc::new(layout)).unwrap().router();
+                let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+                let host: Host = listener.local_addr().unwrap().to_string().parse().unwrap();
+                let stop = CancellationToken::new();
+                tokio::spawn(crate::serve::serve(listener, router, stop.clone()));
+                let retry = Retry { times: 1, delay: std::time::Duration::from_millis(10) };
+                let client = Client::new(Settings { retry, ..Settings::default() }).unwrap();
+                let destination = Arc::new(RegistryDestination::new(&client, &host, None));
+                Receiver::Registry { client, host, destination, stop, _folder: folder }
+            }
+        }
+    }
+
+    fn destination(&self) -> Arc<dyn Destination> {
+        match self {
+            Receiver::Memory(recorder) => recorder.clone(),
+            Receiver::Bundle { writer, .. } => writer.clone(),
+            Receiver::Registry { destination, .. } => destination.clone(),
+        }
+    }
+
+    async fn assert_whole(&self, sample: &Sample) {
+        match self {
+            Receiver::Memory(recorder) => assert!(recorder.state.lock().unwrap().committed),
+            Receiver::Bundle { trust, folder, .. } => {
+                let bundle = Bundle::open(&folder.path().join("bundle")).unwrap();
+                let head = bundle.read_head(bundle.verify_seal(trust, Timestamp::now()).unwrap()).unwrap();
+                assert_eq!(head.contents.images.len(), sample.contents.images.len());
+                for id in head.contents.blob_ids() {
+                    let chunks: Vec<_> = bundle.open(&head.contents, id, 0).await.unwrap().try_collect().await.unwrap();
+                    assert_eq!(chunks.concat(), sample.blobs[&head.contents.blob(id).digest]);
+                }
+            }
+            Receiver::Registry { client, host, .. } => {
+                for image in &sample.contents.images {
+                    let tag = Selector::Tag(image.name.tag().unwrap().clone());
+                    let document = client.document(host, image.name.repository(), &tag).await.unwrap();
+                    assert_eq!(document.digest(), image.document);
+                }
+            }
+        }
+    }
+
+    async fn assert_nothing_landed(&self, sample: &Sample) {
+        match self {
+            Receiver::Memory(recorder) => assert!(recorder.state.lock().unwrap().landed.is_empty()),
+            Receiver::Bundle { folder, .. } => assert!(!folder.path().join("bundle").exists()),
+            Receiver::Registry { client, host, .. } => {
+                for image in &sample.contents.images {
+                    for selector in [Selector::Tag(image.name.tag().unwrap().clone()), Selector::Digest(image.document)]
+                    {
+                        assert!(client.document(host, image.name.repository(), &selector).await.is_err());
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Receiver {
+    fn drop(&mut self) {
+        if let Receiver::Registry { stop, .. } = self {
+            stop.cancel();
+        }
+    }
+}
