@@ -89,6 +89,7 @@ impl Error {
             std::io::ErrorKind::ReadOnlyFilesystem => {
                 Some("the medium is mounted read-only: remount it writable or choose another path")
             }
+            std::io::ErrorKind::NotFound => Some("check the path, and whether the medium is mounted"),
             _ => None,
         };
         let error = error.caused_by(source);

@@ -116,12 +116,15 @@ fn report(mut failures: Vec<(String, Error)>, asked: usize) -> Error {
     failures.sort_by(|(a, _), (b, _)| a.cmp(b));
     failures.dedup_by(|(a, _), (b, _)| a == b);
     let count = failures.len();
-    let list: Vec<String> =
-        failures.iter().take(SHOWN).map(|(image, error)| format!("\n  {image}: {}", error.chain())).collect();
+    let tell = |(image, error): &(String, Error)| {
+        let chain = error.chain();
+        if chain.contains(image) { format!("\n  {chain}") } else { format!("\n  {image}: {chain}") }
+    };
+    let list: Vec<String> = failures.iter().take(SHOWN).map(tell).collect();
     let more = if count > SHOWN { format!("\n  and {} more", count - SHOWN) } else { String::new() };
     let worst = failures.into_iter().map(|(_, error)| error).reduce(Error::worst).expect("called with failures");
     let message = match count {
-        1 => format!("cannot read the image{}", list.concat()),
+        1 => list.concat().trim_start().to_owned(),
         _ => format!("cannot read {count} of {asked} images{}{more}", list.concat()),
     };
     worst.hints().iter().fold(Error::new(worst.kind(), message), |error, hint| error.hint(hint.clone()))

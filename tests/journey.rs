@@ -1,21 +1,18 @@
 //! The main job on real registries: registry -> sealed bundle -> registry, nothing changed, nothing sent twice,
 //! nothing bad let in.
 
-mod common;
-
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use common::Desk;
 use rstest::rstest;
 use support::{Access, FaultProxy, RealRegistry, Rule, references, skopeo, tags, walk};
 
 #[test]
 fn every_byte_arrives_unchanged_fetched_once_and_sent_once() {
     let (source, destination) = (RealRegistry::with_corpus(), RealRegistry::start());
-    let desk = Desk::new();
+    let desk = support::desk!();
     let references = references();
     assert!(references.len() >= 12);
     let asked: Vec<String> = references.iter().map(|reference| reference.at(source.host())).collect();
@@ -59,7 +56,7 @@ fn every_byte_arrives_unchanged_fetched_once_and_sent_once() {
 #[test]
 fn a_bundle_is_a_layout_that_skopeo_reads() {
     let (source, destination) = (RealRegistry::with_corpus(), RealRegistry::start());
-    let desk = Desk::new();
+    let desk = support::desk!();
     let image =
         references().into_iter().find(|r| r.is_tagged() && r.has("platforms")).expect("an OCI index in the corpus");
     desk.export(&[image.at(source.host())]).success();
@@ -73,7 +70,7 @@ fn a_bundle_is_a_layout_that_skopeo_reads() {
 #[test]
 fn a_repository_without_a_tag_means_every_tag() {
     let (source, destination) = (RealRegistry::with_corpus(), RealRegistry::start());
-    let desk = Desk::new();
+    let desk = support::desk!();
     let repository = "team/app";
     desk.export(&[format!("{}/{repository}", source.host())]).success();
     desk.import("bundle", &format!("{}/mirror", destination.host()), &[]).success();
@@ -99,7 +96,7 @@ fn a_repository_without_a_tag_means_every_tag() {
 fn a_bad_bundle_is_refused_before_any_writing_request(#[case] attack: &str, #[case] reason: &str) {
     let (source, destination) = (RealRegistry::with_corpus(), RealRegistry::start());
     let counting = FaultProxy::start(destination.host());
-    let desk = Desk::new();
+    let desk = support::desk!();
     desk.export(&[busybox(&source)]).success();
     desk.shell("bundle", attack);
     if attack.is_empty() {
@@ -120,7 +117,7 @@ fn a_bad_bundle_is_refused_before_any_writing_request(#[case] attack: &str, #[ca
 fn a_flipped_layer_leaves_no_manifest_and_no_tag(#[case] options: &[&str]) {
     let (source, destination) = (RealRegistry::with_corpus(), RealRegistry::start());
     let counting = FaultProxy::start(destination.host());
-    let desk = Desk::new();
+    let desk = support::desk!();
     desk.export(&[busybox(&source)]).success();
     desk.flip_largest_blob("bundle");
     let refused = desk.import("bundle", counting.host(), options);
@@ -136,7 +133,7 @@ fn a_flipped_layer_leaves_no_manifest_and_no_tag(#[case] options: &[&str]) {
 
 #[test]
 fn without_trust_nothing_is_imported() {
-    let desk = Desk::new();
+    let desk = support::desk!();
     desk.sealift(&["import", "bundle", "127.0.0.1:1"]).code(2).stderr_contains("--trust");
     desk.sealift(&["verify", "bundle"]).code(2).stderr_contains("--trust");
 }
@@ -149,7 +146,7 @@ fn without_trust_nothing_is_imported() {
 fn a_broken_download_is_resumed(#[case] fault: Rule) {
     let source = RealRegistry::with_corpus();
     let proxy = FaultProxy::start(source.host());
-    let desk = Desk::new();
+    let desk = support::desk!();
     proxy.inject(fault);
     desk.export(&[busybox_at(proxy.host())]).success();
     desk.sealift(&["verify", "bundle", "--trust", "allowed_signers"]).success();
@@ -163,7 +160,7 @@ fn a_broken_download_is_resumed(#[case] fault: Rule) {
 fn a_broken_upload_is_tried_again(#[case] fault: Rule) {
     let (source, destination) = (RealRegistry::with_corpus(), RealRegistry::start());
     let proxy = FaultProxy::start(destination.host());
-    let desk = Desk::new();
+    let desk = support::desk!();
     desk.export(&[busybox(&source)]).success();
     proxy.inject(fault);
     desk.import("bundle", proxy.host(), &[]).success();
@@ -176,7 +173,7 @@ fn a_broken_upload_is_tried_again(#[case] fault: Rule) {
 fn a_lying_source_seals_nothing() {
     let source = RealRegistry::with_corpus();
     let proxy = FaultProxy::start(source.host());
-    let desk = Desk::new();
+    let desk = support::desk!();
     proxy.inject(Rule::on("GET", "/blobs/").flip_byte(1000).times(100));
     desk.export(&[busybox_at(proxy.host())]).code(1);
     assert!(!desk.path().join("bundle").exists());
@@ -186,7 +183,7 @@ fn a_lying_source_seals_nothing() {
 fn an_interrupted_export_goes_on_and_fetches_nothing_twice() {
     let source = RealRegistry::with_corpus();
     let proxy = FaultProxy::start(source.host());
-    let desk = Desk::new();
+    let desk = support::desk!();
     let image = references().into_iter().max_by_key(|reference| reference.reaches).unwrap().at(proxy.host());
     proxy.inject(Rule::on("GET", "/blobs/").after(3).status(404).times(1));
     desk.export(&["--jobs", "1", &image]).code(1).stderr_contains("run the same command again");
@@ -209,7 +206,7 @@ fn an_interrupted_export_goes_on_and_fetches_nothing_twice() {
 #[test]
 fn an_existing_output_is_left_alone() {
     let source = RealRegistry::with_corpus();
-    let desk = Desk::new();
+    let desk = support::desk!();
     fs::create_dir(desk.path().join("bundle")).unwrap();
     fs::write(desk.path().join("bundle/mine"), "x").unwrap();
     desk.export(&[busybox(&source)]).code(1).stderr_contains("exists");
@@ -219,7 +216,7 @@ fn an_existing_output_is_left_alone() {
 #[test]
 fn the_same_export_makes_the_same_bytes() {
     let source = RealRegistry::with_corpus();
-    let (one, two) = (Desk::new(), Desk::new());
+    let (one, two) = (support::desk!(), support::desk!());
     fs::copy(one.path().join("key"), two.path().join("key")).unwrap();
     for desk in [&one, &two] {
         desk.export(&[busybox(&source)]).success();

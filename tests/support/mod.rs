@@ -10,12 +10,14 @@
 //! Helpers panic with what went wrong: they are for tests only.
 
 mod corpus;
+mod desk;
 mod http;
 mod proxy;
 mod registry;
 mod walk;
 
 pub use corpus::{Reference, corpus, push_corpus, references, tree};
+pub use desk::{Desk, Run, Sample};
 pub use http::{
     Answer, Manifest, catalog, delete, get, head, put_manifest, raw_blob, raw_manifest, request, sha256, tags,
 };

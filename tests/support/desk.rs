@@ -1,38 +1,56 @@
 //! A desk: a directory of its own with a key, and the program to run in it.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::time::Duration;
 
 use tempfile::TempDir;
 
 /// Where a test works: `key`, `key.pub` and `allowed_signers` are there; bundles go to `bundle`.
-pub(crate) struct Desk {
+pub struct Desk {
+    program: PathBuf,
     directory: TempDir,
 }
 
+/// An image, and the registry that serves it.
+pub struct Sample {
+    pub reference: String,
+    _registry: crate::RealRegistry,
+}
+
+/// A desk for the `sealift` that cargo built for the test in which this stands.
+#[macro_export]
+macro_rules! desk {
+    () => {
+        $crate::Desk::new(env!("CARGO_BIN_EXE_sealift"))
+    };
+}
+
 /// What a run of the program did. Every check shows all of it when it fails.
-pub(crate) struct Run {
+pub struct Run {
     command: String,
     output: Output,
 }
 
 impl Desk {
-    pub(crate) fn new() -> Self {
-        let desk = Desk { directory: tempfile::tempdir().expect("a temporary directory") };
+    /// A desk for the program at this path: `desk!()` knows it.
+    pub fn new(program: &str) -> Self {
+        let desk = Desk { program: program.into(), directory: tempfile::tempdir().expect("a temporary directory") };
         let line = desk.sealift(&["keygen", "key", "--principal", "exporter@example.com"]).success().stdout();
         fs::write(desk.path().join("allowed_signers"), line).expect("allowed_signers can be written");
         desk
     }
 
-    pub(crate) fn path(&self) -> &Path {
+    /// The directory.
+    pub fn path(&self) -> &Path {
         self.directory.path()
     }
 
     /// Runs the program here, with no home directory and a fixed time stamp for what it makes.
-    pub(crate) fn sealift<S: AsRef<str>>(&self, arguments: &[S]) -> Run {
+    pub fn sealift<S: AsRef<str>>(&self, arguments: &[S]) -> Run {
         let arguments: Vec<&str> = arguments.iter().map(AsRef::as_ref).collect();
-        let output = Command::new(env!("CARGO_BIN_EXE_sealift"))
+        let output = Command::new(&self.program)
             .args(&arguments)
             .current_dir(self.path())
             .env("SOURCE_DATE_EPOCH", "1700000000")
@@ -42,27 +60,54 @@ impl Desk {
         Run { command: format!("sealift {}", arguments.join(" ")), output }
     }
 
+    /// The most memory that a run of the program took, in KiB (the kernel's high-water mark, read until it ends).
+    pub fn peak_memory(&self, arguments: &[&str]) -> u64 {
+        let mut child =
+            Command::new(&self.program).args(arguments).current_dir(self.path()).spawn().expect("the program starts");
+        let status_file = format!("/proc/{}/status", child.id());
+        let mut peak = 0;
+        loop {
+            let text = fs::read_to_string(&status_file).unwrap_or_default();
+            let mark = text.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or_default();
+            peak = peak.max(mark.trim().trim_end_matches(" kB").parse().unwrap_or(0));
+            if let Some(status) = child.try_wait().expect("a child can be waited for") {
+                assert!(status.success(), "sealift {}", arguments.join(" "));
+                assert!(peak > 0, "the program ended before it was looked at");
+                return peak;
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
     /// `sealift export IMAGES --output bundle --key key`, with short pauses between retries.
-    pub(crate) fn export<S: AsRef<str>>(&self, images: &[S]) -> Run {
+    pub fn export<S: AsRef<str>>(&self, images: &[S]) -> Run {
         let mut arguments = vec!["export", "--output", "bundle", "--key", "key", "--retry-delay", "0.05"];
         arguments.extend(images.iter().map(AsRef::as_ref));
         self.sealift(&arguments)
     }
 
     /// `sealift import BUNDLE TARGET --trust allowed_signers OPTIONS`, with short pauses between retries.
-    pub(crate) fn import(&self, bundle: &str, target: &str, options: &[&str]) -> Run {
+    pub fn import(&self, bundle: &str, target: &str, options: &[&str]) -> Run {
         let fixed = ["import", bundle, target, "--trust", "allowed_signers", "--retry-delay", "0.05"];
         self.sealift(&[&fixed, options].concat())
     }
 
+    /// Exports one image of the corpus into `bundle`; the registry that it came from stays up as long as the result.
+    pub fn sealed_sample(&self, bundle: &str) -> Sample {
+        let registry = crate::RealRegistry::with_corpus();
+        let reference = crate::references().first().expect("the corpus holds images").at(registry.host());
+        self.sealift(&["export", &reference, "--output", bundle, "--key", "key"]).success();
+        Sample { reference, _registry: registry }
+    }
+
     /// Runs a line of shell in a directory of this desk.
-    pub(crate) fn shell(&self, directory: &str, line: &str) {
+    pub fn shell(&self, directory: &str, line: &str) {
         let status = Command::new("sh").args(["-euc", line]).current_dir(self.path().join(directory)).status();
         assert!(status.expect("a shell").success(), "{line}");
     }
 
     /// Changes one byte in the middle of the largest blob.
-    pub(crate) fn flip_largest_blob(&self, bundle: &str) {
+    pub fn flip_largest_blob(&self, bundle: &str) {
         let blobs = fs::read_dir(self.path().join(bundle).join("blobs/sha256")).expect("blobs");
         let largest =
             blobs.map(|file| file.expect("a blob").path()).max_by_key(|path| path.metadata().map_or(0, |m| m.len()));
@@ -75,27 +120,29 @@ impl Desk {
 }
 
 impl Run {
-    pub(crate) fn success(&self) -> &Self {
+    pub fn success(&self) -> &Self {
         self.code(0)
     }
 
+    /// It must have ended with this code.
     #[track_caller]
-    pub(crate) fn code(&self, expected: i32) -> &Self {
+    pub fn code(&self, expected: i32) -> &Self {
         assert_eq!(self.output.status.code(), Some(expected), "{}", self.all());
         self
     }
 
+    /// What was said must contain this.
     #[track_caller]
-    pub(crate) fn stderr_contains(&self, part: &str) -> &Self {
+    pub fn stderr_contains(&self, part: &str) -> &Self {
         assert!(self.stderr().contains(part), "{part:?} is not in what was said\n{}", self.all());
         self
     }
 
-    pub(crate) fn stdout(&self) -> String {
+    pub fn stdout(&self) -> String {
         String::from_utf8_lossy(&self.output.stdout).into_owned()
     }
 
-    pub(crate) fn stderr(&self) -> String {
+    pub fn stderr(&self) -> String {
         String::from_utf8_lossy(&self.output.stderr).into_owned()
     }
 
