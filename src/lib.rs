@@ -1,4 +1,28 @@
 //! Seal container images, lift them over an air gap, set them down unchanged.
+//!
+//! The program is [`cli`]; this is the library below it. Content flows one way:
+//!
+//! 1. [`selection`] makes what a person asks for into single image references, [`naming`] says under which name each
+//!    will land, [`plan`] reads their manifests and works out [`place::Contents`]: every document and blob, once.
+//! 2. [`transfer`] moves contents between places, hashing in the read that sends: [`registry`] on one side, a
+//!    [`bundle`] on the other. The bundle is sealed last, by a key of [`trust`].
+//! 3. [`verify`] answers whether a bundle that was carried is whole and from whom, and gives the same contents back.
+//! 4. [`transfer`] moves them once more, to the registry of the isolated network.
+//!
+//! [`export`] and [`import`] are these steps in order; [`serve`] is a registry over a [`layout`]. [`oci`] holds the
+//! field's words as types, [`error`] the kinds of failure. Who opens this file to change something: the folder is
+//! the step, and imports point down only (`ARCHITECTURE.md` has the list, `tests/layers.rs` enforces it).
+//!
+//! ```no_run
+//! use sealift::{trust::Trust, verify};
+//!
+//! let trust = Trust::load("allowed_signers".as_ref(), false)?;
+//! let verified = verify::open("usb/release".as_ref(), &trust, jiff::Timestamp::now())?;
+//! for image in &verified.head.contents.images {
+//!     println!("{} {}", image.name, image.document);
+//! }
+//! # Ok::<(), sealift::Error>(())
+//! ```
 
 pub mod bundle;
 pub mod cli;
