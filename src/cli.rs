@@ -22,7 +22,7 @@ use std::sync::Arc;
 use clap::{ArgAction, Parser, Subcommand, ValueEnum};
 use tokio_util::sync::CancellationToken;
 
-use crate::error::{Error, Result, exit};
+use crate::error::{Error, Failure, Result, exit};
 use crate::progress::{Progress, Silent};
 
 /// Parses the process's arguments, runs the command, and says how it went.
@@ -114,6 +114,11 @@ impl Global {
             Arc::new(progress::Plain::new(self.verbose > 0))
         }
     }
+}
+
+/// With `--keep-going`: an error that names what was left out, if anything was.
+fn all_done(failures: Vec<Failure>, asked: usize) -> Result<()> {
+    if failures.is_empty() { Ok(()) } else { Err(Failure::report_partial(failures, asked)) }
 }
 
 /// Runs `job` until it is done or the user presses Ctrl-C (a second time: at once).

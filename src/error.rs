@@ -205,6 +205,52 @@ impl Error {
     }
 }
 
+/// Something that was asked for and not done.
+#[derive(Debug)]
+pub struct Failure {
+    /// The reference or name.
+    pub image: String,
+    /// Why.
+    pub error: Error,
+}
+
+impl Failure {
+    /// One error for all of `failures` (at least one) among so many images that were `asked` for. The worst decides
+    /// the kind, its hints are kept.
+    pub fn report(mut failures: Vec<Failure>, asked: usize) -> Error {
+        failures.sort_by(|a, b| a.image.cmp(&b.image));
+        failures.dedup_by(|a, b| a.image == b.image);
+        let count = failures.len();
+        let list: String = failures.iter().take(SHOWN).map(Failure::line).collect();
+        let more = if count > SHOWN { format!("\n  and {} more", count - SHOWN) } else { String::new() };
+        let worst = failures.into_iter().map(|failure| failure.error).reduce(Error::worst).expect("at least one");
+        let message = match count {
+            1 => list.trim_start().to_owned(),
+            _ => format!("{count} of {asked} images failed:{list}{more}"),
+        };
+        worst.hints().iter().fold(Error::new(worst.kind(), message), |error, hint| error.hint(hint.clone()))
+    }
+
+    /// As [`Failure::report`], for a run that did the rest: exit code 4, or 3 if something was refused.
+    pub fn report_partial(failures: Vec<Failure>, asked: usize) -> Error {
+        let all = Failure::report(failures, asked);
+        let mut partial = Error::new(Kind::Partial, format!("the rest is done, but {}", all.0.message));
+        partial.0.hints = all.0.hints.clone();
+        if all.kind().exit_code() == exit::REFUSED {
+            partial.0.kind = all.kind();
+        }
+        partial
+    }
+
+    fn line(&self) -> String {
+        let chain = self.error.chain();
+        if chain.contains(&self.image) { format!("\n  {chain}") } else { format!("\n  {}: {chain}", self.image) }
+    }
+}
+
+/// How many failures are told one by one.
+const SHOWN: usize = 50;
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0.message)

@@ -7,11 +7,11 @@ use jiff::Timestamp;
 
 use crate::bundle::DirectoryWriter;
 use crate::error::{Kind, Result};
-use crate::naming::Naming;
 use crate::oci::{Digest, Reference};
 use crate::place::{Catalog, Contents};
+use crate::plan::{Plan, Wishes};
 use crate::registry::Client;
-use crate::transfer::{self, Options, Summary, Supply};
+use crate::transfer::{self, Options, Outcome, Supply};
 use crate::trust::SigningKey;
 use crate::{plan, selection};
 
@@ -20,9 +20,9 @@ use crate::{plan, selection};
 ///
 /// # Errors
 /// See [`selection::expand`] and [`plan::plan`].
-pub async fn plan(catalog: &dyn Catalog, wanted: &[Reference], naming: Naming, jobs: usize) -> Result<Contents> {
+pub async fn plan(catalog: &dyn Catalog, wanted: &[Reference], wishes: &Wishes) -> Result<Plan> {
     let images = selection::expand(catalog, wanted).await?;
-    plan::plan(catalog, &images, naming, jobs).await
+    plan::plan(catalog, &images, wishes).await
 }
 
 /// Moves `contents` into a new bundle directory at `output` and seals it with `key` as of `created`.
@@ -39,13 +39,13 @@ pub async fn export(
     key: SigningKey,
     created: Timestamp,
     options: &Options,
-) -> Result<(Summary, Digest)> {
+) -> Result<(Outcome, Digest)> {
     let writer = Arc::new(DirectoryWriter::new(output, vec![key], created)?);
     let supply = Supply::Source(Arc::new(client.clone()));
-    let summary = transfer::run(contents, supply, writer.clone(), options).await.map_err(|e| match e.kind() {
+    let outcome = transfer::run(contents, supply, writer.clone(), options).await.map_err(|e| match e.kind() {
         Kind::Registry | Kind::NotFound => e.hint("what has been fetched is kept: run the same command again to go on"),
         _ => e,
     })?;
     let identity = writer.identity().expect("a run that ends well has committed");
-    Ok((summary, identity))
+    Ok((outcome, identity))
 }

@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::oci::{Host, Name, Repository};
 use crate::place::Contents;
 use crate::registry::{Client, RegistryDestination};
-use crate::transfer::{self, Options, Summary, Supply};
+use crate::transfer::{self, Options, Outcome, Supply};
 use crate::verify::{self, Verified};
 
 /// Where to: `REGISTRY[/PREFIX]`.
@@ -73,7 +73,7 @@ pub async fn import(
     target: &Target,
     verify_first: bool,
     options: &Options,
-) -> Result<Summary> {
+) -> Result<Outcome> {
     landing_places(&verified.head.contents, target)?;
     if verify_first {
         verify::layers(verified, options).await?;

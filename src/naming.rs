@@ -55,13 +55,18 @@ pub fn check_collisions<'a>(named: impl IntoIterator<Item = (&'a Name, &'a Refer
     for (name, reference) in named {
         match seen.insert(name, reference) {
             Some(other) if other != reference => {
-                return Err(Error::usage(format!("{other} and {reference} would both land as {name}"))
-                    .hint("export with --scoped, which keeps the registry in the name, or leave one of them out"));
+                return Err(collision(name, &other.to_string(), &reference.to_string()));
             }
             _ => {}
         }
     }
     Ok(())
+}
+
+/// The error for two sources that would land on one name.
+pub(crate) fn collision(name: &Name, one: &str, other: &str) -> Error {
+    Error::usage(format!("{one} and {other} would both land as {name}"))
+        .hint("export with --scoped, which keeps the registry in the name, or leave one of them out")
 }
 
 /// The host in front, written so that it fits into a repository path: lower case, a port after `_`, an IPv6

@@ -41,8 +41,11 @@ pub trait Catalog: Send + Sync {
     /// A manifest or index with its exact bytes. With a digest in the selector the bytes are verified against it.
     async fn document(&self, host: &Host, repository: &Repository, selector: &Selector) -> Result<Document>;
 
-    /// The manifests whose `subject` is `digest`.
-    async fn referrers(&self, host: &Host, repository: &Repository, digest: Digest) -> Result<Vec<Descriptor>>;
+    /// The manifests whose `subject` is `digest`; nothing if the place cannot answer such questions.
+    async fn referrers(&self, host: &Host, repository: &Repository, digest: Digest) -> Result<Option<Vec<Descriptor>>>;
+
+    /// Whether a blob is there.
+    async fn has_blob(&self, host: &Host, repository: &Repository, digest: Digest) -> Result<bool>;
 }
 
 /// A place from which blobs are read in any order, any number at once.

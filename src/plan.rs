@@ -1,103 +1,212 @@
 //! From single images to everything that must be carried for them: every document and blob once, with sizes.
+//!
+//! Documents are read in rounds: the images, then the children of their indexes, then what refers to them
+//! ([`referrers`]), and so on until nothing new is found. What is left out on purpose ([`platform`], foreign layers)
+//! is noted as absent.
 
-use std::collections::HashSet;
-use std::sync::Arc;
+mod platform;
+mod referrers;
+mod rounds;
 
-use futures_util::stream::{FuturesUnordered, StreamExt};
+use std::collections::{HashMap, HashSet};
 
-use crate::error::{Error, Result};
-use crate::naming::{Naming, check_collisions};
-use crate::oci::{Digest, Document, Reference, Selector, View};
-use crate::place::{Builder, Catalog, Contents, Named, Origin};
+pub use platform::{PlatformWish, Platforms};
 
-/// Reads every manifest and index of `images`, up to `jobs` at once, and works out the [`Contents`].
+use crate::error::{Error, Failure, Result};
+use crate::naming::{Naming, check_collisions, collision};
+use crate::oci::{Descriptor, Digest, Document, Name, Reference, Selector, View};
+use crate::place::{Absent, Builder, Catalog, Contents, Named, Origin, Reason};
+
+/// How to plan.
+#[derive(Debug, Clone)]
+pub struct Wishes {
+    /// Under which names images land.
+    pub naming: Naming,
+    /// Which platforms of an index are carried.
+    pub platforms: Platforms,
+    /// Whether signatures, SBOMs and attestations come along.
+    pub referrers: bool,
+    /// Whether images that cannot be read are left out instead of stopping everything.
+    pub keep_going: bool,
+    /// How many documents are asked for at once.
+    pub jobs: usize,
+}
+
+impl Default for Wishes {
+    fn default() -> Self {
+        Wishes { naming: Naming::Path, platforms: Platforms::All, referrers: true, keep_going: false, jobs: 6 }
+    }
+}
+
+/// What was planned, and what had to be left out of it.
+#[derive(Debug)]
+pub struct Plan {
+    /// What to move.
+    pub contents: Contents,
+    /// With `keep_going`: images that cannot be carried, with the reason, sorted.
+    pub failures: Vec<Failure>,
+}
+
+/// Reads what must be read of `images` and works out the [`Contents`].
 ///
 /// # Errors
 /// `Usage` when two images would land on one name, before anything is fetched. When images cannot be read, one
-/// error that names all of them.
-pub async fn plan(catalog: &dyn Catalog, images: &[Reference], naming: Naming, jobs: usize) -> Result<Contents> {
-    check_names(images, naming)?;
-    let mut builder = Builder::default();
-    let mut failures: Vec<(String, Error)> = Vec::new();
-    let mut queued: HashSet<Digest> = HashSet::new();
-    let mut waiting: Vec<Wanted> = images
-        .iter()
-        .rev()
-        .map(|reference| Wanted { origin: origin(reference), fetch: Fetch::Image(reference.clone()) })
-        .collect();
-    let mut running = FuturesUnordered::new();
-    loop {
-        while running.len() < jobs.max(1)
-            && let Some(wanted) = waiting.pop()
-        {
-            running.push(fetch(catalog, wanted));
+/// error that names all of them (with `keep_going` only when none is left).
+pub async fn plan(catalog: &dyn Catalog, images: &[Reference], wishes: &Wishes) -> Result<Plan> {
+    check_names(images, wishes.naming)?;
+    let mut draft = Draft::new(catalog, wishes);
+    draft.read_images(images).await?;
+    if wishes.referrers {
+        draft.read_referrers().await?;
+    }
+    draft.finish(images.len()).await
+}
+
+/// A plan in the making.
+struct Draft<'a> {
+    catalog: &'a dyn Catalog,
+    wishes: &'a Wishes,
+    builder: Builder,
+    /// What is to land, in the order in which it was found.
+    images: Vec<(Named, Origin)>,
+    names: HashMap<Name, (Digest, String)>,
+    /// The documents and left-out things below each document, to know which image something belongs to.
+    below: HashMap<Digest, Vec<Digest>>,
+    /// Documents that were asked for or are there.
+    known: HashSet<Digest>,
+    /// Documents that can have referrers, with where to ask, not asked for yet.
+    subjects: Vec<(Origin, Digest)>,
+    left_out: HashMap<Digest, (u64, Reason)>,
+    foreign: Vec<(Origin, Descriptor)>,
+    /// Documents below an image that cannot be read.
+    broken: HashMap<Digest, Error>,
+    failures: Vec<Failure>,
+}
+
+impl<'a> Draft<'a> {
+    fn new(catalog: &'a dyn Catalog, wishes: &'a Wishes) -> Self {
+        Draft {
+            catalog,
+            wishes,
+            builder: Builder::default(),
+            images: Vec::new(),
+            names: HashMap::new(),
+            below: HashMap::new(),
+            known: HashSet::new(),
+            subjects: Vec::new(),
+            left_out: HashMap::new(),
+            foreign: Vec::new(),
+            broken: HashMap::new(),
+            failures: Vec::new(),
         }
-        let Some((wanted, fetched)) = running.next().await else { break };
-        let document = match fetched {
-            Ok(document) => document,
-            Err(error) => {
-                failures.push((wanted.image().to_string(), error));
-                continue;
+    }
+
+    /// Takes a document and notes what it leads to; returns the children to read.
+    fn take(&mut self, origin: &Origin, document: &Document) -> Result<Vec<Digest>> {
+        self.known.insert(document.digest());
+        if self.builder.has(document.digest()) {
+            return Ok(Vec::new());
+        }
+        self.builder.document(document)?;
+        self.subjects.push((origin.clone(), document.digest()));
+        let mut below = Vec::new();
+        let mut unread = Vec::new();
+        match document.view() {
+            View::Index { children } => {
+                let (kept, left_out) = self.wishes.platforms.sort(children);
+                for child in left_out {
+                    self.left_out.insert(child.digest, (child.size, Reason::Platform));
+                    below.push(child.digest);
+                }
+                for child in kept.into_iter().filter(|child| child.media_type.document_kind().is_some()) {
+                    below.push(child.digest);
+                    if self.known.insert(child.digest) {
+                        unread.push(child.digest);
+                    }
+                }
             }
-        };
-        if let Fetch::Image(reference) = &wanted.fetch {
-            let name = naming.name(reference, document.digest())?;
-            let source = reference.to_string();
-            builder.image(Named { name, source, document: document.digest() }, Some(wanted.origin.clone()));
-        }
-        if let View::Index { children } = document.view() {
-            let image = Arc::new(wanted.image().clone());
-            for child in children.iter().filter(|child| child.media_type.document_kind().is_some()) {
-                if queued.insert(child.digest) && !builder.has(child.digest) {
-                    let fetch = Fetch::Child { digest: child.digest, image: image.clone() };
-                    waiting.push(Wanted { origin: wanted.origin.clone(), fetch });
+            View::Manifest { layers, .. } => {
+                for layer in layers.iter().filter(|layer| layer.media_type.is_foreign()) {
+                    self.foreign.push((origin.clone(), layer.clone()));
+                    below.push(layer.digest);
                 }
             }
         }
-        builder.document(&document).map_err(|e| e.context(format!("{} cannot be carried", wanted.image())))?;
+        self.below.insert(document.digest(), below);
+        Ok(unread)
     }
-    match failures.is_empty() {
-        true => builder.finish(),
-        false => Err(report(failures, images.len())),
-    }
-}
 
-/// A document to fetch.
-struct Wanted {
-    origin: Origin,
-    fetch: Fetch,
-}
-
-enum Fetch {
-    Image(Reference),
-    Child {
-        digest: Digest,
-        /// On whose behalf.
-        image: Arc<Reference>,
-    },
-}
-
-impl Wanted {
-    fn image(&self) -> &Reference {
-        match &self.fetch {
-            Fetch::Image(reference) => reference,
-            Fetch::Child { image, .. } => image,
+    /// Notes that a document is to land under a name. What was asked for may be found a second time as a referrer.
+    fn name(&mut self, name: Name, source: String, document: Digest, origin: &Origin) {
+        match self.names.get(&name) {
+            None => {
+                self.names.insert(name.clone(), (document, source.clone()));
+                self.images.push((Named { name, source, document }, origin.clone()));
+            }
+            Some((known, _)) if *known == document => {}
+            Some((_, other)) => {
+                let error = collision(&name, other, &source);
+                self.failures.push(Failure { image: source, error });
+            }
         }
     }
-}
 
-async fn fetch(catalog: &dyn Catalog, wanted: Wanted) -> (Wanted, Result<Document>) {
-    let Origin { host, repository } = &wanted.origin;
-    let fetched = match &wanted.fetch {
-        Fetch::Image(Reference { selector: Some(selector), .. }) => catalog.document(host, repository, selector).await,
-        Fetch::Image(_) => Err(Error::usage("it names a repository, not an image")),
-        Fetch::Child { digest, .. } => catalog.document(host, repository, &Selector::Digest(*digest)).await,
-    };
-    (wanted, fetched)
-}
+    async fn finish(mut self, asked: usize) -> Result<Plan> {
+        self.look_for_foreign_layers().await?;
+        let mut kept: Vec<(Named, Origin)> = Vec::with_capacity(self.images.len());
+        for (image, origin) in std::mem::take(&mut self.images) {
+            match self.reached(image.document).iter().find_map(|digest| self.broken.get(digest)) {
+                None => kept.push((image, origin)),
+                Some(error) => self.failures.push(Failure { image: image.source, error: error.flattened() }),
+            }
+        }
+        if !self.failures.is_empty() && (!self.wishes.keep_going || kept.is_empty()) {
+            return Err(Failure::report(self.failures, asked));
+        }
+        for absent in self.absent(&kept) {
+            self.builder.absent(absent);
+        }
+        for (image, origin) in kept {
+            self.builder.image(image, Some(origin));
+        }
+        self.failures.sort_by(|a, b| a.image.cmp(&b.image));
+        self.failures.dedup_by(|a, b| a.image == b.image);
+        Ok(Plan { contents: self.builder.finish()?, failures: self.failures })
+    }
 
-fn origin(reference: &Reference) -> Origin {
-    Origin { host: reference.host.clone(), repository: reference.repository.clone() }
+    /// What is left out of the images that are carried, with their names.
+    fn absent(&self, images: &[(Named, Origin)]) -> Vec<Absent> {
+        let mut names: HashMap<Digest, Vec<String>> = HashMap::new();
+        for (image, _) in images {
+            for digest in self.reached(image.document) {
+                if self.left_out.contains_key(&digest) && !self.builder.has(digest) {
+                    names.entry(digest).or_default().push(image.name.to_string());
+                }
+            }
+        }
+        let mut absent: Vec<Absent> = names
+            .into_iter()
+            .map(|(digest, mut names)| {
+                names.sort();
+                let (size, reason) = self.left_out[&digest];
+                Absent { digest, size, reason, names }
+            })
+            .collect();
+        absent.sort_by_key(|absent| absent.digest);
+        absent
+    }
+
+    /// Everything at and below a document, each once.
+    fn reached(&self, document: Digest) -> HashSet<Digest> {
+        let mut reached = HashSet::new();
+        let mut stack = vec![document];
+        while let Some(digest) = stack.pop() {
+            if reached.insert(digest) {
+                stack.extend(self.below.get(&digest).into_iter().flatten());
+            }
+        }
+        reached
+    }
 }
 
 /// What can be told before anything is fetched; digests named by tag and by digest cannot collide.
@@ -110,28 +219,6 @@ fn check_names(images: &[Reference], naming: Naming) -> Result<()> {
     }
     check_collisions(named.iter().map(|(name, reference)| (name, *reference)))
 }
-
-/// One error for all images that cannot be read; the worst decides the exit code, its hints are kept.
-fn report(mut failures: Vec<(String, Error)>, asked: usize) -> Error {
-    failures.sort_by(|(a, _), (b, _)| a.cmp(b));
-    failures.dedup_by(|(a, _), (b, _)| a == b);
-    let count = failures.len();
-    let tell = |(image, error): &(String, Error)| {
-        let chain = error.chain();
-        if chain.contains(image) { format!("\n  {chain}") } else { format!("\n  {image}: {chain}") }
-    };
-    let list: Vec<String> = failures.iter().take(SHOWN).map(tell).collect();
-    let more = if count > SHOWN { format!("\n  and {} more", count - SHOWN) } else { String::new() };
-    let worst = failures.into_iter().map(|(_, error)| error).reduce(Error::worst).expect("called with failures");
-    let message = match count {
-        1 => list.concat().trim_start().to_owned(),
-        _ => format!("cannot read {count} of {asked} images{}{more}", list.concat()),
-    };
-    worst.hints().iter().fold(Error::new(worst.kind(), message), |error, hint| error.hint(hint.clone()))
-}
-
-/// How many failures are told one by one.
-const SHOWN: usize = 20;
 
 #[cfg(test)]
 mod tests {
@@ -167,7 +254,10 @@ mod tests {
             self.asked.lock().unwrap().push(key.clone());
             self.by_selector.get(&key).cloned().ok_or_else(|| Error::not_found(format!("{key} is not there")))
         }
-        async fn referrers(&self, _: &Host, _: &Repository, _: Digest) -> Result<Vec<Descriptor>> {
+        async fn referrers(&self, _: &Host, _: &Repository, _: Digest) -> Result<Option<Vec<Descriptor>>> {
+            unreachable!("not asked for")
+        }
+        async fn has_blob(&self, _: &Host, _: &Repository, _: Digest) -> Result<bool> {
             unreachable!("not asked for")
         }
     }
@@ -191,6 +281,10 @@ mod tests {
         Document::parse(Bytes::from(text), &MediaType::new(MediaType::OCI_INDEX)).unwrap()
     }
 
+    fn wishes() -> Wishes {
+        Wishes { referrers: false, jobs: 2, ..Wishes::default() }
+    }
+
     fn references(texts: &[&str]) -> Vec<Reference> {
         texts.iter().map(|text| text.parse().unwrap()).collect()
     }
@@ -202,7 +296,7 @@ mod tests {
         let memory =
             Memory::default().with("x", ":1", &list).with("x", "", &a).with("x", ":2", &list).with("x", ":3", &b);
         let contents =
-            plan(&memory, &references(&["h.io/x:1", "h.io/x:2", "h.io/x:3"]), Naming::Path, 2).await.unwrap();
+            plan(&memory, &references(&["h.io/x:1", "h.io/x:2", "h.io/x:3"]), &wishes()).await.unwrap().contents;
         assert_eq!((contents.images.len(), contents.documents.len(), contents.blobs.len()), (3, 3, 2));
         let asked = memory.asked.lock().unwrap();
         assert_eq!(asked.iter().filter(|key| **key == format!("x@{}", a.digest())).count(), 1, "{asked:?}");
@@ -211,9 +305,8 @@ mod tests {
     #[tokio::test]
     async fn all_images_that_cannot_be_read_are_named() {
         let memory = Memory::default().with("x", ":1", &manifest("a"));
-        let error = plan(&memory, &references(&["h.io/x:1", "h.io/x:2", "h.io/y:1"]), Naming::Path, 2)
-            .await
-            .expect_err("two fail");
+        let error =
+            plan(&memory, &references(&["h.io/x:1", "h.io/x:2", "h.io/y:1"]), &wishes()).await.expect_err("two fail");
         assert_eq!(error.kind(), Kind::NotFound);
         assert!(error.chain().contains("2 of 3"), "{}", error.chain());
         assert!(error.chain().contains("h.io/x:2") && error.chain().contains("h.io/y:1"));
@@ -222,8 +315,7 @@ mod tests {
     #[tokio::test]
     async fn a_collision_is_refused_before_anything_is_fetched() {
         let memory = Memory::default();
-        let error =
-            plan(&memory, &references(&["a.io/x:1", "b.io/x:1"]), Naming::Path, 2).await.expect_err("collision");
+        let error = plan(&memory, &references(&["a.io/x:1", "b.io/x:1"]), &wishes()).await.expect_err("collision");
         assert_eq!(error.kind(), Kind::Usage);
         assert!(memory.asked.lock().unwrap().is_empty());
     }

@@ -20,15 +20,15 @@ mod random;
 #[cfg(test)]
 mod suite;
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::num::NonZeroUsize;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Failure, Kind, Result};
 use crate::place::{Blob, BlobId, Body, Contents, Destination, Linked, Order, Pass, Presence, ScopeId, Source};
 use crate::progress::{Event, How, Progress};
 
@@ -49,6 +49,8 @@ pub struct Options {
     pub progress: Arc<dyn Progress>,
     /// Stops the run between chunks.
     pub cancel: CancellationToken,
+    /// Goes past blobs and documents that fail: the images that need them are left out, the rest is finished.
+    pub keep_going: bool,
 }
 
 /// What was done.
@@ -64,16 +66,26 @@ pub struct Summary {
     pub linked: u64,
 }
 
+/// How a run ended.
+#[derive(Debug)]
+pub struct Outcome {
+    /// What was done.
+    pub summary: Summary,
+    /// With `keep_going`: the images that are not in place, by name, with the reason.
+    pub failures: Vec<Failure>,
+}
+
 /// Moves everything in `contents` and commits.
 ///
 /// # Errors
 /// The first failure, or the worst of those that happened at the same time; the destination is then not committed.
+/// With `keep_going` only what stops everything, or when no image is left.
 pub async fn run(
     contents: Arc<Contents>,
     supply: Supply,
     destination: Arc<dyn Destination>,
     options: &Options,
-) -> Result<Summary> {
+) -> Result<Outcome> {
     // A token of its own: a failure in one task stops the others, not the caller's next run.
     let cancel = options.cancel.child_token();
     let whole_run = async {
@@ -91,16 +103,19 @@ pub async fn run(
             progress: options.progress.clone(),
             cancel: cancel.clone(),
             tally: Arc::default(),
+            keep_going: options.keep_going,
+            failed: Arc::default(),
         };
         match (supply, job.destination.order()) {
             (Supply::Source(source), Order::Any) => random::run(&job, source).await?,
-            (Supply::Source(source), Order::AsPlanned) => ordered::run(&job, source).await?,
+            (Supply::Source(source), Order::AsPlanned) => ordered::run(&job.strict(), source).await?,
             (Supply::Pass(pass), Order::Any) => pass::to_any_order(&job, pass).await?,
-            (Supply::Pass(pass), Order::AsPlanned) => pass::to_planned_order(&job, pass).await?,
+            (Supply::Pass(pass), Order::AsPlanned) => pass::to_planned_order(&job.strict(), pass).await?,
         }
-        landing::run(&job).await?;
+        let (job, mut failures) = job.without_failed()?;
+        failures.extend(landing::run(&job).await?);
         job.destination.commit(&job.contents).await?;
-        Ok(job.tally.summary())
+        Ok(Outcome { summary: job.tally.summary(), failures })
     };
     tokio::select! {
         biased;
@@ -120,6 +135,9 @@ struct Job {
     progress: Arc<dyn Progress>,
     cancel: CancellationToken,
     tally: Arc<Tally>,
+    keep_going: bool,
+    /// Blobs that failed, with `keep_going`.
+    failed: Arc<Mutex<BTreeMap<BlobId, Error>>>,
 }
 
 impl Job {
@@ -143,7 +161,14 @@ impl Job {
     async fn put(&self, id: BlobId, scope: ScopeId, body: &mut Body) -> Result<()> {
         let (digest, size) = (body.digest(), body.size());
         self.progress.event(Event::BlobStarted { digest, size });
-        self.destination.put(&self.contents, id, scope, body).await.map_err(|e| body.blame().unwrap_or(e))?;
+        if let Err(error) = self.destination.put(&self.contents, id, scope, body).await {
+            return match body.blame() {
+                Some(blamed) => self.go_past(id, blamed),
+                // A medium that cannot be written will not take the next blob either.
+                None if error.kind() == Kind::Io => Err(error),
+                None => self.go_past(id, error),
+            };
+        }
         self.tally.moved.fetch_add(1, Ordering::Relaxed);
         self.tally.moved_bytes.fetch_add(size, Ordering::Relaxed);
         self.progress.event(Event::BlobDone { digest, size, how: How::Moved });
@@ -176,6 +201,42 @@ impl Job {
                 Ok(linked == Linked::Done)
             }
         }
+    }
+
+    /// The same job for a destination that cannot leave anything out: its seal is written first.
+    fn strict(&self) -> Job {
+        Job { keep_going: false, ..self.clone() }
+    }
+
+    /// With `keep_going` a failed blob is noted, and is no failure of the run.
+    fn go_past(&self, id: BlobId, error: Error) -> Result<()> {
+        if !self.keep_going || error.kind() == Kind::Interrupted {
+            return Err(error);
+        }
+        self.failed.lock().unwrap_or_else(PoisonError::into_inner).insert(id, error);
+        Ok(())
+    }
+
+    fn has_failed(&self, id: BlobId) -> bool {
+        self.failed.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&id)
+    }
+
+    /// The job for the images whose blobs are all there, and the others with the reason.
+    fn without_failed(self) -> Result<(Job, Vec<Failure>)> {
+        let failed = std::mem::take(&mut *self.failed.lock().unwrap_or_else(PoisonError::into_inner));
+        if failed.is_empty() {
+            return Ok((self, Vec::new()));
+        }
+        let broken = landing::images_without(&self.contents, |blob| failed.contains_key(&blob));
+        let failures: Vec<Failure> = broken
+            .iter()
+            .map(|(name, blob)| Failure { image: name.to_string(), error: failed[blob].flattened() })
+            .collect();
+        let contents = self.contents.only(|image| !broken.contains_key(&image.name))?;
+        if contents.images.is_empty() {
+            return Err(Failure::report(failures, self.contents.images.len()));
+        }
+        Ok((Job { contents: Arc::new(contents), ..self }, failures))
     }
 
     fn already_there(&self, id: BlobId) {

@@ -38,8 +38,11 @@ pub fn open(path: &Path, trust: &Trust, at: Timestamp) -> Result<Verified> {
 /// # Errors
 /// `Damaged` with the file that is not what was sealed; `Io` when the medium cannot be read.
 pub async fn layers(verified: &Verified, options: &Options) -> Result<Summary> {
+    let options = Options { keep_going: false, ..options.clone() };
     let supply = Supply::Source(verified.bundle.clone());
-    transfer::run(verified.head.contents.clone(), supply, Arc::new(Nowhere), options).await
+    transfer::run(verified.head.contents.clone(), supply, Arc::new(Nowhere), &options)
+        .await
+        .map(|outcome| outcome.summary)
 }
 
 /// Takes everything and keeps nothing: reading it is what verifies it.

@@ -39,7 +39,7 @@ impl Access {
     }
 
     pub(super) fn options(&self, progress: &Arc<dyn Progress>, cancel: CancellationToken) -> transfer::Options {
-        transfer::Options { jobs: self.jobs, progress: progress.clone(), cancel }
+        transfer::Options { jobs: self.jobs, progress: progress.clone(), cancel, keep_going: false }
     }
 }
 

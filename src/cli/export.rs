@@ -5,18 +5,21 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
+use clap::ValueEnum;
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use super::access::Access;
 use super::output::{human_size, note, print_data};
 use super::progress::count;
-use super::{Global, listing};
+use super::{Global, all_done, listing};
 use crate::error::{Error, Result};
 use crate::export;
 use crate::naming::Naming;
 use crate::oci::Reference;
+use crate::plan::{Plan, PlatformWish, Platforms, Wishes};
 use crate::selection;
+use crate::transfer::Options;
 use crate::trust::SigningKey;
 
 /// Write images from registries into a new signed bundle
@@ -52,6 +55,18 @@ pub(super) struct Export {
     /// Keep the registry in the names, as --names scoped
     #[arg(long, conflicts_with = "names")]
     scoped: bool,
+    /// Carry only this platform; may be given again. One platform lands as its own manifest, several keep the index
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
+    platform: Vec<PlatformWish>,
+    /// With one --platform: keep the index, so that its digest stays
+    #[arg(long, value_enum, value_name = "WHAT", requires = "platform")]
+    platform_as: Option<PlatformAs>,
+    /// Leave signatures, SBOMs and attestations behind
+    #[arg(long)]
+    no_referrers: bool,
+    /// Go past images that fail; they are named at the end, exit code 4
+    #[arg(long)]
+    keep_going: bool,
     /// Show what would be carried and under which names, and write nothing
     #[arg(long)]
     dry_run: bool,
@@ -60,6 +75,14 @@ pub(super) struct Export {
     json: bool,
     #[command(flatten)]
     access: Access,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum PlatformAs {
+    /// The index unchanged; what is left out is noted in the bundle. Some registries refuse such an index
+    Index,
+    /// The platform's own manifest
+    Manifest,
 }
 
 pub(super) async fn run(command: &Export, global: &Global, cancel: CancellationToken) -> Result<()> {
@@ -74,19 +97,28 @@ pub(super) async fn run(command: &Export, global: &Global, cancel: CancellationT
     };
     let progress = global.progress();
     let client = command.access.client(&progress)?;
-    let options = command.access.options(&progress, cancel.clone());
-    let contents = tokio::select! {
+    let options = Options { keep_going: command.keep_going, ..command.access.options(&progress, cancel.clone()) };
+    let wishes = Wishes {
+        naming,
+        platforms: Platforms::new(command.platform.clone(), command.platform_as == Some(PlatformAs::Index)),
+        referrers: !command.no_referrers,
+        keep_going: command.keep_going,
+        jobs: command.access.jobs.get(),
+    };
+    let Plan { contents, mut failures } = tokio::select! {
         () = cancel.cancelled() => return Err(Error::interrupted()),
-        planned = export::plan(&client, &wanted, naming, command.access.jobs.get()) => planned?,
+        planned = export::plan(&client, &wanted, &wishes) => planned?,
     };
     let Some((output, key, created)) = place else {
-        return print_plan(&contents, command.json);
+        print_plan(&contents, command.json)?;
+        return all_done(failures, contents.images.len());
     };
     let key_id = key.public_key().key_id();
     let shown = output.display().to_string();
     let contents = Arc::new(contents);
-    let (summary, identity) = export::export(&client, contents.clone(), output, key, created, &options).await?;
+    let (outcome, identity) = export::export(&client, contents.clone(), output, key, created, &options).await?;
     if !global.quiet {
+        let summary = outcome.summary;
         note(&format!(
             "sealed {shown}: {}, {} fetched ({}), {} there already, in {:.1} s",
             count(contents.images.len(), "image"),
@@ -97,7 +129,9 @@ pub(super) async fn run(command: &Export, global: &Global, cancel: CancellationT
         ));
         note(&format!("bundle {identity}, signed by key id {key_id}"));
     }
-    Ok(())
+    let asked = contents.images.len() + failures.len();
+    failures.extend(outcome.failures);
+    all_done(failures, asked)
 }
 
 impl Export {

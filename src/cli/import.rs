@@ -10,9 +10,10 @@ use super::access::Access;
 use super::output::{human_size, note, print_data};
 use super::progress::count;
 use super::trust::TrustArguments;
-use super::{Global, inspect};
+use super::{Global, all_done, inspect};
 use crate::error::Result;
 use crate::import::{self, Target};
+use crate::transfer::Options;
 use crate::verify;
 
 /// Verify a bundle and push it into a registry, names and digests unchanged
@@ -36,6 +37,9 @@ pub(super) struct Import {
     /// Read and check every layer before the first one is sent
     #[arg(long)]
     verify_first: bool,
+    /// Go past images that fail; they are named at the end, exit code 4 (3 if the bundle is damaged)
+    #[arg(long)]
+    keep_going: bool,
     /// Check the bundle's head, show where everything would land, and send nothing
     #[arg(long)]
     dry_run: bool,
@@ -65,12 +69,13 @@ pub(super) async fn run(command: &Import, global: &Global, cancel: CancellationT
     }
     let progress = global.progress();
     let client = command.access.client(&progress)?;
-    let options = command.access.options(&progress, cancel);
-    let summary = import::import(&client, &verified, &target, command.verify_first, &options).await?;
+    let options = Options { keep_going: command.keep_going, ..command.access.options(&progress, cancel) };
+    let outcome = import::import(&client, &verified, &target, command.verify_first, &options).await?;
+    let (summary, landed) = (outcome.summary, places.len() - outcome.failures.len());
     if !global.quiet {
         note(&format!(
             "imported {} into {}: {} sent ({}), {} there already, {}, in {:.1} s",
-            count(places.len(), "image"),
+            count(landed, "image"),
             command.target,
             count(summary.moved as usize, "blob"),
             human_size(summary.moved_bytes),
@@ -79,5 +84,5 @@ pub(super) async fn run(command: &Import, global: &Global, cancel: CancellationT
             started.elapsed().as_secs_f64()
         ));
     }
-    Ok(())
+    all_done(outcome.failures, places.len())
 }

@@ -44,7 +44,7 @@ pub(super) fn json(contents: &Contents) -> Result<Value> {
         "absent": absent,
         "totals": {
             "images": contents.images.len(),
-            "documents": contents.documents.len(),
+            "documents": contents.document_order.len(),
             "blobs": contents.blobs.len(),
             "bytes": contents.blob_bytes(),
         },
@@ -56,7 +56,7 @@ pub(super) fn totals(contents: &Contents) -> String {
     format!(
         "{}, {}, {}, {}\n",
         count(contents.images.len(), "image"),
-        count(contents.documents.len(), "manifest"),
+        count(contents.document_order.len(), "manifest"),
         count(contents.blobs.len(), "blob"),
         human_size(contents.blob_bytes())
     )

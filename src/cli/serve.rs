@@ -56,7 +56,7 @@ pub(super) async fn run(command: &Serve, global: &Global, cancel: CancellationTo
             let trust = command.trust.required()?;
             let verified = verify::open(&command.path, &trust, Timestamp::now())?;
             let progress = global.progress();
-            let options = transfer::Options { jobs: DEFAULT_JOBS, progress, cancel: cancel.clone() };
+            let options = transfer::Options { jobs: DEFAULT_JOBS, progress, cancel: cancel.clone(), keep_going: false };
             verify::layers(&verified, &options).await?;
             if !global.quiet {
                 note(inspect::signer_lines(&verified.head.seal).trim_end());

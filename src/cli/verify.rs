@@ -31,7 +31,7 @@ pub(super) struct Verify {
 pub(super) async fn run(command: &Verify, global: &Global, cancel: CancellationToken) -> Result<()> {
     let trust = command.trust.required()?;
     let verified = verify::open(&command.bundle, &trust, Timestamp::now())?;
-    let options = transfer::Options { jobs: DEFAULT_JOBS, progress: global.progress(), cancel };
+    let options = transfer::Options { jobs: DEFAULT_JOBS, progress: global.progress(), cancel, keep_going: false };
     verify::layers(&verified, &options).await?;
     let contents = &verified.head.contents;
     print_data(&format!(

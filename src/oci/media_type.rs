@@ -56,6 +56,11 @@ impl MediaType {
         }
     }
 
+    /// Whether it is a layer that registries need not hold (image-spec, layer.md, "Non-Distributable Layers").
+    pub fn is_foreign(&self) -> bool {
+        self.0.contains("foreign") || self.0.contains("nondistributable")
+    }
+
     /// Whether it is Docker's schema 1, which cannot be carried (its digest covers a part of its bytes only).
     pub fn is_schema1(&self) -> bool {
         Self::DOCKER_SCHEMA1.contains(&self.0.as_str())

@@ -136,6 +136,27 @@ pub const MAX_NESTING: usize = 8;
 pub const MAX_EDGES: usize = 250_000;
 
 impl Contents {
+    /// What is left when only the images that `keep` picks are moved.
+    pub fn only(&self, keep: impl Fn(&Named) -> bool) -> Result<Contents> {
+        let mut builder = Builder::default();
+        for digest in &self.document_order {
+            let (bytes, media_type) = self.documents.get(*digest)?;
+            builder.document(&Document::parse_known(bytes, media_type, *digest)?)?;
+        }
+        let kept: Vec<&Named> = self.images.iter().filter(|image| keep(image)).collect();
+        let names: HashSet<String> = kept.iter().map(|image| image.name.to_string()).collect();
+        for image in kept {
+            builder.image(image.clone(), None);
+        }
+        for absent in &self.absent {
+            let names: Vec<String> = absent.names.iter().filter(|name| names.contains(*name)).cloned().collect();
+            if !names.is_empty() {
+                builder.absent(Absent { names, ..absent.clone() });
+            }
+        }
+        builder.finish()
+    }
+
     /// A blob by its id.
     pub fn blob(&self, id: BlobId) -> &Blob {
         &self.blobs[id.0 as usize]
@@ -256,7 +277,7 @@ impl Builder {
         self.absent.push(absent);
     }
 
-    /// Works out what to move.
+    /// Works out what to move. Documents that belong to no image are left out.
     ///
     /// # Errors
     /// `Damaged` when a document is missing, one digest has two sizes or two media types or is a document here and
@@ -280,11 +301,6 @@ impl Builder {
             draft.land_image(number as u32, image, origin.as_ref())?;
         }
         let mut contents = draft.contents;
-        if contents.document_order.len() != self.nodes.len() {
-            let used: HashSet<&Digest> = contents.document_order.iter().collect();
-            let unused = self.nodes.keys().filter(|digest| !used.contains(digest)).min();
-            return Err(Error::damaged(format!("manifest {} belongs to no image", unused.expect("the counts differ"))));
-        }
         contents.documents = self.documents;
         contents.images = self.images.into_iter().map(|(image, _)| image).collect();
         contents.absent = self.absent;
@@ -616,7 +632,7 @@ mod tests {
         let reason = |result: Result<Contents>| result.expect_err("must be refused").chain();
         assert!(reason(build(&[&both], &[("x:1", &both)])).contains("missing"));
         assert!(reason(build(&[&a], &[("x:1", &a), ("x:1", &a)])).contains("twice"));
-        assert!(reason(build(&[&a, &both], &[("x:1", &a)])).contains("belongs to no image"));
+        assert_eq!(build(&[&a, &both], &[("x:1", &a)]).unwrap().document_order, [a.digest()]);
         let text = format!(
             r#"{{"schemaVersion":2,"config":{},"layers":[{}]}}"#,
             descriptor("c", Digest::of(b"c"), 1),

@@ -4,18 +4,16 @@ use std::collections::HashSet;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use reqwest::StatusCode;
 use reqwest::header::CONTENT_TYPE;
+use reqwest::{Method, StatusCode};
 use serde::Deserialize;
 use url::Url;
 
-use super::endpoint::{Access, Call, Endpoint, Payload, Response};
+use super::endpoint::{Access, Call, Endpoint, Payload, Response, Target};
 use super::retry::Failure;
 use super::{Client, fault, header};
-use crate::error::{Error, Kind, Result};
-use crate::oci::{
-    Descriptor, Digest, DigestFault, Document, Host, MAX_DOCUMENT, MediaType, Repository, Selector, Tag, View,
-};
+use crate::error::{Error, Result};
+use crate::oci::{Descriptor, Digest, DigestFault, Document, Host, MAX_DOCUMENT, MediaType, Repository, Selector, Tag};
 use crate::place::Catalog;
 
 #[async_trait]
@@ -58,7 +56,7 @@ impl Catalog for Client {
         read_document(host, repository, selector, response, bytes)
     }
 
-    async fn referrers(&self, host: &Host, repository: &Repository, digest: Digest) -> Result<Vec<Descriptor>> {
+    async fn referrers(&self, host: &Host, repository: &Repository, digest: Digest) -> Result<Option<Vec<Descriptor>>> {
         #[derive(Deserialize)]
         struct Page {
             #[serde(default)]
@@ -82,31 +80,26 @@ impl Catalog for Client {
                 )));
             }
         }
-        match pages.absent {
-            true => self.fallback_referrers(host, repository, digest).await,
-            false => Ok(found),
-        }
+        Ok((!pages.absent).then_some(found))
     }
-}
 
-impl Client {
-    /// Registries without the referrers API: clients keep an index under a tag made of the digest
-    /// (distribution-spec, "Referrers Tag Schema").
-    async fn fallback_referrers(
-        &self,
-        host: &Host,
-        repository: &Repository,
-        digest: Digest,
-    ) -> Result<Vec<Descriptor>> {
-        let tag: Tag = format!("sha256-{}", digest.hex()).parse().expect("hex digits are a tag");
-        match self.document(host, repository, &Selector::Tag(tag)).await {
-            Ok(document) => Ok(match document.view() {
-                View::Index { children } => children.clone(),
-                View::Manifest { .. } => Vec::new(),
-            }),
-            Err(error) if error.kind() == Kind::NotFound => Ok(Vec::new()),
-            Err(error) => Err(error),
-        }
+    async fn has_blob(&self, host: &Host, repository: &Repository, digest: Digest) -> Result<bool> {
+        let endpoint = self.endpoint(host);
+        let what = format!("ask {host}/{repository} for blob {digest}");
+        let target = Target::Path(format!("{repository}/blobs/{digest}"));
+        let call = Call::new(Method::HEAD, target, Access::Pull(repository.clone()), what);
+        endpoint
+            .budget()
+            .run(async || {
+                let response = endpoint.send(&call, Payload::Nothing).await?;
+                match response.status() {
+                    StatusCode::OK => Ok(true),
+                    // Registries without the blob answer 404, and docker-registry 500 for foreign layers.
+                    StatusCode::NOT_FOUND => Ok(false),
+                    _ => Err(response.refusal().await),
+                }
+            })
+            .await
     }
 }
 

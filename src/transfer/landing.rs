@@ -1,22 +1,68 @@
 //! Documents into place: children before parents, tags last.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::Job;
-use crate::error::Result;
-use crate::place::{Contents, LandingId};
+use crate::error::{Error, Failure, Kind, Result};
+use crate::oci::Name;
+use crate::place::{BlobId, Contents, LandingId};
 use crate::progress::Event;
 
-pub(super) async fn run(job: &Job) -> Result<()> {
+/// Lands everything. With `keep_going`, what could not be put in place is returned, by name.
+pub(super) async fn run(job: &Job) -> Result<Vec<Failure>> {
+    let failed = Failed::default();
     for level in levels(&job.contents) {
-        job.each(level, land).await?;
+        job.each(level, |job, id| land(job, id, failed.clone())).await?;
     }
-    Ok(())
+    let failed = std::mem::take(&mut *failed.lock().unwrap_or_else(PoisonError::into_inner));
+    let contents = &job.contents;
+    let failures = contents.landing_ids().filter_map(|id| {
+        let image = &contents.images[contents.landing(id).image? as usize];
+        let error = failed.get(&id)?.flattened();
+        Some(Failure { image: image.name.to_string(), error })
+    });
+    Ok(failures.collect())
 }
 
-async fn land(job: Job, id: LandingId) -> Result<()> {
-    job.destination.land(&job.contents, id).await?;
+/// The images that need a blob that `fails`, each with one such blob.
+pub(super) fn images_without(contents: &Contents, fails: impl Fn(BlobId) -> bool) -> BTreeMap<Name, BlobId> {
+    let mut broken: BTreeMap<LandingId, BlobId> = BTreeMap::new();
+    let mut images = BTreeMap::new();
+    // A landing comes after everything that it needs.
+    for id in contents.landing_ids() {
+        let landing = contents.landing(id);
+        let below = landing.after.iter().find_map(|before| broken.get(before).copied());
+        if let Some(blob) = below.or_else(|| landing.blobs.iter().copied().find(|blob| fails(*blob))) {
+            broken.insert(id, blob);
+            images.extend(landing.image.map(|image| (contents.images[image as usize].name.clone(), blob)));
+        }
+    }
+    images
+}
+
+type Failed = Arc<Mutex<BTreeMap<LandingId, Error>>>;
+
+async fn land(job: Job, id: LandingId, failed: Failed) -> Result<()> {
     let landing = job.contents.landing(id);
+    let note = |error: Error| drop(failed.lock().unwrap_or_else(PoisonError::into_inner).insert(id, error));
+    let needed: BTreeSet<&LandingId> = landing.after.iter().collect();
+    let missing = {
+        let failed = failed.lock().unwrap_or_else(PoisonError::into_inner);
+        needed.iter().find_map(|before| failed.get(before)).map(Error::flattened)
+    };
+    if let Some(error) = missing {
+        note(error);
+        return Ok(());
+    }
+    match job.destination.land(&job.contents, id).await {
+        Ok(()) => {}
+        Err(error) if job.keep_going && !matches!(error.kind(), Kind::Interrupted | Kind::Io) => {
+            note(error);
+            return Ok(());
+        }
+        Err(error) => return Err(error),
+    }
     if let Some(image) = landing.image {
         let name = &job.contents.images[image as usize].name;
         job.progress.event(Event::Landed { name, digest: landing.document });

@@ -37,7 +37,13 @@ pub(super) async fn to_any_order(job: &Job, mut pass: Box<dyn Pass>) -> Result<(
                 if job.blob(id).size <= SMALL_BLOB {
                     // Taken before the bytes are read: this bounds memory, in the medium's order.
                     let permit = small.clone().acquire_owned().await.expect("never closed");
-                    let bytes = collect(chunks, job.blob(id).size).await?;
+                    let bytes = match collect(chunks, job.blob(id).size).await {
+                        Ok(bytes) => bytes,
+                        Err(error) => {
+                            job.go_past(id, error)?;
+                            continue;
+                        }
+                    };
                     let job = job.clone();
                     tasks.spawn(async move {
                         let _permit = permit;
@@ -96,6 +102,9 @@ pub(super) async fn to_planned_order(job: &Job, mut pass: Box<dyn Pass>) -> Resu
 /// Links the blob into its other scopes; where that is refused the bytes are sent from memory, or read back from
 /// the destination, never from the medium.
 async fn link_others(job: &Job, id: BlobId, bytes: Option<Bytes>) -> Result<()> {
+    if job.has_failed(id) {
+        return Ok(());
+    }
     for scope in job.link_others(id).await? {
         let mut body = match &bytes {
             Some(bytes) => whole(job, id, bytes.clone()),

@@ -19,6 +19,9 @@ async fn move_blob(job: Job, source: Arc<dyn Source>, id: BlobId) -> Result<()> 
         job.already_there(id);
     } else {
         job.put(id, job.first_scope(id), &mut job.reopenable(&source, id)).await?;
+        if job.has_failed(id) {
+            return Ok(());
+        }
     }
     for scope in job.link_others(id).await? {
         job.put(id, scope, &mut job.reopenable(&source, id)).await?;

@@ -78,6 +78,7 @@ fn options() -> Options {
         jobs: NonZeroUsize::new(4).unwrap(),
         progress: Arc::new(crate::progress::Silent),
         cancel: CancellationToken::new(),
+        keep_going: false,
     }
 }
 
@@ -85,5 +86,8 @@ fn options() -> Options {
 async fn go(sample: &Sample, supply: Supply, destination: Arc<dyn Destination>) -> Result<Summary> {
     let options = options();
     let run = run(sample.contents.clone(), supply, destination, &options);
-    tokio::time::timeout(Duration::from_secs(60), run).await.expect("a run must not hang")
+    tokio::time::timeout(Duration::from_secs(60), run)
+        .await
+        .expect("a run must not hang")
+        .map(|outcome| outcome.summary)
 }

@@ -1,0 +1,151 @@
+//! Reading documents, many at once, round by round.
+
+use std::sync::Arc;
+
+use futures_util::stream::{self, StreamExt};
+
+use super::Draft;
+use crate::error::{Error, Failure, Kind, Result};
+use crate::oci::{Digest, Document, Reference, Selector, View};
+use crate::place::{Origin, Reason};
+
+/// A document to read.
+pub(super) struct Wanted {
+    pub(super) origin: Origin,
+    pub(super) selector: Selector,
+    pub(super) purpose: Purpose,
+}
+
+/// What a document is read for.
+pub(super) enum Purpose {
+    /// It is what a reference means, or the platform of it that was chosen.
+    Image { reference: Arc<Reference>, chosen: bool },
+    /// It is below another document.
+    Child,
+    /// It refers to another document and lands beside it: under its tag, or by digest.
+    Referrer,
+    /// The same, if it exists.
+    PerhapsReferrer,
+}
+
+impl Draft<'_> {
+    pub(super) async fn read_images(&mut self, images: &[Reference]) -> Result<()> {
+        let wanted = images.iter().map(|reference| {
+            let origin = Origin { host: reference.host.clone(), repository: reference.repository.clone() };
+            let selector = reference
+                .selector
+                .clone()
+                .ok_or_else(|| Error::usage(format!("{reference} names a repository, not an image")))?;
+            Ok(Wanted {
+                origin,
+                selector,
+                purpose: Purpose::Image { reference: Arc::new(reference.clone()), chosen: false },
+            })
+        });
+        self.read(wanted.collect::<Result<_>>()?).await
+    }
+
+    /// Reads `wanted`, what is below it, and so on.
+    pub(super) async fn read(&mut self, mut wanted: Vec<Wanted>) -> Result<()> {
+        while !wanted.is_empty() {
+            let catalog = self.catalog;
+            let mut reading = stream::iter(wanted)
+                .map(async |wanted: Wanted| {
+                    let Origin { host, repository } = &wanted.origin;
+                    let read = catalog.document(host, repository, &wanted.selector).await;
+                    (wanted, read)
+                })
+                .buffer_unordered(self.wishes.jobs.max(1));
+            let mut next = Vec::new();
+            while let Some((wanted, read)) = reading.next().await {
+                match read {
+                    Ok(document) => self.use_document(&wanted, &document, &mut next)?,
+                    Err(error) => self.note_failure(wanted, error)?,
+                }
+            }
+            wanted = next;
+        }
+        Ok(())
+    }
+
+    fn use_document(&mut self, wanted: &Wanted, document: &Document, next: &mut Vec<Wanted>) -> Result<()> {
+        let origin = &wanted.origin;
+        match &wanted.purpose {
+            Purpose::Image { reference, chosen } => {
+                if let (false, View::Index { children }) = (chosen, document.view()) {
+                    match self.wishes.platforms.choose_one(children) {
+                        Ok(None) => {}
+                        Ok(Some(child)) => {
+                            let purpose = Purpose::Image { reference: reference.clone(), chosen: true };
+                            let selector = Selector::Digest(child.digest);
+                            next.push(Wanted { origin: origin.clone(), selector, purpose });
+                            return Ok(());
+                        }
+                        Err(error) => {
+                            self.failures.push(Failure { image: reference.to_string(), error });
+                            return Ok(());
+                        }
+                    }
+                }
+                let name = self.wishes.naming.name(reference, document.digest())?;
+                self.name(name, reference.to_string(), document.digest(), origin);
+            }
+            Purpose::Child => {}
+            Purpose::Referrer | Purpose::PerhapsReferrer => {
+                let reference = Reference {
+                    host: origin.host.clone(),
+                    repository: origin.repository.clone(),
+                    selector: Some(wanted.selector.clone()),
+                };
+                let name = self.wishes.naming.name(&reference, document.digest())?;
+                self.name(name, reference.to_string(), document.digest(), origin);
+            }
+        }
+        let unread = self.take(origin, document)?;
+        next.extend(unread.into_iter().map(|digest: Digest| Wanted {
+            origin: origin.clone(),
+            selector: Selector::Digest(digest),
+            purpose: Purpose::Child,
+        }));
+        Ok(())
+    }
+
+    fn note_failure(&mut self, wanted: Wanted, error: Error) -> Result<()> {
+        if error.kind() == Kind::Interrupted {
+            return Err(error);
+        }
+        match (wanted.purpose, wanted.selector) {
+            (Purpose::Image { reference, .. }, _) => {
+                self.failures.push(Failure { image: reference.to_string(), error });
+            }
+            (Purpose::PerhapsReferrer, _) if error.kind() == Kind::NotFound => {}
+            (Purpose::Child, Selector::Digest(digest)) => {
+                self.broken.insert(digest, error);
+            }
+            (_, selector) => {
+                let image = format!("{}/{}{selector}", wanted.origin.host, wanted.origin.repository);
+                self.failures.push(Failure { image, error });
+            }
+        }
+        Ok(())
+    }
+
+    /// Foreign layers are carried where the registry holds them, and absent where it does not.
+    pub(super) async fn look_for_foreign_layers(&mut self) -> Result<()> {
+        let catalog = self.catalog;
+        let mut foreign = std::mem::take(&mut self.foreign);
+        foreign.sort_by_key(|(_, layer)| layer.digest);
+        foreign.dedup_by_key(|(_, layer)| layer.digest);
+        let mut asking = stream::iter(foreign)
+            .map(async |(origin, layer)| {
+                (catalog.has_blob(&origin.host, &origin.repository, layer.digest).await, layer)
+            })
+            .buffer_unordered(self.wishes.jobs.max(1));
+        while let Some((has, layer)) = asking.next().await {
+            if !has? {
+                self.left_out.insert(layer.digest, (layer.size, Reason::Foreign));
+            }
+        }
+        Ok(())
+    }
+}
