@@ -3,9 +3,10 @@
 use std::str::FromStr;
 use std::sync::Arc;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::oci::{Host, Name, Repository};
-use crate::place::Contents;
+use crate::place::{Contents, Reason};
+use crate::progress::Event;
 use crate::registry::{Client, RegistryDestination};
 use crate::transfer::{self, Options, Outcome, Supply};
 use crate::verify::{self, Verified};
@@ -78,10 +79,23 @@ pub async fn import(
     if verify_first {
         verify::layers(verified, options).await?;
     }
+    let contents = verified.head.contents.clone();
+    let sparse = contents.absent.iter().any(|absent| absent.reason == Reason::Platform);
+    if sparse {
+        options.progress.event(Event::Warning(SPARSE));
+    }
     let destination = RegistryDestination::new(client, &target.host, target.prefix.clone());
     let supply = Supply::Source(verified.bundle.clone());
-    transfer::run(verified.head.contents.clone(), supply, Arc::new(destination), options).await
+    transfer::run(contents, supply, Arc::new(destination), options).await.map_err(|e| match e.kind() {
+        Kind::Registry if sparse => e.hint(SPARSE),
+        _ => e,
+    })
 }
+
+/// What happens to an index some of whose platforms were left behind.
+const SPARSE: &str = "the bundle leaves platforms out of an index, and some registries (distribution before 3, for one) \
+refuse an index whose manifests are not all there; then export again with a single --platform, which lands as its own \
+manifest, or without --platform";
 
 #[cfg(test)]
 mod tests {

@@ -19,6 +19,7 @@ mod header;
 mod piecewise;
 mod retry;
 mod stall;
+mod subjects;
 mod upload;
 
 use std::collections::HashMap;

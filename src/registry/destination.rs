@@ -7,27 +7,36 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use reqwest::header::CONTENT_TYPE;
 use reqwest::{Method, StatusCode};
+use serde_json::Value;
 
 use super::catalog::{document_digest, document_path, said_digest};
 use super::download::{self, Holder, not_its_word};
 use super::endpoint::{Access, Call, Endpoint, Payload, Target};
 use super::retry::Failure;
+use super::subjects::{Subjects, fallback_tag, merged};
 use super::upload::Upload;
 use super::{Client, fault};
-use crate::error::{Error, Result};
-use crate::oci::{Digest, Host, Repository, Selector, Tag};
-use crate::place::{BlobId, Body, Chunks, Contents, Destination, LandingId, Linked, Order, Presence, ScopeId};
+use crate::error::{Error, Kind, Result};
+use crate::oci::{Digest, Document, Host, MediaType, Repository, Selector, Tag};
+use crate::place::{BlobId, Body, Catalog, Chunks, Contents, Destination, LandingId, Linked, Order, Presence, ScopeId};
 
 /// A registry, or a part of one below a prefix, that is written to.
 pub struct RegistryDestination {
     endpoint: Arc<Endpoint>,
     prefix: Option<Repository>,
+    client: Client,
+    subjects: Subjects,
 }
 
 impl RegistryDestination {
     /// Everything lands in `host`, its scopes below `prefix`.
     pub fn new(client: &Client, host: &Host, prefix: Option<Repository>) -> Self {
-        RegistryDestination { endpoint: client.endpoint(host), prefix }
+        RegistryDestination {
+            endpoint: client.endpoint(host),
+            prefix,
+            client: client.clone(),
+            subjects: Subjects::default(),
+        }
     }
 
     /// The repository in which a scope lands.
@@ -51,7 +60,8 @@ impl RegistryDestination {
         })
     }
 
-    async fn put_document(&self, call: &Call, bytes: &Bytes, digest: Digest) -> Result<(), Failure> {
+    /// Returns whether the registry says that it took notice of the document's subject.
+    async fn put_document(&self, call: &Call, bytes: &Bytes, digest: Digest) -> Result<bool, Failure> {
         let response = self.endpoint.send(call, Payload::Bytes(bytes.clone())).await?;
         let response = response.expect(&[StatusCode::CREATED, StatusCode::OK, StatusCode::ACCEPTED]).await?;
         let host = self.endpoint.host();
@@ -59,8 +69,34 @@ impl RegistryDestination {
             Some(said) if said != digest => {
                 Err(Failure::lasting(fault::protocol(host, format!("it took manifest {digest} for {said}"))))
             }
-            _ => Ok(()),
+            _ => Ok(response.header("oci-subject").is_some()),
         }
+    }
+
+    fn put_call(&self, repository: &Repository, selector: &Selector, media_type: &str) -> Call {
+        let what = format!("push {}/{repository}{selector}", self.endpoint.host());
+        let target = Target::Path(document_path(repository, selector));
+        Call::new(Method::PUT, target, Access::Push(repository.clone()), what)
+            .header(CONTENT_TYPE, media_type)
+            .patience(self.endpoint.settings().commit_timeout)
+    }
+
+    /// Adds what was pushed to the index of referrers that clients look for where there is no API.
+    async fn keep_fallback(&self, repository: &Repository, subject: Digest, entries: Vec<Value>) -> Result<()> {
+        let selector = Selector::Tag(fallback_tag(subject));
+        let there = match self.client.document(self.endpoint.host(), repository, &selector).await {
+            Ok(document) => Some(document),
+            Err(error) if error.kind() == Kind::NotFound => None,
+            Err(error) => return Err(error),
+        };
+        let merged = merged(there.as_ref(), entries).map_err(|e| {
+            e.context(format!("cannot list referrers under {}/{repository}{selector}", self.endpoint.host()))
+        })?;
+        if let Some(bytes) = merged {
+            let call = self.put_call(repository, &selector, MediaType::OCI_INDEX);
+            self.endpoint.budget().run(|| self.put_document(&call, &bytes, Digest::of(&bytes))).await?;
+        }
+        Ok(())
     }
 
     /// Whether the tag points to `digest` now.
@@ -172,20 +208,33 @@ impl Destination for RegistryDestination {
             Some(tag) => Selector::Tag(tag.clone()),
             None => Selector::Digest(landing.document),
         };
-        let what = format!("push {}/{repository}{selector}", self.endpoint.host());
-        let target = Target::Path(document_path(&repository, &selector));
-        let call = Call::new(Method::PUT, target, Access::Push(repository.clone()), what)
-            .header(CONTENT_TYPE, media_type.as_str())
-            .patience(self.endpoint.settings().commit_timeout);
+        let call = self.put_call(&repository, &selector, media_type.as_str());
         let mut budget = self.endpoint.budget();
-        budget.run(|| self.put_document(&call, &bytes, landing.document)).await?;
+        let noticed = budget.run(|| self.put_document(&call, &bytes, landing.document)).await?;
+        if !noticed {
+            let document = Document::parse_known(bytes, media_type, landing.document)?;
+            if let Some(subject) = document.subject() {
+                self.subjects.note(&repository, subject.digest, &document);
+            }
+        }
         if let Some(tag) = &landing.tag {
             budget.run(|| self.check_tag(&repository, tag, landing.document)).await?;
         }
         Ok(())
     }
 
-    async fn commit(&self, _: &Contents) -> Result<()> {
+    async fn commit(&self, contents: &Contents) -> Result<()> {
+        for ((repository, subject), entries) in self.subjects.take() {
+            let tag = fallback_tag(subject);
+            // A name that was carried is never changed: it holds the list as it was sealed.
+            let carried = contents.landing_ids().map(|id| contents.landing(id)).any(|landing| {
+                landing.tag.as_ref() == Some(&tag)
+                    && self.repository(contents, landing.scope).is_ok_and(|r| r == repository)
+            });
+            if !carried {
+                self.keep_fallback(&repository, subject, entries).await?;
+            }
+        }
         Ok(())
     }
 }

@@ -1,8 +1,9 @@
 //! A desk: a directory of its own with a key, and the program to run in it.
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
 use tempfile::TempDir;
@@ -17,6 +18,26 @@ pub struct Desk {
 pub struct Sample {
     pub reference: String,
     _registry: crate::RealRegistry,
+}
+
+/// The embedded registry as a process.
+pub struct Serving {
+    host: String,
+    child: Child,
+}
+
+impl Serving {
+    /// `127.0.0.1:PORT`
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
 }
 
 /// A desk for the `sealift` that cargo built for the test in which this stands.
@@ -98,6 +119,21 @@ impl Desk {
         let reference = crate::references().first().expect("the corpus holds images").at(registry.host());
         self.sealift(&["export", &reference, "--output", bundle, "--key", "key"]).success();
         Sample { reference, _registry: registry }
+    }
+
+    /// `sealift serve ARGUMENTS` on a free port; ended with the result.
+    pub fn serve(&self, arguments: &[&str]) -> Serving {
+        let mut child = Command::new(&self.program)
+            .args([&["serve", "--quiet", "--listen", "127.0.0.1:0"], arguments].concat())
+            .current_dir(self.path())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the program starts");
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().expect("it is piped")).read_line(&mut line).expect("a line");
+        let host =
+            line.trim().strip_prefix("listening on http://").unwrap_or_else(|| panic!("it said {line:?}")).to_owned();
+        Serving { host, child }
     }
 
     /// Runs a line of shell in a directory of this desk.
