@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use super::access::Access;
+use super::credentials::Credentials;
 use super::output::{human_size, note, print_data};
 use super::progress::count;
 use super::{Global, listing};
@@ -59,6 +60,8 @@ pub(super) struct Export {
     #[arg(long, requires = "dry_run")]
     json: bool,
     #[command(flatten)]
+    credentials: Credentials,
+    #[command(flatten)]
     access: Access,
 }
 
@@ -73,7 +76,8 @@ pub(super) async fn run(command: &Export, global: &Global, cancel: CancellationT
         _ => return Err(Error::usage("--output and --key are needed")),
     };
     let progress = global.progress();
-    let client = command.access.client(&progress)?;
+    let client =
+        command.access.client(&progress, command.credentials.lookup(wanted.iter().map(|image| &image.host))?)?;
     let options = command.access.options(&progress, cancel.clone());
     let contents = tokio::select! {
         () = cancel.cancelled() => return Err(Error::interrupted()),
@@ -112,6 +116,9 @@ impl Export {
             wanted.push(reference);
         }
         for path in &self.from {
+            if path == Path::new("-") && self.credentials.reads_stdin() {
+                return Err(Error::usage("--from - and --password-stdin both want to read stdin"));
+            }
             wanted.extend(selection::parse_list(&read_list(path)?, &path.display().to_string())?);
         }
         if wanted.is_empty() {

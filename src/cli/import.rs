@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use super::access::Access;
+use super::credentials::Credentials;
 use super::output::{human_size, note, print_data};
 use super::progress::count;
 use super::trust::TrustArguments;
@@ -40,6 +41,8 @@ pub(super) struct Import {
     #[arg(long)]
     dry_run: bool,
     #[command(flatten)]
+    credentials: Credentials,
+    #[command(flatten)]
     access: Access,
 }
 
@@ -64,7 +67,7 @@ pub(super) async fn run(command: &Import, global: &Global, cancel: CancellationT
         return print_data(&lines);
     }
     let progress = global.progress();
-    let client = command.access.client(&progress)?;
+    let client = command.access.client(&progress, command.credentials.lookup([&target.host])?)?;
     let options = command.access.options(&progress, cancel);
     let summary = import::import(&client, &verified, &target, command.verify_first, &options).await?;
     if !global.quiet {
