@@ -13,6 +13,7 @@ mod corpus;
 mod http;
 mod proxy;
 mod registry;
+mod token;
 mod walk;
 
 pub use corpus::{Reference, corpus, push_corpus, references, tree};
@@ -20,5 +21,6 @@ pub use http::{
     Answer, Manifest, catalog, delete, get, head, put_manifest, raw_blob, raw_manifest, request, sha256, tags,
 };
 pub use proxy::{FaultProxy, Recorded, Rule};
-pub use registry::{Access, RealRegistry, skopeo};
+pub use registry::{Access, HTPASSWD_PASSWORD, HTPASSWD_USER, RealRegistry, skopeo};
+pub use token::{TokenRequest, TokenServer};
 pub use walk::{Item, Walk, walk, walk_all};
