@@ -5,12 +5,15 @@
 //! stderr and an exit code. Data goes to stdout, everything else to stderr.
 
 mod access;
+mod credentials;
 mod export;
 mod import;
 mod inspect;
 mod keygen;
 mod listing;
+mod login;
 mod output;
+mod password;
 mod progress;
 mod serve;
 mod trust;
@@ -92,6 +95,8 @@ enum Command {
     Inspect(inspect::Inspect),
     Import(import::Import),
     Serve(serve::Serve),
+    Login(login::Login),
+    Logout(login::Logout),
 }
 
 fn run(arguments: &Arguments) -> Result<()> {
@@ -102,6 +107,11 @@ fn run(arguments: &Arguments) -> Result<()> {
         Command::Export(command) => with_runtime(|cancel| export::run(command, global, cancel)),
         Command::Verify(command) => with_runtime(|cancel| verify::run(command, global, cancel)),
         Command::Import(command) => with_runtime(|cancel| import::run(command, global, cancel)),
+        Command::Login(command) => {
+            let wanted = command.ask()?;
+            with_runtime(|cancel| login::run(command, wanted, global, cancel))
+        }
+        Command::Logout(command) => login::run_logout(command, global),
         Command::Serve(command) => with_runtime(|cancel| serve::run(command, global, cancel)),
     }
 }

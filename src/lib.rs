@@ -26,6 +26,7 @@
 
 pub mod bundle;
 pub mod cli;
+pub mod credentials;
 pub mod error;
 pub mod export;
 pub mod import;

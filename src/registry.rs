@@ -10,6 +10,8 @@
 //! [`Catalog`]: crate::place::Catalog
 //! [`Source`]: crate::place::Source
 
+mod admission;
+mod auth;
 mod catalog;
 mod destination;
 mod download;
@@ -27,9 +29,11 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+pub use auth::{Challenge, parse_challenges};
 pub use destination::RegistryDestination;
 use endpoint::Endpoint;
 
+use crate::credentials::{Lookup, Nobody};
 use crate::error::{Error, Result};
 use crate::oci::Host;
 use crate::progress::{Progress, Silent};
@@ -39,6 +43,8 @@ use crate::progress::{Progress, Silent};
 pub struct Settings {
     /// Whether servers must prove who they are.
     pub tls: Tls,
+    /// Who we are to which registry.
+    pub credentials: Arc<dyn Lookup>,
     /// How failures that may pass are retried.
     pub retry: Retry,
     /// What the `User-Agent` header says.
@@ -131,6 +137,7 @@ impl Default for Settings {
     fn default() -> Self {
         Settings {
             tls: Tls::Verified,
+            credentials: Arc::new(Nobody),
             retry: Retry { times: 5, delay: Duration::from_secs(1) },
             user_agent: concat!("sealift/", env!("CARGO_PKG_VERSION")).to_owned(),
             connect_timeout: Duration::from_secs(10),

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 /// From the top down; a module may use those on later lines, and those on its own line that it owns.
-const LAYERS: [&[&str]; 16] = [
+const LAYERS: [&[&str]; 17] = [
     &["cli"],
     &["export", "import", "serve"],
     &["verify"],
@@ -14,6 +14,7 @@ const LAYERS: [&[&str]; 16] = [
     &["selection"],
     &["naming"],
     &["registry"],
+    &["credentials"],
     &["layout"],
     &["bundle"],
     &["trust"],

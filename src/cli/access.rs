@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
+use crate::credentials::Lookup;
 use crate::error::Result;
 use crate::progress::Progress;
 use crate::registry::{Client, Retry, Settings, Tls};
@@ -28,9 +29,10 @@ pub(super) struct Access {
 }
 
 impl Access {
-    pub(super) fn client(&self, progress: &Arc<dyn Progress>) -> Result<Client> {
+    pub(super) fn client(&self, progress: &Arc<dyn Progress>, credentials: Arc<dyn Lookup>) -> Result<Client> {
         Client::new(Settings {
             tls: if self.tls_verify { Tls::Verified } else { Tls::Unverified },
+            credentials,
             retry: Retry { times: self.retry_times, delay: Duration::from_secs_f64(self.retry_delay) },
             jobs: self.jobs.get(),
             progress: progress.clone(),

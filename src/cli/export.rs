@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use super::access::Access;
+use super::credentials::Credentials;
 use super::output::{human_size, note, print_data};
 use super::progress::count;
 use super::{Global, all_done, listing};
@@ -74,6 +75,8 @@ pub(super) struct Export {
     #[arg(long, requires = "dry_run")]
     json: bool,
     #[command(flatten)]
+    credentials: Credentials,
+    #[command(flatten)]
     access: Access,
 }
 
@@ -96,7 +99,8 @@ pub(super) async fn run(command: &Export, global: &Global, cancel: CancellationT
         _ => return Err(Error::usage("--output and --key are needed")),
     };
     let progress = global.progress();
-    let client = command.access.client(&progress)?;
+    let logins = command.credentials.lookup(wanted.iter().map(|image| &image.host))?;
+    let client = command.access.client(&progress, logins)?;
     let options = Options { keep_going: command.keep_going, ..command.access.options(&progress, cancel.clone()) };
     let wishes = Wishes {
         naming,
@@ -146,6 +150,9 @@ impl Export {
             wanted.push(reference);
         }
         for path in &self.from {
+            if path == Path::new("-") && self.credentials.reads_stdin() {
+                return Err(Error::usage("--from - and --password-stdin both want to read stdin"));
+            }
             wanted.extend(selection::parse_list(&read_list(path)?, &path.display().to_string())?);
         }
         if wanted.is_empty() {

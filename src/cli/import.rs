@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use super::access::Access;
+use super::credentials::Credentials;
 use super::output::{human_size, note, print_data};
 use super::progress::count;
 use super::trust::TrustArguments;
@@ -44,6 +45,8 @@ pub(super) struct Import {
     #[arg(long)]
     dry_run: bool,
     #[command(flatten)]
+    credentials: Credentials,
+    #[command(flatten)]
     access: Access,
 }
 
@@ -68,7 +71,7 @@ pub(super) async fn run(command: &Import, global: &Global, cancel: CancellationT
         return print_data(&lines);
     }
     let progress = global.progress();
-    let client = command.access.client(&progress)?;
+    let client = command.access.client(&progress, command.credentials.lookup([&target.host])?)?;
     let options = Options { keep_going: command.keep_going, ..command.access.options(&progress, cancel) };
     let outcome = import::import(&client, &verified, &target, command.verify_first, &options).await?;
     let (summary, landed) = (outcome.summary, places.len() - outcome.failures.len());

@@ -6,11 +6,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
-use reqwest::header::{ACCEPT, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, LINK, LOCATION, RETRY_AFTER};
+use reqwest::header::{
+    ACCEPT, AUTHORIZATION, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, LINK, LOCATION, RETRY_AFTER,
+};
 use reqwest::{Method, StatusCode};
 use tokio::sync::OnceCell;
 use url::Url;
 
+use super::auth::Auth;
 use super::fault::{self, First};
 use super::retry::{self, Again, Budget, Failure};
 use super::stall::{self, Limits};
@@ -27,6 +30,7 @@ pub(super) struct Endpoint {
     /// Scheme and authority, once it is known which scheme is spoken.
     base: OnceCell<Url>,
     answered: AtomicBool,
+    auth: Auth,
 }
 
 /// A request, except for its payload. It can be sent many times.
@@ -89,11 +93,14 @@ pub(super) struct Response {
     host: Host,
     what: String,
     read_timeout: Duration,
+    /// What a 401 means.
+    refused: Option<Error>,
 }
 
 impl Endpoint {
     pub(super) fn new(host: Host, http: reqwest::Client, settings: Arc<Settings>) -> Self {
-        Endpoint { host, http, settings, base: OnceCell::new(), answered: AtomicBool::new(false) }
+        let auth = Auth::new(host.clone(), http.clone(), settings.clone());
+        Endpoint { host, http, settings, base: OnceCell::new(), answered: AtomicBool::new(false), auth }
     }
 
     pub(super) fn host(&self) -> &Host {
@@ -102,6 +109,10 @@ impl Endpoint {
 
     pub(super) fn settings(&self) -> &Settings {
         &self.settings
+    }
+
+    pub(super) fn auth(&self) -> &Auth {
+        &self.auth
     }
 
     pub(super) fn budget(&self) -> Budget {
@@ -125,7 +136,7 @@ impl Endpoint {
         for _ in 0..=MAX_REDIRECTS {
             tracing::debug!(method = %call.method, url = header::public(&url), scopes = ?call.access.scopes(), "request");
             let payload = payload.take().unwrap_or(Payload::Nothing);
-            let response = self.exchange(call, url.clone(), payload).await?;
+            let response = self.admitted(call, url.clone(), payload).await?;
             tracing::debug!(status = %response.status(), url = header::public(&url), "answer");
             if !(follow && response.is_redirect()) {
                 return Ok(response);
@@ -139,7 +150,8 @@ impl Endpoint {
         Err(Failure::lasting(fault::protocol(&self.host, format!("more than {MAX_REDIRECTS} redirects"))))
     }
 
-    async fn exchange(&self, call: &Call, url: Url, payload: Payload) -> Result<Response, Failure> {
+    /// One request and its answer, with nothing added.
+    pub(super) async fn exchange(&self, call: &Call, url: Url, payload: Payload) -> Result<Response, Failure> {
         let settings = &self.settings;
         let request = self.http.request(call.method.clone(), url).headers(call.headers.clone());
         let (chunks, size) = match payload {
@@ -186,6 +198,7 @@ impl Endpoint {
             host: self.host.clone(),
             what: call.what.clone(),
             read_timeout: self.settings.read_timeout,
+            refused: None,
         })
     }
 
@@ -197,7 +210,7 @@ impl Endpoint {
     }
 
     /// Scheme and authority. Where two schemes are allowed, the first that answers as a registry does is kept.
-    async fn base(&self) -> Result<&Url, Failure> {
+    pub(super) async fn base(&self) -> Result<&Url, Failure> {
         self.base
             .get_or_try_init(async || {
                 let candidates = self.schemes();
@@ -233,7 +246,10 @@ impl Endpoint {
         match response.status() {
             // What TLS servers answer to plain requests.
             StatusCode::BAD_REQUEST => Err(response.refusal().await),
-            _ => Ok(base),
+            _ => {
+                self.inform(&response)?;
+                Ok(base)
+            }
         }
     }
 
@@ -278,6 +294,23 @@ impl Call {
         self
     }
 
+    pub(super) fn what(&self) -> &str {
+        &self.what
+    }
+
+    pub(super) fn access(&self) -> &Access {
+        &self.access
+    }
+
+    /// The same request with what the registry wants to see.
+    pub(super) fn showing(&self, authorization: Option<HeaderValue>) -> Self {
+        let mut call = self.clone();
+        if let Some(authorization) = authorization {
+            call.headers.insert(AUTHORIZATION, authorization);
+        }
+        call
+    }
+
     /// The same request to where a redirect points.
     pub(super) fn redirected(&self, url: Url) -> Self {
         Call { target: Target::Url(url), ..self.clone() }
@@ -285,6 +318,16 @@ impl Call {
 }
 
 impl Access {
+    /// Whose credentials are shown: those of the repository that is written to, or read.
+    pub(super) fn repository(&self) -> Option<&Repository> {
+        match self {
+            Access::None => None,
+            Access::Pull(repository) | Access::Push(repository) | Access::Mount { to: repository, .. } => {
+                Some(repository)
+            }
+        }
+    }
+
     /// The scopes of a token for it (distribution's token specification).
     pub(super) fn scopes(&self) -> Vec<String> {
         let scope = |repository: &Repository, actions: &str| format!("repository:{repository}:{actions}");
@@ -293,6 +336,17 @@ impl Access {
             Access::Pull(repository) => vec![scope(repository, "pull")],
             Access::Push(repository) => vec![scope(repository, "pull,push")],
             Access::Mount { to, from } => vec![scope(to, "pull,push"), scope(from, "pull")],
+        }
+    }
+}
+
+impl Payload {
+    /// The same once more; nothing for a stream, which can be sent once.
+    pub(super) fn copy(&self) -> Option<Payload> {
+        match self {
+            Payload::Nothing => Some(Payload::Nothing),
+            Payload::Bytes(bytes) => Some(Payload::Bytes(bytes.clone())),
+            Payload::Stream { .. } => None,
         }
     }
 }
@@ -306,9 +360,19 @@ impl Response {
         self.inner.headers().get(name).and_then(|value| value.to_str().ok())
     }
 
+    /// Every header of that name.
+    pub(super) fn headers(&self, name: HeaderName) -> impl Iterator<Item = &str> {
+        self.inner.headers().get_all(name).into_iter().filter_map(|value| value.to_str().ok())
+    }
+
     /// Every `Link` header.
     pub(super) fn links(&self) -> impl Iterator<Item = &str> {
-        self.inner.headers().get_all(LINK).into_iter().filter_map(|value| value.to_str().ok())
+        self.headers(LINK)
+    }
+
+    /// Itself, a 401, with what that means.
+    pub(super) fn refused(self, why: Error) -> Self {
+        Response { refused: Some(why), ..self }
     }
 
     /// Who answered in the end.
@@ -345,7 +409,10 @@ impl Response {
     }
 
     /// What a status that was not hoped for means, with the server's own words.
-    pub(super) async fn refusal(self) -> Failure {
+    pub(super) async fn refusal(mut self) -> Failure {
+        if let Some(why) = self.refused.take() {
+            return Failure::lasting(why.context(format!("cannot {}", self.what)));
+        }
         let (status, host, what) = (self.status(), self.host.clone(), self.what.clone());
         let pause = self.header(RETRY_AFTER).and_then(|text| header::retry_after(text, jiff::Timestamp::now()));
         let body = self.body(MAX_ERROR).await.unwrap_or_default();

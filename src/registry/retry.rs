@@ -48,6 +48,11 @@ impl Failure {
         self.again != Again::Never
     }
 
+    /// What went wrong.
+    pub(super) fn error(&self) -> &Error {
+        &self.error
+    }
+
     /// What to show when there is no other try.
     pub(super) fn into_error(self) -> Error {
         self.error

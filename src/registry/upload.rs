@@ -110,16 +110,22 @@ impl Upload {
         let what = format!("mount blob {} from {host}/{from} in {host}/{}", self.digest, self.repository);
         let call = Call::new(Method::POST, Target::Path(path), access, what);
         let mut budget = self.endpoint.budget();
-        let response = budget
+        let answer = budget
             .run(async || {
-                let response = self.endpoint.send(&call, Payload::Bytes(Bytes::new())).await?;
+                let response = match self.endpoint.send(&call, Payload::Bytes(Bytes::new())).await {
+                    Ok(response) => response,
+                    // Perhaps no token is to be had for both repositories.
+                    Err(failure) if !failure.may_pass() => return Ok(None),
+                    Err(failure) => return Err(failure),
+                };
                 match response.status() {
                     StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT => Err(response.refusal().await),
                     status if status.is_server_error() => Err(response.refusal().await),
-                    _ => Ok(response),
+                    _ => Ok(Some(response)),
                 }
             })
             .await?;
+        let Some(response) = answer else { return Ok(Linked::Refused) };
         match response.status() {
             StatusCode::CREATED => {
                 self.check_said(&response)?;

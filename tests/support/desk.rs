@@ -1,7 +1,7 @@
 //! A desk: a directory of its own with a key, and the program to run in it.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
@@ -68,16 +68,32 @@ impl Desk {
         self.directory.path()
     }
 
-    /// Runs the program here, with no home directory and a fixed time stamp for what it makes.
+    /// Runs the program here, with no home directory, no logins, and a fixed time stamp for what it makes.
     pub fn sealift<S: AsRef<str>>(&self, arguments: &[S]) -> Run {
+        self.sealift_with(arguments, &[], "")
+    }
+
+    /// The same with some variables of the environment and with `input` on stdin.
+    pub fn sealift_with<S: AsRef<str>>(&self, arguments: &[S], variables: &[(&str, &str)], input: &str) -> Run {
         let arguments: Vec<&str> = arguments.iter().map(AsRef::as_ref).collect();
-        let output = Command::new(&self.program)
+        let mut command = Command::new(&self.program);
+        for variable in ["REGISTRY_AUTH_FILE", "XDG_RUNTIME_DIR", "XDG_CONFIG_HOME", "DOCKER_CONFIG"] {
+            command.env_remove(variable);
+        }
+        let mut child = command
             .args(&arguments)
             .current_dir(self.path())
             .env("SOURCE_DATE_EPOCH", "1700000000")
             .env("HOME", "/nonexistent")
-            .output()
+            .envs(variables.iter().copied())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
             .expect("the program starts");
+        // It may end without reading.
+        let _ = child.stdin.take().expect("a pipe").write_all(input.as_bytes());
+        let output = child.wait_with_output().expect("the program ends");
         Run { command: format!("sealift {}", arguments.join(" ")), output }
     }
 

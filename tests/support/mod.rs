@@ -14,6 +14,7 @@ mod desk;
 mod http;
 mod proxy;
 mod registry;
+mod token;
 mod walk;
 
 pub use corpus::{Reference, corpus, push_corpus, references, tree};
@@ -22,5 +23,6 @@ pub use http::{
     Answer, Manifest, catalog, delete, get, head, put_manifest, raw_blob, raw_manifest, request, sha256, tags,
 };
 pub use proxy::{FaultProxy, Recorded, Rule};
-pub use registry::{Access, RealRegistry, skopeo};
+pub use registry::{Access, HTPASSWD_PASSWORD, HTPASSWD_USER, RealRegistry, skopeo};
+pub use token::{TokenRequest, TokenServer};
 pub use walk::{Item, Walk, walk, walk_all};

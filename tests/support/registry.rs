@@ -16,6 +16,8 @@ pub struct RealRegistry {
     child: Child,
     directory: TempDir,
     host: String,
+    /// What its configuration names.
+    beside: Option<TempDir>,
 }
 
 /// One line of a registry's access log.
@@ -38,6 +40,33 @@ impl RealRegistry {
         let directory = TempDir::with_prefix("registry-").expect("a temporary directory can be made");
         copy_tree(&pushed_storage(), &directory.path().join(STORAGE));
         Self::start_in(directory)
+    }
+
+    /// The same with `auth` (such as `htpasswd: {...}`) in its configuration.
+    pub fn locked(auth: &str, with_corpus: bool) -> Self {
+        let directory = TempDir::with_prefix("registry-").expect("a temporary directory can be made");
+        if with_corpus {
+            copy_tree(&pushed_storage(), &directory.path().join(STORAGE));
+        }
+        let storage = directory.path().join(STORAGE);
+        Self::start_over(directory, &storage, &format!("auth: {{{auth}}}\n"))
+    }
+
+    /// The same with the one user that [`HTPASSWD_USER`] and [`HTPASSWD_PASSWORD`] name.
+    pub fn with_htpasswd(with_corpus: bool) -> Self {
+        let file = TempDir::with_prefix("htpasswd-").expect("a temporary directory can be made");
+        let path = file.path().join("htpasswd");
+        fs::write(&path, HTPASSWD).expect("the password file is written");
+        let auth = format!("htpasswd: {{realm: \"a, \\\"realm\\\"\", path: \"{}\"}}", path.display());
+        let mut registry = Self::locked(&auth, with_corpus);
+        registry.beside = Some(file);
+        registry
+    }
+
+    /// Another registry over the same storage that asks for no login: what tests look into.
+    pub fn unlocked(&self) -> Self {
+        let directory = TempDir::with_prefix("registry-").expect("a temporary directory can be made");
+        Self::start_over(directory, &self.storage(), "")
     }
 
     /// `127.0.0.1:PORT`.
@@ -67,10 +96,14 @@ impl RealRegistry {
     }
 
     fn start_in(directory: TempDir) -> Self {
-        let config = directory.path().join("config.yml");
         let storage = directory.path().join(STORAGE);
-        fs::write(&config, CONFIG.replace("STORAGE", storage.to_str().expect("a UTF-8 path")))
-            .expect("config is written");
+        Self::start_over(directory, &storage, "")
+    }
+
+    fn start_over(directory: TempDir, storage: &Path, more: &str) -> Self {
+        let config = directory.path().join("config.yml");
+        let text = CONFIG.replace("STORAGE", storage.to_str().expect("a UTF-8 path")) + more;
+        fs::write(&config, text).expect("config is written");
         let file = |name: &str| File::create(directory.path().join(name)).expect("a log file can be made");
         let child = Command::new("docker-registry")
             .arg("serve")
@@ -80,7 +113,7 @@ impl RealRegistry {
             .stderr(file(LOG))
             .spawn()
             .unwrap_or_else(|e| panic!("docker-registry cannot be run ({e}): apt-get install docker-registry"));
-        let mut registry = Self { child, directory, host: String::new() };
+        let mut registry = Self { child, directory, host: String::new(), beside: None };
         registry.host = registry.wait_until_it_listens();
         registry
     }
@@ -139,6 +172,11 @@ log: {level: info, accesslog: {disabled: false}}
 storage: {filesystem: {rootdirectory: \"STORAGE\"}, delete: {enabled: true}}
 http: {addr: \"127.0.0.1:0\", secret: only-for-tests}
 ";
+/// Who may use a registry [with a password file](RealRegistry::with_htpasswd).
+pub const HTPASSWD_USER: &str = "alice";
+/// And with which password.
+pub const HTPASSWD_PASSWORD: &str = "planted-Pa55:w\u{f6}rd";
+const HTPASSWD: &str = "alice:$2y$05$abcdefghijklmnopqrstuut4Tj7WnkV76w2O3UHFydN6rHE3dDHJm\n";
 const ACCESS_LOG: &str = "access.log";
 const STORAGE: &str = "storage";
 const LOG: &str = "registry.log";

@@ -1,0 +1,131 @@
+//! Logins, the same for every command that speaks to registries: from options, or from the files of docker and podman.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{self, ErrorKind, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::password;
+use crate::credentials::{AuthFile, Credential, Files, ForHost, Lookup, MAX_AUTH_FILE, Nobody, Secret};
+use crate::error::{Error, Result};
+use crate::oci::Host;
+
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Logins")]
+pub(super) struct Credentials {
+    /// Take logins from FILE only (podman's auth.json or docker's config.json) [env: REGISTRY_AUTH_FILE]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["no_creds", "creds", "username", "registry_token"])]
+    authfile: Option<PathBuf>,
+    /// Log in with this; everybody on this machine can see it in the list of processes, so better use sealift
+    /// login, or --username with --password-stdin
+    #[arg(long, value_name = "USER:PASSWORD", conflicts_with_all = ["no_creds", "username", "registry_token"])]
+    creds: Option<Secret>,
+    /// Log in as this user
+    #[arg(long, value_name = "USER", requires = "password_stdin", conflicts_with_all = ["no_creds", "registry_token"])]
+    username: Option<String>,
+    /// With --username: the password is the first line of stdin
+    #[arg(long, requires = "username")]
+    password_stdin: bool,
+    /// Show this bearer token to the registry; visible like --creds
+    #[arg(long, value_name = "TOKEN", conflicts_with = "no_creds")]
+    registry_token: Option<Secret>,
+    /// Ask as nobody, whatever logins there are
+    #[arg(long)]
+    no_creds: bool,
+}
+
+impl Credentials {
+    /// Where the logins for a run that speaks to `hosts` are found. One that is given by an option is for one
+    /// registry, and no other ever sees it.
+    pub(super) fn lookup<'a>(&self, hosts: impl IntoIterator<Item = &'a Host>) -> Result<Arc<dyn Lookup>> {
+        if self.no_creds {
+            return Ok(Arc::new(Nobody));
+        }
+        let Some(credential) = self.given()? else {
+            return Ok(Arc::new(Files(read_files(self.authfile.as_deref())?)));
+        };
+        let hosts: BTreeSet<&Host> = hosts.into_iter().collect();
+        match Vec::from_iter(hosts)[..] {
+            [] => Ok(Arc::new(Nobody)),
+            [host] => Ok(Arc::new(ForHost { host: host.clone(), credential })),
+            ref several => {
+                let names: Vec<&str> = several.iter().map(|host| host.as_str()).collect();
+                Err(Error::usage(format!("one login is given, and there are several registries: {}", names.join(", ")))
+                    .hint("log in to each of them (sealift login HOST), then run this without the option"))
+            }
+        }
+    }
+
+    /// Whether stdin is taken by a password.
+    pub(super) fn reads_stdin(&self) -> bool {
+        self.password_stdin
+    }
+
+    fn given(&self) -> Result<Option<Credential>> {
+        if let Some(pair) = &self.creds {
+            return Credential::from_pair(pair).map(Some).map_err(|e| e.context("--creds cannot be used"));
+        }
+        if let Some(user) = &self.username {
+            return Credential::login(user, password::from_stdin()?).map(Some);
+        }
+        match &self.registry_token {
+            Some(token) if token.is_empty() => Err(Error::usage("the token of --registry-token is empty")),
+            token => Ok(token.clone().map(Credential::RegistryToken)),
+        }
+    }
+}
+
+/// The files in which logins are looked for, in this order: the one that is named, or podman's, then docker's.
+pub(super) fn read_files(named: Option<&Path>) -> Result<Vec<AuthFile>> {
+    if let Some(path) = named.map(Path::to_path_buf).or_else(|| variable("REGISTRY_AUTH_FILE")) {
+        let file = read_file(&path)?.ok_or_else(|| {
+            Error::usage(format!("there is no file of logins {}", path.display()))
+                .hint("check --authfile and REGISTRY_AUTH_FILE, or make it: sealift login --authfile FILE HOST")
+        })?;
+        return Ok(vec![file]);
+    }
+    default_paths().iter().filter_map(|path| read_file(path).transpose()).collect()
+}
+
+/// Where a login is kept.
+pub(super) fn path_to_write(named: Option<&Path>) -> Result<PathBuf> {
+    let path = named.map(Path::to_path_buf).or_else(|| variable("REGISTRY_AUTH_FILE"));
+    path.or_else(|| default_paths().into_iter().next()).ok_or_else(|| {
+        Error::usage("there is no home directory to keep the login in").hint("name a file: --authfile FILE")
+    })
+}
+
+/// One file; nothing if there is none.
+pub(super) fn read_file(path: &Path) -> Result<Option<AuthFile>> {
+    let fault = |e| Error::io(format!("cannot read the logins in {}", path.display()), e);
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(None),
+        Err(e) => return Err(fault(e)),
+    };
+    let mut bytes = zeroize::Zeroizing::new(Vec::new());
+    let read: io::Result<usize> = file.take(MAX_AUTH_FILE + 1).read_to_end(&mut bytes);
+    read.map_err(fault)?;
+    AuthFile::parse(&path.display().to_string(), &bytes).map(Some)
+}
+
+/// podman's in the session's own directory and in the home directory, then docker's.
+pub(super) fn default_paths() -> Vec<PathBuf> {
+    let home = variable("HOME");
+    let below_home = |path: &str| home.as_ref().map(|home| home.join(path));
+    let podman = |directory: PathBuf| directory.join("containers/auth.json");
+    [
+        variable("XDG_RUNTIME_DIR").map(podman),
+        variable("XDG_CONFIG_HOME").or_else(|| below_home(".config")).map(podman),
+        variable("DOCKER_CONFIG").map(|directory| directory.join("config.json")),
+        below_home(".docker/config.json"),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+fn variable(name: &str) -> Option<PathBuf> {
+    std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)
+}

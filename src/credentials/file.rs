@@ -1,0 +1,373 @@
+//! docker's `config.json` and podman's `auth.json`, the same format with other habits:
+//!
+//! ```json
+//! {
+//!   "auths": {
+//!     "quay.io/ns": { "auth": "base64 of user:password" },
+//!     "https://index.docker.io/v1/": { "auth": "...", "identitytoken": "..." }
+//!   },
+//!   "credHelpers": { "gcr.io": "gcloud" },
+//!   "credsStore": "secretservice"
+//! }
+//! ```
+//!
+//! Keys are hosts, hosts with a path (podman: the longest that fits wins), or URLs (docker; their path says nothing).
+//! All else in the file is somebody else's and is kept. Read by hand and not by a typed reader, whose complaints
+//! would repeat what they stumbled over.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::str::FromStr;
+use std::sync::{Mutex, PoisonError};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Map, Value, json};
+use zeroize::Zeroizing;
+
+use super::{Credential, Helper, Secret};
+use crate::error::{Error, Result};
+use crate::oci::{Host, Repository};
+
+/// The largest file that is read, 4 MiB.
+pub const MAX_AUTH_FILE: u64 = 4 << 20;
+
+/// One such file.
+pub struct AuthFile {
+    origin: String,
+    value: Map<String, Value>,
+    /// What helpers have answered: each is asked once.
+    answered: Mutex<HashMap<Helper, Option<Credential>>>,
+}
+
+/// What a login is for: `HOST`, or `HOST/PATH` for the repositories below a path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LoginKey {
+    /// The registry.
+    pub host: Host,
+    /// Only for these repositories.
+    pub path: Option<Repository>,
+}
+
+impl AuthFile {
+    /// Reads the bytes of the file called `origin`.
+    ///
+    /// # Errors
+    /// `Usage` when it is not such a file. The message holds nothing from it.
+    pub fn parse(origin: &str, bytes: &[u8]) -> Result<AuthFile> {
+        let fault = |what: &str| {
+            Error::usage(format!("{origin} {what}")).hint("repair it, or log in again after moving it away")
+        };
+        if bytes.len() as u64 > MAX_AUTH_FILE {
+            return Err(fault("is too large to be a file of logins"));
+        }
+        let text = if bytes.is_empty() { b"{}" } else { bytes };
+        let value = serde_json::from_slice(text)
+            .map_err(|e| fault(&format!("is not JSON (line {}, column {})", e.line(), e.column())))?;
+        let Value::Object(value) = value else { return Err(fault("is not a JSON object")) };
+        for part in ["auths", "credHelpers"] {
+            if value.get(part).is_some_and(|part| !part.is_object() && !part.is_null()) {
+                return Err(fault(&format!("has {part:?} that is not an object")));
+            }
+        }
+        Ok(AuthFile { origin: origin.to_owned(), value, answered: Mutex::default() })
+    }
+
+    /// What the file knows for `host` and `repository`, by the longest key that fits; its helpers are asked.
+    ///
+    /// # Errors
+    /// `Usage` for an entry that cannot be read, `Io` for a helper that fails.
+    pub fn find(&self, host: &Host, repository: Option<&Repository>) -> Result<Option<Credential>> {
+        for place in places(host, repository) {
+            if let Some((server, helper)) = self.entry("credHelpers", &place) {
+                // An empty name turns the helper off for this host.
+                if let Some(name) = helper.as_str().filter(|name| !name.is_empty()) {
+                    return self.ask(Helper::new(name, server, &self.origin)?);
+                }
+            }
+            if let Some((key, login)) = self.entry("auths", &place)
+                && let Some(found) = self.read(key, login)?
+            {
+                return Ok(Some(found));
+            }
+        }
+        match self.store_name() {
+            Some(name) => self.ask(Helper::new(name, server_of(host), &self.origin)?),
+            None => Ok(None),
+        }
+    }
+
+    /// The helper that keeps the login for `host`, if the file leaves that to one.
+    ///
+    /// # Errors
+    /// `Usage` for a helper's name that cannot be one.
+    pub fn helper(&self, host: &Host) -> Result<Option<Helper>> {
+        let own = self.entry("credHelpers", host.as_str()).and_then(|(server, name)| Some((server, name.as_str()?)));
+        let (server, name) = match (own, self.store_name()) {
+            (Some((_, "")), _) | (None, None) => return Ok(None),
+            (Some(own), _) => own,
+            (None, Some(name)) => (server_of(host), name),
+        };
+        Helper::new(name, server, &self.origin).map(Some)
+    }
+
+    /// Enters a login, in place of every older one for the same key.
+    pub fn set(&mut self, key: &LoginKey, user: &str, password: &Secret) {
+        self.remove(key);
+        let pair = Zeroizing::new(format!("{user}:{}", password.expose()));
+        let auths = self.value.entry("auths").or_insert_with(|| json!({}));
+        if !auths.is_object() {
+            *auths = json!({});
+        }
+        if let Value::Object(auths) = auths {
+            auths.insert(key.written(), json!({"auth": STANDARD.encode(pair.as_bytes())}));
+        }
+    }
+
+    /// Takes a login out, however its key is written; says whether there was one.
+    pub fn remove(&mut self, key: &LoginKey) -> bool {
+        let Some(Value::Object(auths)) = self.value.get_mut("auths") else { return false };
+        let before = auths.len();
+        let place = key.to_string();
+        auths.retain(|written, _| normal(written) != place);
+        auths.len() < before
+    }
+
+    /// The file's new text, with everything that was in it and is not ours.
+    pub fn to_text(&self) -> Zeroizing<String> {
+        Zeroizing::new(format!("{:#}\n", Value::Object(self.value.clone())))
+    }
+
+    fn store_name(&self) -> Option<&str> {
+        self.value.get("credsStore")?.as_str().filter(|name| !name.is_empty())
+    }
+
+    /// The entry of `part` for a place, and its key: the key as it is written here before any other spelling.
+    fn entry(&self, part: &str, place: &str) -> Option<(&str, &Value)> {
+        let entries = self.value.get(part)?.as_object()?;
+        let found = entries.get_key_value(place).or_else(|| entries.iter().find(|(key, _)| normal(key) == place));
+        found.map(|(key, value)| (key.as_str(), value))
+    }
+
+    fn ask(&self, helper: Helper) -> Result<Option<Credential>> {
+        let mut answered = self.answered.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(found) = answered.get(&helper) {
+            return Ok(found.clone());
+        }
+        let found = helper.get()?;
+        answered.insert(helper, found.clone());
+        Ok(found)
+    }
+
+    /// An entry of `auths`; an empty one says nothing (docker leaves such beside a helper).
+    fn read(&self, key: &str, login: &Value) -> Result<Option<Credential>> {
+        let fault = |what: &str| {
+            Error::usage(format!("the entry {key:?} of {} {what}", self.origin))
+                .hint(format!("log in again: sealift login {}", normal(key)))
+        };
+        let field = |name: &str| login.get(name).and_then(Value::as_str).unwrap_or_default();
+        if !field("registrytoken").is_empty() {
+            return Ok(Some(Credential::RegistryToken(Secret::new(field("registrytoken")))));
+        }
+        let (user, password) = match field("auth").trim() {
+            "" => (field("username").to_owned(), Secret::new(field("password"))),
+            auth => {
+                let bytes = STANDARD.decode(auth).map_err(|_| fault("is not base64"))?;
+                let pair = String::from_utf8(bytes).map_err(|_| fault("is not text"))?;
+                let pair = Zeroizing::new(pair);
+                let (user, password) = pair.split_once(':').ok_or_else(|| fault("has no colon after the user"))?;
+                // Old versions of docker padded it.
+                (user.to_owned(), Secret::new(password.trim_end_matches('\0')))
+            }
+        };
+        if !field("identitytoken").is_empty() {
+            let user = if user == "<token>" { String::new() } else { user };
+            return Ok(Some(Credential::IdentityToken { user, token: Secret::new(field("identitytoken")) }));
+        }
+        if user.is_empty() && password.is_empty() {
+            return Ok(None);
+        }
+        Credential::login(&user, password).map(Some).map_err(|e| e.context(fault("is of no use").to_string()))
+    }
+}
+
+impl LoginKey {
+    /// As it is written into the file: Docker Hub's login has a key of its own, which every tool finds.
+    fn written(&self) -> String {
+        match (&self.path, self.host.as_str()) {
+            (None, Host::DOCKER_HUB) => DOCKER_HUB_KEY.to_owned(),
+            _ => self.to_string(),
+        }
+    }
+}
+
+impl FromStr for LoginKey {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let normal = normal(text);
+        let (host, path) = match normal.split_once('/') {
+            Some((host, path)) => (host, Some(path)),
+            None => (normal.as_str(), None),
+        };
+        let fault = |e| Error::usage(format!("{text:?} is not HOST[:PORT][/PATH]")).caused_by(e);
+        Ok(LoginKey { host: host.parse().map_err(fault)?, path: path.map(str::parse).transpose().map_err(fault)? })
+    }
+}
+
+impl fmt::Display for LoginKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.path {
+            Some(path) => write!(f, "{}/{path}", self.host),
+            None => write!(f, "{}", self.host),
+        }
+    }
+}
+
+impl fmt::Debug for AuthFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AuthFile").field("origin", &self.origin).finish_non_exhaustive()
+    }
+}
+
+/// `quay.io/ns/repo`, `quay.io/ns`, `quay.io`.
+fn places(host: &Host, repository: Option<&Repository>) -> Vec<String> {
+    let mut place = match repository {
+        Some(repository) => format!("{host}/{repository}"),
+        None => host.to_string(),
+    };
+    let mut places = vec![place.clone()];
+    while let Some((shorter, _)) = place.rsplit_once('/') {
+        place = shorter.to_owned();
+        places.push(place.clone());
+    }
+    places
+}
+
+/// A key as [`places`] writes it: without scheme, and with that without path; one name for Docker Hub.
+fn normal(key: &str) -> String {
+    let lower = key.to_ascii_lowercase();
+    let url = lower.strip_prefix("https://").or_else(|| lower.strip_prefix("http://"));
+    let (host, path) = match url.unwrap_or(&lower).split_once('/') {
+        Some((host, path)) if url.is_none() => (host, path.trim_end_matches('/')),
+        Some((host, _)) => (host, ""),
+        None => (url.unwrap_or(&lower), ""),
+    };
+    let host = if DOCKER_HUB_NAMES.contains(&host) { Host::DOCKER_HUB } else { host };
+    // `index.docker.io/v1` is no path of repositories either.
+    let hub_version = host == Host::DOCKER_HUB && matches!(path, "v1" | "v2");
+    if path.is_empty() || hub_version { host.to_owned() } else { format!("{host}/{path}") }
+}
+
+/// What helpers call a registry.
+fn server_of(host: &Host) -> &str {
+    match host.as_str() {
+        Host::DOCKER_HUB => DOCKER_HUB_KEY,
+        host => host,
+    }
+}
+
+const DOCKER_HUB_KEY: &str = "https://index.docker.io/v1/";
+const DOCKER_HUB_NAMES: [&str; 3] = ["index.docker.io", "registry-1.docker.io", "registry.hub.docker.com"];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    fn auth(pair: &str) -> Value {
+        json!({"auth": STANDARD.encode(pair)})
+    }
+
+    fn file(value: &Value) -> AuthFile {
+        AuthFile::parse("auth.json", value.to_string().as_bytes()).unwrap()
+    }
+
+    fn user(file: &AuthFile, place: &str) -> Option<String> {
+        let key: LoginKey = place.parse().unwrap();
+        file.find(&key.host, key.path.as_ref()).unwrap().map(|found| found.who())
+    }
+
+    #[rstest]
+    #[case("quay.io/ns/repo", Some("user repo"))]
+    #[case("quay.io/ns/other", Some("user ns"))]
+    #[case("quay.io/ns/repo/deeper", Some("user repo"))]
+    #[case("quay.io/nsx", Some("user host"))]
+    #[case("quay.io", Some("user host"))]
+    #[case("quay.io:443/ns", None)]
+    #[case("docker.io/library/busybox", Some("user hub"))]
+    #[case("old.example.com/app", Some("user old"))]
+    #[case("empty.example.com", None)]
+    #[case("io/ns", None)]
+    fn the_longest_key_that_fits_wins(#[case] place: &str, #[case] expected: Option<&str>) {
+        let file = file(&json!({"auths": {
+            "quay.io": auth("host:1"), "quay.io/ns": auth("ns:2"), "quay.io/ns/repo": auth("repo:3"),
+            "https://index.docker.io/v1/": auth("hub:4"), "https://OLD.example.com/v2/": auth("old:5"),
+            "empty.example.com": {},
+        }}));
+        assert_eq!(user(&file, place).as_deref(), expected);
+    }
+
+    #[test]
+    fn every_sort_of_entry_is_read() {
+        let file = file(&json!({"auths": {
+            "a.io": {"auth": STANDARD.encode("alice:a:b\0\0")},
+            "b.io": {"username": "bob", "password": "p"},
+            "c.io": {"auth": STANDARD.encode("<token>:"), "identitytoken": "I"},
+            "d.io": {"registrytoken": "R"},
+        }}));
+        let found = |host: &str| file.find(&host.parse().unwrap(), None).unwrap().unwrap();
+        assert!(
+            matches!(found("a.io"), Credential::Login { user, password } if user == "alice" && password.expose() == "a:b")
+        );
+        assert!(
+            matches!(found("b.io"), Credential::Login { user, password } if user == "bob" && password.expose() == "p")
+        );
+        assert!(
+            matches!(found("c.io"), Credential::IdentityToken { user, token } if user.is_empty() && token.expose() == "I")
+        );
+        assert!(matches!(found("d.io"), Credential::RegistryToken(token) if token.expose() == "R"));
+    }
+
+    #[rstest]
+    #[case(r#"{"auths": {"a.io": {"auth": "planted!"}}}"#)]
+    #[case(r#"{"auths": {"a.io": {"auth": "cGxhbnRlZA=="}}}"#)]
+    #[case(r#"{"auths": {"a.io": {"auth": "OnBsYW50ZWQ="}}}"#)]
+    #[case(r#"{"auths": ["planted"]}"#)]
+    #[case(r#"{"auths": {"a.io": {"auth": planted}}}"#)]
+    #[case(r#"["planted"]"#)]
+    #[case(r#"{"credsStore": "../planted"}"#)]
+    fn what_cannot_be_read_is_an_error_that_repeats_nothing(#[case] text: &str) {
+        let found =
+            AuthFile::parse("auth.json", text.as_bytes()).and_then(|file| file.find(&"a.io".parse().unwrap(), None));
+        let error = found.expect_err("it is broken");
+        assert!(error.chain().contains("auth.json"), "{error:?}");
+        assert!(!format!("{error:?}").contains("planted"), "{error:?}");
+    }
+
+    #[test]
+    fn a_login_replaces_every_spelling_and_keeps_the_rest() {
+        let mut file = file(&json!({
+            "auths": {"https://index.docker.io/v1/": auth("a:b"), "docker.io": auth("c:d"), "quay.io": auth("e:f")},
+            "HttpHeaders": {"X-Mine": "1"}, "credHelpers": {"gcr.io": "gcloud"},
+        }));
+        file.set(&"docker.io".parse().unwrap(), "new", &Secret::new("word"));
+        let value: Value = serde_json::from_str(&file.to_text()).unwrap();
+        let expected = json!({
+            "auths": {"https://index.docker.io/v1/": auth("new:word"), "quay.io": auth("e:f")},
+            "HttpHeaders": {"X-Mine": "1"}, "credHelpers": {"gcr.io": "gcloud"},
+        });
+        assert_eq!(value, expected);
+        assert!(file.remove(&"registry-1.docker.io".parse().unwrap()));
+        assert!(!file.remove(&"docker.io".parse().unwrap()));
+    }
+
+    #[test]
+    fn helpers_are_for_their_host_and_the_store_for_the_rest() {
+        let file = file(&json!({"credHelpers": {"gcr.io": "gcloud", "off.io": ""}, "credsStore": "store"}));
+        let program = |host: &str| file.helper(&host.parse().unwrap()).unwrap().map(|helper| helper.program());
+        assert_eq!(program("gcr.io").as_deref(), Some("docker-credential-gcloud"));
+        assert_eq!(program("quay.io").as_deref(), Some("docker-credential-store"));
+        assert_eq!(program("off.io"), None);
+    }
+}

@@ -1,0 +1,90 @@
+//! How a request gets in: with what the registry wants to see, and once more if that has expired meanwhile.
+//!
+//! Nothing secret leaves for any place but the registry's own scheme, host and port.
+
+use reqwest::header::WWW_AUTHENTICATE;
+use reqwest::{Method, StatusCode};
+use url::Url;
+
+use super::Client;
+use super::auth::{Challenge, Verdict, parse_challenges};
+use super::endpoint::{Access, Call, Endpoint, Payload, Response, Target};
+use super::retry::Failure;
+use crate::error::{Error, Result};
+use crate::oci::Host;
+
+impl Endpoint {
+    /// One request to `url`, admitted if that is the registry itself. A token that it no longer takes is renewed and the
+    /// request sent again, once; a body that cannot be sent again fails in passing, with the new token ready.
+    pub(super) async fn admitted(&self, call: &Call, url: Url, payload: Payload) -> Result<Response, Failure> {
+        let base = self.base().await?;
+        if url.origin() != base.origin() {
+            return self.exchange(call, url, payload).await;
+        }
+        let failed = |failure: Failure| failure.context(format!("cannot {}", call.what()));
+        // Before any body is sent: a 401 must not cost a layer.
+        if !self.auth().is_informed() {
+            self.ask_the_way(base).await?;
+        }
+        let pass = self.auth().pass(call.access()).await.map_err(failed)?;
+        let again = payload.copy();
+        let response = self.exchange(&call.showing(pass.header.clone()), url.clone(), payload).await?;
+        if response.status() != StatusCode::UNAUTHORIZED {
+            return Ok(response);
+        }
+        match self.auth().judge(call.access(), &pass, &challenges(&response)).await.map_err(failed)? {
+            Verdict::Refused(why) => Ok(response.refused(why)),
+            Verdict::Again(fresh) => {
+                let Some(payload) = again else {
+                    let host = self.host();
+                    return Err(failed(Failure::passing(Error::registry(format!("{host} wants a new token")))));
+                };
+                let response = self.exchange(&call.showing(fresh.header.clone()), url, payload).await?;
+                if response.status() != StatusCode::UNAUTHORIZED {
+                    return Ok(response);
+                }
+                let why = self.auth().refusal(&fresh, &challenges(&response));
+                Ok(response.refused(why))
+            }
+        }
+    }
+
+    /// Takes in what a first answer to `GET /v2/` says about logging in.
+    pub(super) fn inform(&self, response: &Response) -> Result<(), Failure> {
+        let asks = response.status() == StatusCode::UNAUTHORIZED;
+        let challenges = challenges(response);
+        self.auth().learn(asks.then_some(&challenges))
+    }
+
+    async fn ask_the_way(&self, base: &Url) -> Result<(), Failure> {
+        let url = base.join("/v2/").expect("a constant path");
+        let what = format!("ask {} how to log in", self.host());
+        let call = Call::new(Method::GET, Target::Url(url.clone()), Access::None, what);
+        let response = self.exchange(&call, url, Payload::Nothing).await?;
+        let busy = response.status() == StatusCode::TOO_MANY_REQUESTS || response.status().is_server_error();
+        if busy {
+            return Err(response.refusal().await);
+        }
+        self.inform(&response)
+    }
+}
+
+impl Client {
+    /// Tries the login for `host`. Says whether the registry asked for one at all: if it does not, nothing was tried.
+    ///
+    /// # Errors
+    /// `Registry` when the login is refused, or when there is no registry at `host`.
+    pub async fn check_login(&self, host: &Host) -> Result<bool> {
+        let endpoint = self.endpoint(host);
+        let call = Call::get(String::new(), Access::None, format!("log in to {host}"));
+        let attempt = async || endpoint.send(&call, Payload::Nothing).await?.expect(&[StatusCode::OK]).await;
+        endpoint.budget().run(attempt).await?;
+        Ok(endpoint.auth().asks())
+    }
+}
+
+fn challenges(response: &Response) -> Vec<Challenge> {
+    response.headers(WWW_AUTHENTICATE).take(MAX_HEADERS).flat_map(parse_challenges).collect()
+}
+
+const MAX_HEADERS: usize = 16;

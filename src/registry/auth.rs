@@ -1,0 +1,317 @@
+//! Logging in to one registry: which way it wants (its challenge), with what (the credentials that are found for it),
+//! and the tokens that come of it.
+//!
+//! Tokens are kept by service and scopes, and asked for by one asker while the others wait. What is secret goes to the
+//! registry's own endpoint, or to the token service that it named; who sends requests must see to the former
+//! (`admission`). A login that is refused is an error, and never replaced by asking as nobody.
+
+mod challenge;
+mod scopes;
+mod service;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use reqwest::header::HeaderValue;
+use zeroize::Zeroizing;
+
+pub use challenge::{Challenge, parse_challenges};
+use scopes::Scopes;
+use service::{Asking, Service, Token};
+
+use super::Settings;
+use super::endpoint::Access;
+use super::retry::Failure;
+use crate::credentials::{Credential, Secret};
+use crate::error::Error;
+use crate::oci::{Host, Repository};
+
+/// The logins for one registry.
+pub(super) struct Auth {
+    host: Host,
+    http: reqwest::Client,
+    settings: Arc<Settings>,
+    way: Mutex<Option<Way>>,
+    credentials: tokio::sync::Mutex<HashMap<Option<Repository>, Option<Credential>>>,
+    tokens: Mutex<HashMap<(Service, Scopes), Slot>>,
+    /// Where a registry asks for other scopes than a request's own.
+    asked: Mutex<HashMap<Scopes, Scopes>>,
+}
+
+/// What is shown with one request.
+#[derive(Debug, Clone)]
+pub(super) struct Pass {
+    /// Nothing: as nobody, without a token.
+    pub(super) header: Option<HeaderValue>,
+    credential: Option<Credential>,
+}
+
+/// What a 401 comes to.
+pub(super) enum Verdict {
+    /// Another try with this is worth it.
+    Again(Pass),
+    /// It is meant.
+    Refused(Error),
+}
+
+/// The way in that the registry wants.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Way {
+    /// It has not asked for anything so far.
+    Open,
+    Basic,
+    Bearer(Service),
+    /// None that is known here.
+    Unknown(String),
+}
+
+/// One token: whoever needs it holds the lock while it is asked for.
+type Slot = Arc<tokio::sync::Mutex<Held>>;
+
+#[derive(Default)]
+enum Held {
+    #[default]
+    Nothing,
+    Token(Token),
+    /// It was refused, and asking once more would only lock the account.
+    Refused(Error),
+}
+
+impl Auth {
+    pub(super) fn new(host: Host, http: reqwest::Client, settings: Arc<Settings>) -> Self {
+        Auth {
+            host,
+            http,
+            settings,
+            way: Mutex::default(),
+            credentials: tokio::sync::Mutex::default(),
+            tokens: Mutex::default(),
+            asked: Mutex::default(),
+        }
+    }
+
+    /// Whether the registry has been heard about how it wants to be logged in to.
+    pub(super) fn is_informed(&self) -> bool {
+        lock(&self.way).is_some()
+    }
+
+    /// Whether the registry wants a login, in a way that is known here.
+    pub(super) fn asks(&self) -> bool {
+        matches!(*lock(&self.way), Some(Way::Basic | Way::Bearer(_)))
+    }
+
+    /// Takes in what an answer of the registry's own endpoint says: its challenges, if it was a 401.
+    pub(super) fn learn(&self, challenges: Option<&[Challenge]>) -> Result<(), Failure> {
+        let way = match challenges {
+            None => Way::Open,
+            Some(challenges) => self.choose(challenges).map_err(Failure::lasting)?,
+        };
+        let mut known = lock(&self.way);
+        // `/v2/` may be open where the rest is not, and a 401 by something in between names no way.
+        let better = match way {
+            Way::Basic | Way::Bearer(_) => true,
+            Way::Unknown(_) => matches!(*known, None | Some(Way::Open)),
+            Way::Open => known.is_none(),
+        };
+        if better {
+            tracing::debug!(host = self.host.as_str(), ?way, "way to log in");
+            *known = Some(way);
+        }
+        Ok(())
+    }
+
+    /// What to show for `access`; a token is asked for if there is none that is good.
+    pub(super) async fn pass(&self, access: &Access) -> Result<Pass, Failure> {
+        self.pass_unlike(access, None).await
+    }
+
+    /// What to do after a 401 to a request that showed `shown`.
+    pub(super) async fn judge(
+        &self,
+        access: &Access,
+        shown: &Pass,
+        challenges: &[Challenge],
+    ) -> Result<Verdict, Failure> {
+        let before = lock(&self.way).clone();
+        self.learn(Some(challenges))?;
+        let wanted = Scopes::of(access.scopes());
+        let mut all = wanted.clone();
+        for challenge in challenges {
+            if let Challenge::Bearer { scopes, .. } = challenge {
+                all.add(scopes);
+            }
+        }
+        if all != wanted {
+            bounded(&mut lock(&self.asked), MAX_KEPT).insert(wanted, all);
+        }
+        let changed = before != *lock(&self.way);
+        let renewable = matches!(*lock(&self.way), Some(Way::Bearer(_)));
+        if changed || renewable {
+            let pass = self.pass_unlike(access, shown.header.as_ref()).await?;
+            if pass.header.is_some() && pass.header != shown.header {
+                return Ok(Verdict::Again(pass));
+            }
+        }
+        Ok(Verdict::Refused(self.refusal(shown, challenges)))
+    }
+
+    /// Why a 401 is final.
+    pub(super) fn refusal(&self, shown: &Pass, challenges: &[Challenge]) -> Error {
+        let enough = !challenges.iter().any(
+            |challenge| matches!(challenge, Challenge::Bearer { error: Some(error), .. } if error == "insufficient_scope"),
+        );
+        match (&shown.credential, &*lock(&self.way)) {
+            (_, Some(Way::Unknown(ways))) => Error::registry(format!("{} wants a login by {ways}", self.host))
+                .hint("sealift logs in with user and password (Basic) or by a token service (Bearer)"),
+            (None, _) => wants_a_login(&self.host),
+            (Some(credential), _) if enough => refused(&self.host, credential),
+            (Some(credential), _) => Error::registry(format!("{} may not do this at {}", credential.who(), self.host))
+                .hint("ask whoever runs the registry for the right to do it, or log in as somebody who has it"),
+        }
+    }
+
+    /// As [`Auth::pass`], but never with a token that was just refused.
+    async fn pass_unlike(&self, access: &Access, refused: Option<&HeaderValue>) -> Result<Pass, Failure> {
+        let credential = self.credential(access.repository()).await?;
+        let way = lock(&self.way).clone();
+        let header = match (way, &credential) {
+            (_, Some(Credential::RegistryToken(token))) => Some(bearer(token.expose()).ok_or_else(|| {
+                Failure::lasting(Error::usage("the registry token has characters that no token has"))
+            })?),
+            (Some(Way::Basic), Some(Credential::Login { user, password })) => Some(basic(user, password)),
+            (Some(Way::Basic), Some(Credential::IdentityToken { .. })) => {
+                return Err(Failure::lasting(
+                    Error::registry(format!(
+                        "{} wants user and password, and there is only an identity token",
+                        self.host
+                    ))
+                    .hint(format!("log in: sealift login {}", self.host)),
+                ));
+            }
+            (Some(Way::Bearer(service)), credential) => {
+                Some(self.token(service, access, credential.as_ref(), refused).await?)
+            }
+            _ => None,
+        };
+        Ok(Pass { header, credential })
+    }
+
+    async fn token(
+        &self,
+        service: Service,
+        access: &Access,
+        credential: Option<&Credential>,
+        refused: Option<&HeaderValue>,
+    ) -> Result<HeaderValue, Failure> {
+        let wanted = Scopes::of(access.scopes());
+        let scopes = lock(&self.asked).get(&wanted).cloned().unwrap_or(wanted);
+        let slot =
+            bounded(&mut lock(&self.tokens), MAX_KEPT).entry((service.clone(), scopes.clone())).or_default().clone();
+        let mut held = slot.lock().await;
+        match &*held {
+            Held::Token(token) if token.is_good() && refused != Some(&token.header) => return Ok(token.header.clone()),
+            Held::Refused(error) => return Err(Failure::lasting(error.flattened())),
+            _ => {}
+        }
+        let asking =
+            Asking { registry: &self.host, http: &self.http, settings: &self.settings, credential, scopes: &scopes };
+        match service.token(&asking).await {
+            Ok(token) => {
+                let header = token.header.clone();
+                *held = Held::Token(token);
+                Ok(header)
+            }
+            Err(failure) => {
+                *held = match failure.may_pass() {
+                    true => Held::Nothing,
+                    false => Held::Refused(failure.error().flattened()),
+                };
+                Err(failure)
+            }
+        }
+    }
+
+    async fn credential(&self, repository: Option<&Repository>) -> Result<Option<Credential>, Failure> {
+        let key = repository.cloned();
+        let mut known = self.credentials.lock().await;
+        if let Some(found) = known.get(&key) {
+            return Ok(found.clone());
+        }
+        let (lookup, host, wanted) = (self.settings.credentials.clone(), self.host.clone(), key.clone());
+        // A helper may take its time.
+        let found = tokio::task::spawn_blocking(move || lookup.find(&host, wanted.as_ref()))
+            .await
+            .map_err(|_| Failure::lasting(Error::registry("the search for credentials was ended")))?
+            .map_err(|error| Failure::lasting(error.context(format!("cannot log in to {}", self.host))))?;
+        bounded(&mut known, MAX_KEPT).insert(key, found.clone());
+        Ok(found)
+    }
+
+    /// The first way that is known, a token before a password.
+    fn choose(&self, challenges: &[Challenge]) -> Result<Way, Error> {
+        for challenge in challenges {
+            if let Challenge::Bearer { realm, service, .. } = challenge {
+                return Service::new(&self.host, self.settings.tls, realm, service.clone()).map(Way::Bearer);
+            }
+        }
+        if challenges.contains(&Challenge::Basic) {
+            return Ok(Way::Basic);
+        }
+        let others = challenges.iter().filter_map(|challenge| match challenge {
+            Challenge::Other(name) => Some(super::fault::clip(name)),
+            _ => None,
+        });
+        let others = others.collect::<Vec<_>>().join(", ");
+        Ok(Way::Unknown(if others.is_empty() { "a way that it does not name".to_owned() } else { others }))
+    }
+}
+
+/// A login that a registry or its token service does not take.
+fn refused(host: &Host, credential: &Credential) -> Error {
+    Error::registry(format!("{} was refused by {host}", credential.who()))
+        .hint(format!("check user and password and log in again: sealift login {host}"))
+}
+
+/// A registry that does not answer nobody.
+fn wants_a_login(host: &Host) -> Error {
+    Error::registry(format!("{host} wants a login, and none is known for it"))
+        .hint(format!(
+            "log in: sealift login {host}; or give the login by --authfile, or --username with --password-stdin"
+        ))
+        .hint("some registries ask for a login, too, when the repository does not exist")
+}
+
+/// `Basic` with user and password.
+fn basic(user: &str, password: &Secret) -> HeaderValue {
+    let pair = Zeroizing::new(format!("{user}:{}", password.expose()));
+    let text = Zeroizing::new(format!("Basic {}", STANDARD.encode(pair.as_bytes())));
+    let mut value = HeaderValue::from_str(&text).expect("base64 can stand in a header");
+    value.set_sensitive(true);
+    value
+}
+
+/// `Bearer` with a token, if that can stand in a header.
+fn bearer(token: &str) -> Option<HeaderValue> {
+    token.bytes().all(|c| c.is_ascii_graphic()).then_some(())?;
+    let text = Zeroizing::new(format!("Bearer {token}"));
+    let mut value = HeaderValue::from_str(&text).ok()?;
+    value.set_sensitive(true);
+    Some(value)
+}
+
+/// The map itself, emptied when it has grown to `most`: what was in it is found again.
+fn bounded<K, V>(map: &mut HashMap<K, V>, most: usize) -> &mut HashMap<K, V> {
+    if map.len() >= most {
+        map.clear();
+    }
+    map
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Tokens and credentials of so many repositories are kept.
+const MAX_KEPT: usize = 512;

@@ -1,0 +1,299 @@
+//! A token service: asked by GET with a password or as nobody (distribution's token specification), or by POST with
+//! an identity token (its OAuth2 variant).
+
+use std::fmt;
+use std::time::Duration;
+
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use reqwest::{RequestBuilder, StatusCode};
+use serde_json::Value;
+use tokio::time::Instant;
+use url::Url;
+
+use super::scopes::Scopes;
+use super::{basic, bearer, refused, wants_a_login};
+use crate::credentials::{Credential, Secret};
+use crate::error::Error;
+use crate::oci::Host;
+use crate::registry::fault::{self, First};
+use crate::registry::retry::{self, Failure};
+use crate::registry::{Settings, Tls, header};
+
+/// Where tokens for a registry are to be had.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub(super) struct Service {
+    realm: Url,
+    service: Option<String>,
+}
+
+/// A token, ready to be sent.
+#[derive(Debug, Clone)]
+pub(super) struct Token {
+    pub(super) header: HeaderValue,
+    good_until: Instant,
+}
+
+/// Everything else that one request for a token needs.
+pub(super) struct Asking<'a> {
+    pub(super) registry: &'a Host,
+    pub(super) http: &'a reqwest::Client,
+    pub(super) settings: &'a Settings,
+    pub(super) credential: Option<&'a Credential>,
+    pub(super) scopes: &'a Scopes,
+}
+
+impl Service {
+    /// The service that `registry` names in its challenge. What it may be is limited, for it is sent passwords: HTTPS
+    /// unless nothing is verified, plain HTTP only on this machine for a registry on this machine.
+    ///
+    /// # Errors
+    /// `Registry` when the realm is not acceptable.
+    pub(super) fn new(registry: &Host, tls: Tls, realm: &str, service: Option<String>) -> Result<Service, Error> {
+        let fault = |what: &str| {
+            Error::registry(format!("{registry} sends logins to a token service that {what}: {}", fault::clip(&shown(realm))))
+                .hint("the registry's configuration (its token realm) must be mended, or something in between alters its answers")
+        };
+        let mut url = Url::parse(realm).map_err(|_| fault("is not a URL"))?;
+        if !url.username().is_empty() || url.password().is_some() || !url.has_host() {
+            return Err(fault("is not a plain URL"));
+        }
+        let here = || host_of(&url).is_some_and(|host| host.is_loopback()) && registry.is_loopback();
+        match url.scheme() {
+            "https" => {}
+            "http" if tls == Tls::Unverified || here() => {}
+            "http" => return Err(fault("does not use HTTPS")),
+            _ => return Err(fault("is not a web address")),
+        }
+        url.set_fragment(None);
+        Ok(Service { realm: url, service })
+    }
+
+    /// Asks for one token.
+    pub(super) async fn token(&self, asking: &Asking<'_>) -> Result<Token, Failure> {
+        let asked_at = Instant::now();
+        let mut response = match asking.credential {
+            Some(Credential::IdentityToken { token, .. }) => {
+                let answer = self.send(asking, self.exchange(asking, token)).await?;
+                // Not every service knows the OAuth2 variant; those take the same token as a password.
+                match answer.status() {
+                    StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => self.get(asking).await?,
+                    _ => answer,
+                }
+            }
+            _ => self.get(asking).await?,
+        };
+        let status = response.status();
+        if status == StatusCode::OK {
+            let body = self.body(asking, &mut response, MAX_ANSWER).await?;
+            return self.read(asking, &body, asked_at);
+        }
+        let pause = response.headers().get(RETRY_AFTER).and_then(|text| text.to_str().ok());
+        let pause = pause.and_then(|text| header::retry_after(text, jiff::Timestamp::now()));
+        let again = retry::after_status(status, pause);
+        let body = self.body(asking, &mut response, MAX_ERROR).await.unwrap_or_default();
+        let why = fault::status("get a token", &self.host(asking), status, &body, again);
+        let why = match (status, asking.credential) {
+            (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::BAD_REQUEST, Some(credential)) => {
+                Failure::lasting(refused(asking.registry, credential).caused_by(why.into_error().flattened()))
+            }
+            (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, None) => {
+                Failure::lasting(wants_a_login(asking.registry).caused_by(why.into_error().flattened()))
+            }
+            _ => why,
+        };
+        Err(why)
+    }
+
+    /// GET with the password, or the identity token in its place, or as nobody.
+    async fn get(&self, asking: &Asking<'_>) -> Result<reqwest::Response, Failure> {
+        let mut url = self.realm.clone();
+        {
+            let mut query = url.query_pairs_mut();
+            if let Some(service) = &self.service {
+                query.append_pair("service", service);
+            }
+            for scope in asking.scopes.texts() {
+                query.append_pair("scope", &scope);
+            }
+            if let Some(Credential::Login { user, .. }) = asking.credential {
+                query.append_pair("account", user);
+            }
+        }
+        let header = match asking.credential {
+            Some(Credential::Login { user, password }) => Some(basic(user, password)),
+            Some(Credential::IdentityToken { user, token }) => Some(basic(user, token)),
+            _ => None,
+        };
+        for _ in 0..=MAX_REDIRECTS {
+            tracing::debug!(url = header::public(&url), scopes = ?asking.scopes, "token request");
+            let mut request = asking.http.get(url.clone());
+            if let Some(header) = &header {
+                request = request.header(AUTHORIZATION, header.clone());
+            }
+            let response = self.send(asking, request).await?;
+            if !response.status().is_redirection() {
+                return Ok(response);
+            }
+            let next = response.headers().get(reqwest::header::LOCATION).and_then(|text| text.to_str().ok());
+            // A password goes to the place that the registry has named and no further.
+            url = next
+                .and_then(|next| header::location(&url, next))
+                .filter(|next| next.origin() == url.origin())
+                .ok_or_else(|| {
+                    Failure::lasting(fault::protocol(&self.host(asking), "its token service sends elsewhere"))
+                })?;
+        }
+        Err(Failure::lasting(fault::protocol(&self.host(asking), "its token service redirects in a circle")))
+    }
+
+    /// POST with the identity token.
+    fn exchange(&self, asking: &Asking<'_>, token: &Secret) -> RequestBuilder {
+        tracing::debug!(url = header::public(&self.realm), scopes = ?asking.scopes, "token request by identity token");
+        let scopes: Vec<String> = asking.scopes.texts().collect();
+        let mut form = url::form_urlencoded::Serializer::new(String::new());
+        form.append_pair("grant_type", "refresh_token").append_pair("client_id", CLIENT_ID);
+        form.append_pair("service", self.service.as_deref().unwrap_or_default());
+        if !scopes.is_empty() {
+            form.append_pair("scope", &scopes.join(" "));
+        }
+        form.append_pair("refresh_token", token.expose());
+        asking
+            .http
+            .post(self.realm.clone())
+            .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
+            .body(form.finish())
+    }
+
+    async fn send(&self, asking: &Asking<'_>, request: RequestBuilder) -> Result<reqwest::Response, Failure> {
+        let host = self.host(asking);
+        let limit = asking.settings.connect_timeout + asking.settings.read_timeout;
+        let failed = |failure: Failure| failure.context(format!("cannot get a token for {}", asking.registry));
+        tokio::time::timeout(limit, request.send())
+            .await
+            .map_err(|_| failed(fault::timeout(&host, limit.as_secs())))?
+            .map_err(|error| failed(fault::transport(&host, error, First::No)))
+    }
+
+    async fn body(
+        &self,
+        asking: &Asking<'_>,
+        response: &mut reqwest::Response,
+        limit: usize,
+    ) -> Result<Vec<u8>, Failure> {
+        let host = self.host(asking);
+        let limit_of_time = asking.settings.read_timeout;
+        let mut body = Vec::new();
+        loop {
+            let chunk = tokio::time::timeout(limit_of_time, response.chunk())
+                .await
+                .map_err(|_| fault::timeout(&host, limit_of_time.as_secs()))?
+                .map_err(|error| fault::transport(&host, error, First::No))?;
+            let Some(chunk) = chunk else { return Ok(body) };
+            if body.len() + chunk.len() > limit {
+                let what = format!("its token service answers with more than {limit} bytes");
+                return Err(Failure::lasting(fault::protocol(&host, what)));
+            }
+            body.extend_from_slice(&chunk);
+        }
+    }
+
+    fn read(&self, asking: &Asking<'_>, body: &[u8], asked_at: Instant) -> Result<Token, Failure> {
+        let fault =
+            |what: &str| Failure::lasting(fault::protocol(&self.host(asking), format!("its token service {what}")));
+        // Not a typed reader, whose complaint could repeat the token.
+        let answer: Value = serde_json::from_slice(body).map_err(|_| fault("does not answer in JSON"))?;
+        let field = |name: &str| answer.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
+        let token = field("token").or_else(|| field("access_token")).ok_or_else(|| fault("gives no token"))?;
+        let header = bearer(token).ok_or_else(|| fault("gives a token that cannot be sent"))?;
+        let seconds = match answer.get("expires_in") {
+            Some(Value::Number(number)) => number.as_f64().unwrap_or_default(),
+            Some(Value::String(text)) => text.parse().unwrap_or_default(),
+            _ => 0.0,
+        };
+        Ok(Token { header, good_until: asked_at + good_for(seconds) })
+    }
+
+    /// Who answers there.
+    fn host(&self, asking: &Asking<'_>) -> Host {
+        host_of(&self.realm).unwrap_or_else(|| asking.registry.clone())
+    }
+}
+
+impl Token {
+    /// Whether it can still be used.
+    pub(super) fn is_good(&self) -> bool {
+        Instant::now() < self.good_until
+    }
+}
+
+impl fmt::Debug for Service {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} for {:?}", header::public(&self.realm), self.service.as_deref().unwrap_or_default())
+    }
+}
+
+/// How long a token is used that is valid for `seconds`: a quarter less (at most 30 s), for the way to the server and
+/// clocks that differ; 60 s where the service does not say (distribution's token specification).
+fn good_for(seconds: f64) -> Duration {
+    let seconds = if seconds.is_finite() && seconds > 0.0 { seconds.min(MAX_LIFE) } else { DEFAULT_LIFE };
+    Duration::from_secs_f64(seconds - (seconds / 4.0).min(30.0))
+}
+
+fn host_of(url: &Url) -> Option<Host> {
+    let host = url.host_str()?;
+    let text = match url.port() {
+        Some(port) => format!("{host}:{port}"),
+        None => host.to_owned(),
+    };
+    text.parse().ok()
+}
+
+/// A realm for a message: without query, user and password.
+fn shown(realm: &str) -> String {
+    Url::parse(realm).map_or_else(|_| "(unreadable)".to_owned(), |url| header::public(&url))
+}
+
+const CLIENT_ID: &str = "sealift";
+/// The most that is read of an answer, 1 MiB.
+const MAX_ANSWER: usize = 1 << 20;
+const MAX_ERROR: usize = 64 << 10;
+const MAX_REDIRECTS: usize = 3;
+const DEFAULT_LIFE: f64 = 60.0;
+/// A day, in seconds.
+const MAX_LIFE: f64 = 86_400.0;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    #[rstest]
+    #[case("reg.io", Tls::Verified, "https://auth.io/token?x=1", true)]
+    #[case("reg.io", Tls::Verified, "http://auth.io/token", false)]
+    #[case("reg.io", Tls::Unverified, "http://auth.io/token", true)]
+    #[case("reg.io", Tls::Verified, "http://127.0.0.1/token", false)]
+    #[case("127.0.0.1:5000", Tls::Verified, "http://127.0.0.1:5001/token", true)]
+    #[case("127.0.0.1:5000", Tls::Verified, "http://auth.io/token", false)]
+    #[case("reg.io", Tls::Unverified, "ftp://auth.io/token", false)]
+    #[case("reg.io", Tls::Unverified, "/token", false)]
+    #[case("reg.io", Tls::Unverified, "https://planted:planted@auth.io/token", false)]
+    fn a_login_is_not_sent_just_anywhere(
+        #[case] registry: &str,
+        #[case] tls: Tls,
+        #[case] realm: &str,
+        #[case] good: bool,
+    ) {
+        let service = Service::new(&registry.parse().unwrap(), tls, realm, None);
+        assert_eq!(service.is_ok(), good);
+        assert!(!format!("{:?}", service.err()).contains("planted"));
+    }
+
+    #[test]
+    fn a_token_is_given_up_before_it_expires() {
+        assert_eq!(good_for(1.0), Duration::from_millis(750));
+        assert_eq!(good_for(0.0), Duration::from_secs(45));
+        assert_eq!(good_for(f64::NAN), Duration::from_secs(45));
+        assert_eq!(good_for(300.0), Duration::from_secs(270));
+        assert_eq!(good_for(1e300), Duration::from_secs(86_370));
+    }
+}
