@@ -154,8 +154,21 @@ impl Job {
         Body::reopenable(source.clone(), self.contents.clone(), id, self.progress.clone(), self.cancel.clone())
     }
 
-    async fn presence(&self, id: BlobId) -> Result<Presence> {
-        self.destination.presence(&self.contents, id, self.first_scope(id)).await
+    /// Where the destination has the blob already, one question a scope.
+    async fn presence(&self, id: BlobId) -> Result<Presences> {
+        let mut presences = Presences { first: Presence::Absent, others: Vec::new() };
+        for &scope in &self.blob(id).wanted {
+            let presence = self.destination.presence(&self.contents, id, scope).await?;
+            if scope == self.first_scope(id) {
+                presences.first = presence;
+                continue;
+            }
+            if presence == Presence::Here && presences.first != Presence::Here {
+                presences.first = Presence::Elsewhere(scope);
+            }
+            presences.others.push((scope, presence));
+        }
+        Ok(presences)
     }
 
     async fn put(&self, id: BlobId, scope: ScopeId, body: &mut Body) -> Result<()> {
@@ -175,22 +188,25 @@ impl Job {
         Ok(())
     }
 
-    /// Links the blob from its first scope into every other one; returns the scopes that would not.
-    async fn link_others(&self, id: BlobId) -> Result<Vec<ScopeId>> {
+    /// Links the blob from its first scope into every other one that lacks it; returns the scopes that would not.
+    async fn link_others(&self, id: BlobId, presences: &Presences) -> Result<Vec<ScopeId>> {
         let mut refused = Vec::new();
         let first = self.first_scope(id);
-        for &scope in &self.blob(id).wanted[1..] {
-            match self.destination.link(&self.contents, id, first, scope).await? {
+        for (scope, presence) in &presences.others {
+            if *presence == Presence::Here {
+                continue;
+            }
+            match self.destination.link(&self.contents, id, first, *scope).await? {
                 Linked::Done => self.count_link(),
-                Linked::Refused => refused.push(scope),
+                Linked::Refused => refused.push(*scope),
             }
         }
         Ok(refused)
     }
 
     /// Whether the blob's bytes need not be moved into its first scope; links it there if it is known elsewhere.
-    async fn is_satisfied(&self, id: BlobId, presence: Presence) -> Result<bool> {
-        match presence {
+    async fn is_satisfied(&self, id: BlobId, presences: &Presences) -> Result<bool> {
+        match presences.first {
             Presence::Here => Ok(true),
             Presence::Absent | Presence::Unknown => Ok(false),
             Presence::Elsewhere(from) => {
@@ -268,6 +284,20 @@ impl Job {
     }
 }
 
+/// What a destination said of a blob: in its first scope, and in each of the others.
+struct Presences {
+    first: Presence,
+    others: Vec<(ScopeId, Presence)>,
+}
+
+impl Presences {
+    /// Of a blob whose bytes are about to be in the first scope, without asking about the others.
+    fn unknown(blob: &Blob) -> Self {
+        let others = blob.wanted[1..].iter().map(|scope| (*scope, Presence::Unknown)).collect();
+        Presences { first: Presence::Unknown, others }
+    }
+}
+
 /// Tasks of one run that fail together.
 struct Tasks {
     set: JoinSet<Result<()>>,
@@ -283,11 +313,16 @@ impl Tasks {
     fn spawn(&mut self, work: impl Future<Output = Result<()>> + Send + 'static) {
         let cancel = self.cancel.clone();
         self.set.spawn(async move {
-            tokio::select! {
+            let done = tokio::select! {
                 biased;
-                () = cancel.cancelled() => Err(Error::interrupted()),
+                () = cancel.cancelled() => return Err(Error::interrupted()),
                 done = work => done,
+            };
+            if done.is_err() {
+                // Whoever feeds these tasks learns of it between two chunks, not when it has read everything.
+                cancel.cancel();
             }
+            done
         });
     }
 

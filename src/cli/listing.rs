@@ -87,8 +87,7 @@ fn rows(contents: &Contents) -> Result<Vec<Row>> {
             }
             View::Manifest { .. } => Vec::new(),
         };
-        let mut blobs = BTreeSet::new();
-        collect_blobs(contents, id, &mut blobs);
+        let blobs = blobs_below(contents, id);
         rows.push(Row {
             name: image.name.to_string(),
             source: image.source.clone(),
@@ -104,13 +103,15 @@ fn rows(contents: &Contents) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-// Recursion is bounded by the nesting that `place::Builder` admits.
-fn collect_blobs(contents: &Contents, id: LandingId, blobs: &mut BTreeSet<BlobId>) {
-    let landing = contents.landing(id);
-    blobs.extend(&landing.blobs);
-    for child in &landing.after {
-        collect_blobs(contents, *child, blobs);
+/// The blobs at and below a landing. Each landing is visited once: there can be very many ways down to it.
+fn blobs_below(contents: &Contents, top: LandingId) -> BTreeSet<BlobId> {
+    let (mut blobs, mut seen, mut stack) = (BTreeSet::new(), BTreeSet::from([top]), vec![top]);
+    while let Some(id) = stack.pop() {
+        let landing = contents.landing(id);
+        blobs.extend(&landing.blobs);
+        stack.extend(landing.after.iter().filter(|below| seen.insert(**below)));
     }
+    blobs
 }
 
 fn short(digest: &str) -> &str {

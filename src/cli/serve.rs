@@ -33,7 +33,7 @@ pub(super) struct Serve {
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:5000")]
     listen: String,
     /// Take pushes; makes the layout directory if there is none
-    #[arg(long)]
+    #[arg(long, conflicts_with = "trust")]
     writable: bool,
     #[command(flatten)]
     trust: TrustArguments,
@@ -52,8 +52,10 @@ pub(super) async fn run(command: &Serve, global: &Global, cancel: CancellationTo
         Service::writable(Arc::new(layout))?
     } else {
         let layout = Layout::open(&command.path)?;
-        if layout.sealed() {
-            let trust = command.trust.required()?;
+        let trust = command.trust.load()?;
+        // Whoever gives trust wants a seal: a bundle whose seal was removed must not pass for a plain layout.
+        if layout.sealed() || trust.is_some() {
+            let trust = trust.map_or_else(|| command.trust.required(), Ok)?;
             let verified = verify::open(&command.path, &trust, Timestamp::now())?;
             let progress = global.progress();
             let options = transfer::Options { jobs: DEFAULT_JOBS, progress, cancel: cancel.clone(), keep_going: false };
@@ -61,6 +63,9 @@ pub(super) async fn run(command: &Serve, global: &Global, cancel: CancellationTo
             if !global.quiet {
                 note(inspect::signer_lines(&verified.head.seal).trim_end());
             }
+        }
+        if !global.quiet && !layout.sealed() {
+            note("this layout has no seal: nobody vouches for what is served");
         }
         Service::new(Arc::new(layout))
     };

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use futures_util::{Stream, StreamExt, stream};
+use futures_util::{Stream, StreamExt, TryStreamExt, stream};
 use tokio_util::sync::CancellationToken;
 
 use super::{BlobId, Chunks, Contents, Source};
@@ -100,14 +100,20 @@ impl Body {
                 })
             }
         };
-        Ok(Watched {
+        let mut watched = Watched {
             inner: chunks,
             digest: self.digest,
             passed: self.passed.clone(),
             blame: self.blame.clone(),
             progress: self.progress.clone(),
         }
-        .boxed())
+        .boxed();
+        if self.size == 0 {
+            // Nobody has a reason to read an empty body, and not reading it would leave it unverified.
+            while watched.try_next().await?.is_some() {}
+            return Ok(stream::empty().boxed());
+        }
+        Ok(watched)
     }
 
     /// The failure of the body itself, if that is why sending it failed: the destination is not at fault, and

@@ -21,7 +21,7 @@ use super::path::ManifestRef;
 use super::range::{self, Wanted};
 use super::store::Content;
 use crate::error::Kind;
-use crate::oci::{Digest, Document, MediaType, Repository, View};
+use crate::oci::{Digest, Document, Hasher, MediaType, Repository, View};
 
 pub(super) fn base() -> Answer {
     Ok(json_response(StatusCode::OK, JSON, &json!({}), Vec::new()))
@@ -87,7 +87,7 @@ impl Service {
             }
         };
         headers.push((header::CONTENT_LENGTH, (end - first).to_string()));
-        let body = if head.method == Method::HEAD { Body::empty() } else { stream_part(content, first, end) };
+        let body = if head.method == Method::HEAD { Body::empty() } else { stream_part(content, digest, first, end) };
         Ok(response(status, headers, body))
     }
 
@@ -206,15 +206,24 @@ fn referrer(document: &Document, artifact_type: Option<&str>) -> Value {
 }
 
 /// Bytes `first..end`. Read inline: handing each chunk to a blocking thread costs more than the read. A blob that
-/// is shorter than it was fails the body, so that the client does not see a whole one.
-fn stream_part(content: Content, first: u64, end: u64) -> Body {
-    Body::from_stream(stream::try_unfold((content, first), move |(content, at)| async move {
+/// is shorter than it was, or (asked for whole) has other bytes than its digest says, fails the body before its last
+/// chunk, so that the client does not see a whole one.
+fn stream_part(content: Content, digest: Digest, first: u64, end: u64) -> Body {
+    let hasher = (first == 0 && end == content.size).then(Hasher::default);
+    Body::from_stream(stream::try_unfold((content, first, hasher), move |(content, at, mut hasher)| async move {
         if at >= end {
             return Ok::<_, io::Error>(None);
         }
         let chunk = read_chunk(&content, at, end)?;
         let next = at + chunk.len() as u64;
-        Ok(Some((chunk, (content, next))))
+        if let Some(hasher) = &mut hasher {
+            hasher.update(&chunk);
+            if next == end && std::mem::take(hasher).finish() != digest {
+                tracing::error!(%digest, "the blob's bytes are not what its name says");
+                return Err(io::Error::other("the blob is damaged"));
+            }
+        }
+        Ok(Some((chunk, (content, next, hasher))))
     }))
 }
 

@@ -20,7 +20,7 @@ pub trait Store: Send + Sync + 'static {
     /// `NotFound` when it is not there.
     fn document(&self, digest: Digest, declared: &MediaType) -> Result<Document>;
 
-    /// A blob (or a document's bytes), not verified: its client does that.
+    /// A blob (or a document's bytes), not verified yet: that happens as it is sent.
     ///
     /// # Errors
     /// `NotFound` when it is not there.

@@ -11,7 +11,7 @@ use futures_util::TryStreamExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::Job;
+use super::{Job, Presences};
 use crate::error::{Error, Result};
 use crate::place::{BlobId, Body, SMALL_BLOB, Source};
 
@@ -52,7 +52,7 @@ pub(super) async fn run(job: &Job, source: Arc<dyn Source>) -> Result<()> {
                 job.put(id, scope, &mut body).await?;
             }
         }
-        for scope in job.link_others(id).await? {
+        for scope in job.link_others(id, &Presences::unknown(job.blob(id))).await? {
             job.put(id, scope, &mut job.reopenable(&source, id)).await?;
         }
     }

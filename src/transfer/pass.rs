@@ -12,13 +12,13 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{Job, Tasks};
+use super::{Job, Presences, Tasks};
 use crate::error::{Error, Result};
-use crate::place::{BlobId, Body, Chunks, Mismatch, Pass, Presence, SMALL_BLOB, verified};
+use crate::place::{BlobId, Body, Chunks, Mismatch, Pass, SMALL_BLOB, verified};
 
 pub(super) async fn to_any_order(job: &Job, mut pass: Box<dyn Pass>) -> Result<()> {
     let mismatch = pass.mismatch();
-    let mut presences = Presences::ask_ahead(job);
+    let mut answers = Answers::ask_ahead(job);
     let small = Arc::new(Semaphore::new(job.jobs));
     let mut tasks = Tasks::new(job.cancel.clone());
     let read = async {
@@ -27,11 +27,13 @@ pub(super) async fn to_any_order(job: &Job, mut pass: Box<dyn Pass>) -> Result<(
             if !std::mem::take(&mut missing[id.0 as usize]) {
                 return Err(mismatch(job.blob(id), "it comes a second time"));
             }
-            if job.there.contains(&id) || job.is_satisfied(id, presences.of(id).await?).await? {
+            let known = job.there.contains(&id);
+            let presences = if known { Presences::unknown(job.blob(id)) } else { answers.of(id).await? };
+            if known || job.is_satisfied(id, &presences).await? {
                 drop(chunks);
                 job.already_there(id);
                 let job = job.clone();
-                tasks.spawn(async move { link_others(&job, id, None).await });
+                tasks.spawn(async move { link_others(&job, id, &presences, None).await });
             } else {
                 let chunks = checked(job, &mismatch, id, chunks);
                 if job.blob(id).size <= SMALL_BLOB {
@@ -49,12 +51,12 @@ pub(super) async fn to_any_order(job: &Job, mut pass: Box<dyn Pass>) -> Result<(
                         let _permit = permit;
                         let mut body = whole(&job, id, bytes.clone());
                         job.put(id, job.first_scope(id), &mut body).await?;
-                        link_others(&job, id, Some(bytes)).await
+                        link_others(&job, id, &presences, Some(bytes)).await
                     });
                 } else {
                     job.put(id, job.first_scope(id), &mut once(job, id, chunks)).await?;
                     let job = job.clone();
-                    tasks.spawn(async move { link_others(&job, id, None).await });
+                    tasks.spawn(async move { link_others(&job, id, &presences, None).await });
                 }
             }
             if tasks.failed() {
@@ -91,7 +93,7 @@ pub(super) async fn to_planned_order(job: &Job, mut pass: Box<dyn Pass>) -> Resu
             let chunks = checked(job, &mismatch, id, chunks);
             job.put(id, job.first_scope(id), &mut once(job, id, chunks)).await?;
         }
-        link_others(job, id, None).await?;
+        link_others(job, id, &Presences::unknown(job.blob(id)), None).await?;
     }
     match expected.next() {
         Some(id) => Err(mismatch(job.blob(id), "the medium ends before it")),
@@ -101,11 +103,11 @@ pub(super) async fn to_planned_order(job: &Job, mut pass: Box<dyn Pass>) -> Resu
 
 /// Links the blob into its other scopes; where that is refused the bytes are sent from memory, or read back from
 /// the destination, never from the medium.
-async fn link_others(job: &Job, id: BlobId, bytes: Option<Bytes>) -> Result<()> {
+async fn link_others(job: &Job, id: BlobId, presences: &Presences, bytes: Option<Bytes>) -> Result<()> {
     if job.has_failed(id) {
         return Ok(());
     }
-    for scope in job.link_others(id).await? {
+    for scope in job.link_others(id, presences).await? {
         let mut body = match &bytes {
             Some(bytes) => whole(job, id, bytes.clone()),
             None => {
@@ -146,13 +148,13 @@ async fn collect(mut chunks: Chunks, size: u64) -> Result<Bytes> {
 }
 
 /// Answers to "does the destination have it", asked some way ahead of the reader.
-struct Presences {
-    answers: mpsc::Receiver<(BlobId, Result<Presence>)>,
-    early: HashMap<BlobId, Result<Presence>>,
+struct Answers {
+    answers: mpsc::Receiver<(BlobId, Result<Presences>)>,
+    early: HashMap<BlobId, Result<Presences>>,
     _asking: AbortOnDropHandle<()>,
 }
 
-impl Presences {
+impl Answers {
     fn ask_ahead(job: &Job) -> Self {
         let (sender, answers) = mpsc::channel(AHEAD);
         let job = job.clone();
@@ -169,10 +171,10 @@ impl Presences {
                 }
             }
         });
-        Presences { answers, early: HashMap::new(), _asking: AbortOnDropHandle::new(asking) }
+        Answers { answers, early: HashMap::new(), _asking: AbortOnDropHandle::new(asking) }
     }
 
-    async fn of(&mut self, id: BlobId) -> Result<Presence> {
+    async fn of(&mut self, id: BlobId) -> Result<Presences> {
         if let Some(answer) = self.early.remove(&id) {
             return answer;
         }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::Job;
+use super::{Job, Presences};
 use crate::error::Result;
 use crate::place::{BlobId, Source};
 
@@ -11,11 +11,9 @@ pub(super) async fn run(job: &Job, source: Arc<dyn Source>) -> Result<()> {
 }
 
 async fn move_blob(job: Job, source: Arc<dyn Source>, id: BlobId) -> Result<()> {
-    let satisfied = job.there.contains(&id) || {
-        let presence = job.presence(id).await?;
-        job.is_satisfied(id, presence).await?
-    };
-    if satisfied {
+    let known = job.there.contains(&id);
+    let presences = if known { Presences::unknown(job.blob(id)) } else { job.presence(id).await? };
+    if known || job.is_satisfied(id, &presences).await? {
         job.already_there(id);
     } else {
         job.put(id, job.first_scope(id), &mut job.reopenable(&source, id)).await?;
@@ -23,7 +21,7 @@ async fn move_blob(job: Job, source: Arc<dyn Source>, id: BlobId) -> Result<()> 
             return Ok(());
         }
     }
-    for scope in job.link_others(id).await? {
+    for scope in job.link_others(id, &presences).await? {
         job.put(id, scope, &mut job.reopenable(&source, id)).await?;
     }
     Ok(())
