@@ -102,7 +102,8 @@ impl AuthFile {
     /// # Errors
     /// `Usage` for a helper's name that cannot be one.
     pub fn helper(&self, host: &Host) -> Result<Option<Helper>> {
-        let own = self.entry("credHelpers", host.as_str()).and_then(|(server, name)| Some((server, name.as_str()?)));
+        let own =
+            self.entry("credHelpers", &normal(host.as_str())).and_then(|(server, name)| Some((server, name.as_str()?)));
         let (server, name) = match (own, self.store_name()) {
             (Some((_, "")), _) | (None, None) => return Ok(None),
             (Some(own), _) => own,
@@ -232,9 +233,10 @@ impl fmt::Debug for AuthFile {
 
 /// `quay.io/ns/repo`, `quay.io/ns`, `quay.io`.
 fn places(host: &Host, repository: Option<&Repository>) -> Vec<String> {
+    let host = normal(host.as_str());
     let mut place = match repository {
         Some(repository) => format!("{host}/{repository}"),
-        None => host.to_string(),
+        None => host,
     };
     let mut places = vec![place.clone()];
     while let Some((shorter, _)) = place.rsplit_once('/') {
@@ -261,9 +263,9 @@ fn normal(key: &str) -> String {
 
 /// What helpers call a registry.
 fn server_of(host: &Host) -> &str {
-    match host.as_str() {
-        Host::DOCKER_HUB => DOCKER_HUB_KEY,
-        host => host,
+    match normal(host.as_str()) == Host::DOCKER_HUB {
+        true => DOCKER_HUB_KEY,
+        false => host.as_str(),
     }
 }
 
@@ -296,6 +298,7 @@ mod tests {
     #[case("quay.io", Some("user host"))]
     #[case("quay.io:443/ns", None)]
     #[case("docker.io/library/busybox", Some("user hub"))]
+    #[case("registry-1.docker.io/library/busybox", Some("user hub"))]
     #[case("old.example.com/app", Some("user old"))]
     #[case("empty.example.com", None)]
     #[case("io/ns", None)]

@@ -51,7 +51,14 @@ impl TokenServer {
         let shared = Arc::new(Shared {
             directory,
             requests: Mutex::default(),
-            ways: Mutex::new(Ways { valid: 60, delay: Duration::ZERO, anonymous: false, oauth: true, to_mount: true }),
+            ways: Mutex::new(Ways {
+                said: 60,
+                valid: 60,
+                delay: Duration::ZERO,
+                anonymous: false,
+                oauth: true,
+                to_mount: true,
+            }),
             stopping: AtomicBool::new(false),
         });
         let accepting = Arc::clone(&shared);
@@ -85,10 +92,10 @@ impl TokenServer {
         )
     }
 
-    /// Tokens from now on are good for so many seconds by what is said of them. The registry, which grants a minute
-    /// more, is told such a time that it refuses them just then.
-    pub fn valid_for(self, seconds: i64) -> Self {
-        self.change(|ways| ways.valid = seconds)
+    /// Tokens are good for so many seconds, or up to one more, and `said` is what is said of them. The registry, which
+    /// grants a minute more, is told such a time that it refuses them just then.
+    pub fn valid_for(self, seconds: i64, said: i64) -> Self {
+        self.change(|ways| (ways.valid, ways.said) = (seconds, said))
     }
 
     /// Takes its time.
@@ -150,6 +157,7 @@ struct Shared {
 #[derive(Debug, Clone, Copy)]
 struct Ways {
     valid: i64,
+    said: i64,
     delay: Duration,
     anonymous: bool,
     oauth: bool,
@@ -173,7 +181,7 @@ fn serve(mut client: TcpStream, shared: &Shared) -> Option<()> {
     let (status, body) = match answer {
         Ok(token) => (
             200,
-            json!({"expires_in": ways.valid, if request.method == "POST" { "access_token" } else { "token" }: token}),
+            json!({"expires_in": ways.said, if request.method == "POST" { "access_token" } else { "token" }: token}),
         ),
         Err(status) => (status, json!({"details": "no"})),
     };
@@ -202,7 +210,8 @@ impl Shared {
             }
         };
         let anonymous = login.is_none() && request.method == "GET";
-        if !known && !(anonymous && ways.anonymous) || scopes.len() > 1 && !ways.to_mount {
+        let welcome = known || (anonymous && ways.anonymous);
+        if !welcome || (scopes.len() > 1 && !ways.to_mount) {
             return Err(401);
         }
         if request.all("service") != [SERVICE] {
@@ -226,7 +235,7 @@ impl Shared {
         let part = |value: Value| URL_SAFE_NO_PAD.encode(value.to_string());
         let head = part(json!({"typ": "JWT", "alg": "RS256", "x5c": [der]}));
         let claims = part(json!({
-            "iss": ISSUER, "sub": TokenServer::USER, "aud": SERVICE, "exp": now + valid - LEEWAY, "nbf": now - 1000,
+            "iss": ISSUER, "sub": TokenServer::USER, "aud": SERVICE, "exp": now + 1 + valid - LEEWAY, "nbf": now - 1000,
             "iat": now, "jti": format!("{:?}", SystemTime::now()), "access": access,
         }));
         let text = format!("{head}.{claims}");

@@ -93,7 +93,9 @@ impl Service {
         let body = self.body(asking, &mut response, MAX_ERROR).await.unwrap_or_default();
         let why = fault::status("get a token", &self.host(asking), status, &body, again);
         let why = match (status, asking.credential) {
-            (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::BAD_REQUEST, Some(credential)) => {
+            // RFC 6749, section 5.2: a refresh token that is not valid is a bad request.
+            (StatusCode::BAD_REQUEST, Some(credential @ Credential::IdentityToken { .. }))
+            | (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, Some(credential)) => {
                 Failure::lasting(refused(asking.registry, credential).caused_by(why.into_error().flattened()))
             }
             (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, None) => {
