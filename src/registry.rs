@@ -17,8 +17,11 @@ mod endpoint;
 mod fault;
 mod header;
 mod piecewise;
+mod proxies;
 mod retry;
 mod stall;
+mod tls;
+mod transport;
 mod upload;
 
 use std::collections::HashMap;
@@ -28,8 +31,11 @@ use std::time::Duration;
 
 pub use destination::RegistryDestination;
 use endpoint::Endpoint;
+pub use proxies::{Exempt, Proxies, ProxyUrl};
+pub use tls::CertificateDirectories;
+use transport::Transport;
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::oci::Host;
 use crate::progress::{Progress, Silent};
 
@@ -38,6 +44,10 @@ use crate::progress::{Progress, Silent};
 pub struct Settings {
     /// Whether servers must prove who they are.
     pub tls: Tls,
+    /// Where the certificates of hosts are, beside the system's authorities.
+    pub certificates: CertificateDirectories,
+    /// Which requests go through a proxy.
+    pub proxies: Proxies,
     /// How failures that may pass are retried.
     pub retry: Retry,
     /// What the `User-Agent` header says.
@@ -79,7 +89,7 @@ pub struct Retry {
 pub struct Client(Arc<Shared>);
 
 struct Shared {
-    http: reqwest::Client,
+    http: Arc<Transport>,
     settings: Arc<Settings>,
     endpoints: Mutex<HashMap<Host, Arc<Endpoint>>>,
 }
@@ -89,30 +99,9 @@ impl Client {
     pub fn new(settings: Settings) -> Result<Client> {
         // Whoever installed one first wins; all are equally good.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let build = |roots: Roots| {
-            let builder = reqwest::Client::builder()
-                .user_agent(&settings.user_agent)
-                .connect_timeout(settings.connect_timeout)
-                .pool_max_idle_per_host(settings.jobs.max(1))
-                .tcp_nodelay(true)
-                // A few HTTP/1.1 connections carry blobs faster than the streams of one HTTP/2 connection.
-                .http1_only()
-                // The environment is the command line's business.
-                .no_proxy()
-                // Followed by `Endpoint`, which knows what may be sent where.
-                .redirect(reqwest::redirect::Policy::none())
-                .tls_danger_accept_invalid_certs(settings.tls == Tls::Unverified);
-            match roots {
-                Roots::System => builder,
-                Roots::None => builder.tls_certs_only([]),
-            }
-            .build()
-        };
-        // A machine without any CA certificate must still reach a plain HTTP registry.
-        let http = build(Roots::System)
-            .or_else(|_| build(Roots::None))
-            .map_err(|e| Error::registry("cannot set up the HTTP client").caused_by(e.without_url()))?;
-        Ok(Client(Arc::new(Shared { http, settings: Arc::new(settings), endpoints: Mutex::default() })))
+        let settings = Arc::new(settings);
+        let http = Arc::new(Transport::new(settings.clone())?);
+        Ok(Client(Arc::new(Shared { http, settings, endpoints: Mutex::default() })))
     }
 
     fn endpoint(&self, host: &Host) -> Arc<Endpoint> {
@@ -130,6 +119,8 @@ impl Default for Settings {
     fn default() -> Self {
         Settings {
             tls: Tls::Verified,
+            certificates: CertificateDirectories::default(),
+            proxies: Proxies::default(),
             retry: Retry { times: 5, delay: Duration::from_secs(1) },
             user_agent: concat!("sealift/", env!("CARGO_PKG_VERSION")).to_owned(),
             connect_timeout: Duration::from_secs(10),
@@ -146,10 +137,4 @@ impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Client").finish_non_exhaustive()
     }
-}
-
-/// Which certificate authorities are believed.
-enum Roots {
-    System,
-    None,
 }

@@ -8,7 +8,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use common::Desk;
+use common::{Desk, busybox as busybox_at};
 use rstest::rstest;
 use support::{Access, FaultProxy, RealRegistry, Rule, references, skopeo, tags, walk};
 
@@ -101,7 +101,7 @@ fn a_bad_bundle_is_refused_before_any_writing_request(#[case] attack: &str, #[ca
     let counting = FaultProxy::start(destination.host());
     let desk = Desk::new();
     desk.export(&[busybox(&source)]).success();
-    desk.shell("bundle", attack);
+    shell(&desk, attack);
     if attack.is_empty() {
         let line = desk.sealift(&["keygen", "other", "--principal", "other@example.com"]).success().stdout();
         fs::write(desk.path().join("allowed_signers"), line).unwrap();
@@ -122,7 +122,7 @@ fn a_flipped_layer_leaves_no_manifest_and_no_tag(#[case] options: &[&str]) {
     let counting = FaultProxy::start(destination.host());
     let desk = Desk::new();
     desk.export(&[busybox(&source)]).success();
-    desk.flip_largest_blob("bundle");
+    flip_largest_blob(&desk);
     let refused = desk.import("bundle", counting.host(), options);
     refused.code(3).stderr_contains("blobs/sha256/");
     assert_eq!(counting.count("PUT", "/manifests/"), 0);
@@ -233,8 +233,22 @@ fn busybox(source: &RealRegistry) -> String {
     busybox_at(source.host())
 }
 
-fn busybox_at(host: &str) -> String {
-    references().iter().find(|r| r.repository == "library/busybox").expect("busybox in the corpus").at(host)
+/// Runs a line of shell in the bundle.
+fn shell(desk: &Desk, line: &str) {
+    let status = Command::new("sh").args(["-euc", line]).current_dir(desk.path().join("bundle")).status();
+    assert!(status.expect("a shell").success(), "{line}");
+}
+
+/// Changes one byte in the middle of the largest blob.
+fn flip_largest_blob(desk: &Desk) {
+    let blobs = fs::read_dir(desk.path().join("bundle/blobs/sha256")).expect("blobs");
+    let largest =
+        blobs.map(|file| file.expect("a blob").path()).max_by_key(|path| path.metadata().map_or(0, |m| m.len()));
+    let largest = largest.expect("a bundle has blobs");
+    let mut bytes = fs::read(&largest).expect("a blob can be read");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&largest, bytes).expect("a blob can be written");
 }
 
 /// How often each digest was asked for by the requests that `counts` picks.

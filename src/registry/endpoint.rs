@@ -11,9 +11,10 @@ use reqwest::{Method, StatusCode};
 use tokio::sync::OnceCell;
 use url::Url;
 
-use super::fault::{self, First};
+use super::fault::{self, First, Route};
 use super::retry::{self, Again, Budget, Failure};
 use super::stall::{self, Limits};
+use super::transport::Transport;
 use super::{Settings, Tls, header};
 use crate::error::Error;
 use crate::oci::{Host, MediaType, Repository};
@@ -22,7 +23,7 @@ use crate::place::Chunks;
 /// One registry host.
 pub(super) struct Endpoint {
     host: Host,
-    http: reqwest::Client,
+    http: Arc<Transport>,
     settings: Arc<Settings>,
     /// Scheme and authority, once it is known which scheme is spoken.
     base: OnceCell<Url>,
@@ -92,7 +93,7 @@ pub(super) struct Response {
 }
 
 impl Endpoint {
-    pub(super) fn new(host: Host, http: reqwest::Client, settings: Arc<Settings>) -> Self {
+    pub(super) fn new(host: Host, http: Arc<Transport>, settings: Arc<Settings>) -> Self {
         Endpoint { host, http, settings, base: OnceCell::new(), answered: AtomicBool::new(false) }
     }
 
@@ -141,12 +142,14 @@ impl Endpoint {
 
     async fn exchange(&self, call: &Call, url: Url, payload: Payload) -> Result<Response, Failure> {
         let settings = &self.settings;
-        let request = self.http.request(call.method.clone(), url).headers(call.headers.clone());
+        let client = self.http.client(&self.host, &url).map_err(Failure::lasting)?;
+        let route = Route { host: &self.host, proxy: self.http.proxy(&url), first: self.first() };
+        let request = client.request(call.method.clone(), url).headers(call.headers.clone());
         let (chunks, size) = match payload {
             Payload::Nothing => {
                 let limit = settings.connect_timeout + call.patience.unwrap_or(settings.read_timeout);
                 let sent = tokio::time::timeout(limit, request.send()).await;
-                return self.answer(call, sent.map_err(|_| limit));
+                return self.answer(call, route, sent.map_err(|_| limit));
             }
             Payload::Bytes(bytes) => {
                 let size = bytes.len() as u64;
@@ -168,18 +171,19 @@ impl Endpoint {
                 () = watch.stalled() => Err(settings.read_timeout),
             }
         };
-        self.answer(call, sent)
+        self.answer(call, route, sent)
     }
 
     fn answer(
         &self,
         call: &Call,
+        route: Route<'_>,
         sent: Result<reqwest::Result<reqwest::Response>, Duration>,
     ) -> Result<Response, Failure> {
         let failed = |failure: Failure| failure.context(format!("cannot {}", call.what));
         let inner = sent
             .map_err(|limit| failed(fault::timeout(&self.host, limit.as_secs())))?
-            .map_err(|error| failed(fault::transport(&self.host, error, self.first())))?;
+            .map_err(|error| failed(fault::transport(route, error)))?;
         self.answered.store(true, Ordering::Relaxed);
         Ok(Response {
             inner,
@@ -238,10 +242,7 @@ impl Endpoint {
     }
 
     fn url(&self, scheme: &str) -> Result<Url, Failure> {
-        let authority = match self.host.as_str() {
-            Host::DOCKER_HUB => "registry-1.docker.io",
-            host => host,
-        };
+        let authority = self.host.contacted();
         Url::parse(&format!("{scheme}://{authority}/"))
             .map_err(|e| Failure::lasting(Error::registry(format!("{} cannot be contacted", self.host)).caused_by(e)))
     }
@@ -358,7 +359,7 @@ impl Response {
         tokio::time::timeout(self.read_timeout, self.inner.chunk())
             .await
             .map_err(|_| failed(fault::timeout(&self.host, self.read_timeout.as_secs())))?
-            .map_err(|error| failed(fault::transport(&self.host, error, First::No)))
+            .map_err(|error| failed(fault::transport(Route::later(&self.host), error)))
     }
 
     /// The whole body, of at most `limit` bytes.

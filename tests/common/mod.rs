@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
 
+use support::references;
 use tempfile::TempDir;
 
 /// Where a test works: `key`, `key.pub` and `allowed_signers` are there; bundles go to `bundle`.
@@ -31,12 +32,22 @@ impl Desk {
 
     /// Runs the program here, with no home directory and a fixed time stamp for what it makes.
     pub(crate) fn sealift<S: AsRef<str>>(&self, arguments: &[S]) -> Run {
+        self.sealift_with(&[], arguments)
+    }
+
+    /// The same with more of an environment; no proxy is inherited.
+    pub(crate) fn sealift_with<S: AsRef<str>>(&self, environment: &[(&str, &str)], arguments: &[S]) -> Run {
         let arguments: Vec<&str> = arguments.iter().map(AsRef::as_ref).collect();
-        let output = Command::new(env!("CARGO_BIN_EXE_sealift"))
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sealift"));
+        for name in ["HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY"] {
+            command.env_remove(name).env_remove(name.to_lowercase());
+        }
+        let output = command
             .args(&arguments)
             .current_dir(self.path())
             .env("SOURCE_DATE_EPOCH", "1700000000")
             .env("HOME", "/nonexistent")
+            .envs(environment.iter().copied())
             .output()
             .expect("the program starts");
         Run { command: format!("sealift {}", arguments.join(" ")), output }
@@ -54,24 +65,11 @@ impl Desk {
         let fixed = ["import", bundle, target, "--trust", "allowed_signers", "--retry-delay", "0.05"];
         self.sealift(&[&fixed, options].concat())
     }
+}
 
-    /// Runs a line of shell in a directory of this desk.
-    pub(crate) fn shell(&self, directory: &str, line: &str) {
-        let status = Command::new("sh").args(["-euc", line]).current_dir(self.path().join(directory)).status();
-        assert!(status.expect("a shell").success(), "{line}");
-    }
-
-    /// Changes one byte in the middle of the largest blob.
-    pub(crate) fn flip_largest_blob(&self, bundle: &str) {
-        let blobs = fs::read_dir(self.path().join(bundle).join("blobs/sha256")).expect("blobs");
-        let largest =
-            blobs.map(|file| file.expect("a blob").path()).max_by_key(|path| path.metadata().map_or(0, |m| m.len()));
-        let largest = largest.expect("a bundle has blobs");
-        let mut bytes = fs::read(&largest).expect("a blob can be read");
-        let middle = bytes.len() / 2;
-        bytes[middle] ^= 1;
-        fs::write(&largest, bytes).expect("a blob can be written");
-    }
+/// A small image of the corpus, as it is named at a registry.
+pub(crate) fn busybox(host: &str) -> String {
+    references().iter().find(|r| r.repository == "library/busybox").expect("busybox in the corpus").at(host)
 }
 
 impl Run {

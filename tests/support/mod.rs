@@ -10,15 +10,19 @@
 //! Helpers panic with what went wrong: they are for tests only.
 
 mod corpus;
+mod forward;
 mod http;
 mod proxy;
 mod registry;
+mod tls;
 mod walk;
 
 pub use corpus::{Reference, corpus, push_corpus, references, tree};
+pub use forward::{ForwardProxy, Forwarded};
 pub use http::{
     Answer, Manifest, catalog, delete, get, head, put_manifest, raw_blob, raw_manifest, request, sha256, tags,
 };
 pub use proxy::{FaultProxy, Recorded, Rule};
 pub use registry::{Access, RealRegistry, skopeo};
+pub use tls::{Authority, Pair, Validity};
 pub use walk::{Item, Walk, walk, walk_all};
