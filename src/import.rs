@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::error::{Error, Result};
 use crate::oci::{Host, Name, Repository};
 use crate::place::Contents;
-use crate::registry::{Client, RegistryDestination};
+use crate::registry::{Client, ExistingTags, RegistryDestination};
 use crate::transfer::{self, Options, Summary, Supply};
 use crate::verify::{self, Verified};
 
@@ -61,8 +61,25 @@ pub fn landing_places<'a>(contents: &'a Contents, target: &Target) -> Result<Vec
     contents.images.iter().map(|image| Ok((&image.name, target.place(&image.name)?))).collect()
 }
 
-/// Pushes everything: blobs, then manifests, then tags, each verified in the read that sends it. With
-/// `verify_first` every layer is read and hashed before the first writing request too.
+/// How to import.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Manner {
+    /// When layers are verified.
+    pub layers: Layers,
+    /// What is done about tags that are there with other content.
+    pub tags: ExistingTags,
+}
+
+/// When layers are verified.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Layers {
+    /// Each in the read that sends it.
+    AsTheyAreSent,
+    /// All of them before the first writing request, and again as they are sent.
+    First,
+}
+
+/// Pushes everything: blobs, then manifests, then tags, each verified in the read that sends it.
 ///
 /// # Errors
 /// `Damaged` for bytes that are not what was sealed: then no manifest and no tag has been pushed. `Registry` when
@@ -71,14 +88,14 @@ pub async fn import(
     client: &Client,
     verified: &Verified,
     target: &Target,
-    verify_first: bool,
+    manner: Manner,
     options: &Options,
 ) -> Result<Summary> {
     landing_places(&verified.head.contents, target)?;
-    if verify_first {
+    if manner.layers == Layers::First {
         verify::layers(verified, options).await?;
     }
-    let destination = RegistryDestination::new(client, &target.host, target.prefix.clone());
+    let destination = RegistryDestination::new(client, &target.host, target.prefix.clone()).existing_tags(manner.tags);
     let supply = Supply::Source(verified.bundle.clone());
     transfer::run(verified.head.contents.clone(), supply, Arc::new(destination), options).await
 }

@@ -16,6 +16,7 @@ mod download;
 mod endpoint;
 mod fault;
 mod header;
+mod limits;
 mod piecewise;
 mod proxies;
 mod retry;
@@ -29,8 +30,9 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-pub use destination::RegistryDestination;
+pub use destination::{ExistingTags, RegistryDestination};
 use endpoint::Endpoint;
+pub use limits::Rate;
 pub use proxies::{Exempt, Proxies, ProxyUrl};
 pub use tls::CertificateDirectories;
 use transport::Transport;
@@ -58,8 +60,10 @@ pub struct Settings {
     pub read_timeout: Duration,
     /// How long a server may take to answer once it has a whole blob or manifest: some copy and hash it first.
     pub commit_timeout: Duration,
-    /// Connections to one host that are kept for reuse.
+    /// How many requests of a sort (reading, writing) are under way at one host, and how many connections are kept.
     pub jobs: usize,
+    /// How many bytes pass a second; clients may share one.
+    pub rate: Option<Arc<Rate>>,
     /// How many tags are asked for at a time.
     pub page_size: usize,
     /// Who is told of retries.
@@ -127,6 +131,7 @@ impl Default for Settings {
             read_timeout: Duration::from_secs(60),
             commit_timeout: Duration::from_secs(600),
             jobs: 6,
+            rate: None,
             page_size: 1000,
             progress: Arc::new(Silent),
         }

@@ -1,6 +1,6 @@
 //! How registries are reached, the same for every command.
 
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::error::{Error, Result};
 use crate::progress::Progress;
-use crate::registry::{CertificateDirectories, Client, Proxies, ProxyUrl, Retry, Settings, Tls};
+use crate::registry::{CertificateDirectories, Client, Proxies, ProxyUrl, Rate, Retry, Settings, Tls};
 use crate::transfer;
 
 #[derive(Debug, clap::Args)]
@@ -30,6 +30,9 @@ pub(super) struct Access {
     /// How many blobs or manifests are in flight at once
     #[arg(long, value_name = "N", default_value_t = DEFAULT_JOBS)]
     pub(super) jobs: NonZeroUsize,
+    /// How many bytes of blobs may pass a second, such as 500KiB or 20MiB
+    #[arg(long, value_name = "RATE", value_parser = parse_rate)]
+    limit_rate: Option<NonZeroU64>,
 }
 
 impl Access {
@@ -40,6 +43,7 @@ impl Access {
             proxies: proxies()?,
             retry: Retry { times: self.retry_times, delay: Duration::from_secs_f64(self.retry_delay) },
             jobs: self.jobs.get(),
+            rate: self.limit_rate.map(|rate| Arc::new(Rate::new(rate))),
             progress: progress.clone(),
             ..Settings::default()
         })
@@ -85,5 +89,48 @@ fn parse_seconds(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(seconds) if (0.0..=3600.0).contains(&seconds) => Ok(seconds),
         _ => Err("a number of seconds between 0 and 3600".into()),
+    }
+}
+
+/// `20MiB`, `500k`, `1.5 MB/s`, `4096`: bytes a second. A unit without `i` and `B` is one of 1024, as for curl and wget.
+fn parse_rate(text: &str) -> Result<NonZeroU64, String> {
+    let text = text.trim().trim_end_matches("/s");
+    let unit = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(unit);
+    let factor = match unit.trim().to_ascii_lowercase().as_str() {
+        "" | "b" => 1.0,
+        "k" | "kib" => 1024.0,
+        "m" | "mib" => 1_048_576.0,
+        "g" | "gib" => 1_073_741_824.0,
+        "kb" => 1e3,
+        "mb" => 1e6,
+        "gb" => 1e9,
+        _ => f64::NAN,
+    };
+    let bytes = number.parse::<f64>().map_or(f64::NAN, |number| number * factor);
+    let whole = if (1.0..1e15).contains(&bytes) { NonZeroU64::new(bytes as u64) } else { None };
+    whole.ok_or_else(|| "bytes a second, such as 500KiB, 20MiB or 1GiB".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rate_is_a_number_with_a_unit() {
+        for (text, expected) in [
+            ("4096", Some(4096)),
+            ("20MiB", Some(20 << 20)),
+            ("500k", Some(512_000)),
+            ("1.5 MB/s", Some(1_500_000)),
+            ("0", None),
+            ("0.5", None),
+            ("-1", None),
+            ("MiB", None),
+            ("1 parsec", None),
+            ("1e9", None),
+        ] {
+            assert_eq!(parse_rate(text).ok().map(NonZeroU64::get), expected, "{text}");
+        }
     }
 }

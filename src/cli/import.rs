@@ -12,7 +12,8 @@ use super::progress::count;
 use super::trust::TrustArguments;
 use super::{Global, inspect};
 use crate::error::Result;
-use crate::import::{self, Target};
+use crate::import::{self, Layers, Manner, Target};
+use crate::registry::ExistingTags;
 use crate::verify;
 
 /// Verify a bundle and push it into a registry, names and digests unchanged
@@ -36,6 +37,9 @@ pub(super) struct Import {
     /// Read and check every layer before the first one is sent
     #[arg(long)]
     verify_first: bool,
+    /// Push nothing if a tag is there already with other content; tags with the same content are left alone in any case
+    #[arg(long)]
+    no_clobber: bool,
     /// Check the bundle's head, show where everything would land, and send nothing
     #[arg(long)]
     dry_run: bool,
@@ -66,7 +70,11 @@ pub(super) async fn run(command: &Import, global: &Global, cancel: CancellationT
     let progress = global.progress();
     let client = command.access.client(&progress)?;
     let options = command.access.options(&progress, cancel);
-    let summary = import::import(&client, &verified, &target, command.verify_first, &options).await?;
+    let manner = Manner {
+        layers: if command.verify_first { Layers::First } else { Layers::AsTheyAreSent },
+        tags: if command.no_clobber { ExistingTags::Keep } else { ExistingTags::Move },
+    };
+    let summary = import::import(&client, &verified, &target, manner, &options).await?;
     if !global.quiet {
         note(&format!(
             "imported {} into {}: {} sent ({}), {} there already, {}, in {:.1} s",

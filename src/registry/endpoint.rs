@@ -12,6 +12,7 @@ use tokio::sync::OnceCell;
 use url::Url;
 
 use super::fault::{self, First, Route};
+use super::limits::{Gate, Lane, Permit, Rate, Turn};
 use super::retry::{self, Again, Budget, Failure};
 use super::stall::{self, Limits};
 use super::transport::Transport;
@@ -28,6 +29,9 @@ pub(super) struct Endpoint {
     /// Scheme and authority, once it is known which scheme is spoken.
     base: OnceCell<Url>,
     answered: AtomicBool,
+    gate: Arc<Gate>,
+    /// It takes blobs by PATCH only, as was found out.
+    pieces: AtomicBool,
 }
 
 /// A request, except for its payload. It can be sent many times.
@@ -40,6 +44,7 @@ pub(super) struct Call {
     headers: HeaderMap,
     /// How long the answer may take once everything is sent; nothing means the read timeout.
     patience: Option<Duration>,
+    turn: Turn,
 }
 
 /// Where a request goes.
@@ -90,11 +95,22 @@ pub(super) struct Response {
     host: Host,
     what: String,
     read_timeout: Duration,
+    rate: Option<Arc<Rate>>,
+    _permit: Option<Permit>,
 }
 
 impl Endpoint {
     pub(super) fn new(host: Host, http: Arc<Transport>, settings: Arc<Settings>) -> Self {
-        Endpoint { host, http, settings, base: OnceCell::new(), answered: AtomicBool::new(false) }
+        let gate = Arc::new(Gate::new(settings.jobs, settings.retry.delay));
+        Endpoint {
+            host,
+            http,
+            settings,
+            base: OnceCell::new(),
+            answered: AtomicBool::new(false),
+            gate,
+            pieces: AtomicBool::new(false),
+        }
     }
 
     pub(super) fn host(&self) -> &Host {
@@ -103,6 +119,16 @@ impl Endpoint {
 
     pub(super) fn settings(&self) -> &Settings {
         &self.settings
+    }
+
+    /// Whether blobs are to be sent by PATCH.
+    pub(super) fn wants_pieces(&self) -> bool {
+        self.pieces.load(Ordering::Relaxed)
+    }
+
+    /// From now on blobs are sent by PATCH.
+    pub(super) fn send_pieces_from_now_on(&self) {
+        self.pieces.store(true, Ordering::Relaxed);
     }
 
     pub(super) fn budget(&self) -> Budget {
@@ -142,6 +168,8 @@ impl Endpoint {
 
     async fn exchange(&self, call: &Call, url: Url, payload: Payload) -> Result<Response, Failure> {
         let settings = &self.settings;
+        let lane = if matches!(call.method, Method::GET | Method::HEAD) { Lane::Read } else { Lane::Write };
+        let permit = self.gate.enter(lane, call.turn).await;
         let client = self.http.client(&self.host, &url).map_err(Failure::lasting)?;
         let route = Route { host: &self.host, proxy: self.http.proxy(&url), first: self.first() };
         let request = client.request(call.method.clone(), url).headers(call.headers.clone());
@@ -149,7 +177,7 @@ impl Endpoint {
             Payload::Nothing => {
                 let limit = settings.connect_timeout + call.patience.unwrap_or(settings.read_timeout);
                 let sent = tokio::time::timeout(limit, request.send()).await;
-                return self.answer(call, route, sent.map_err(|_| limit));
+                return self.answer(call, permit, route, sent.map_err(|_| limit));
             }
             Payload::Bytes(bytes) => {
                 let size = bytes.len() as u64;
@@ -165,18 +193,23 @@ impl Endpoint {
         let sent = if size == 0 {
             tokio::time::timeout(start + answer, request.send()).await.map_err(|_| start + answer)
         } else {
+            let chunks = match settings.rate.clone() {
+                Some(rate) => limited(chunks, rate),
+                None => chunks,
+            };
             let (timed, watch) = stall::watch(chunks, start, Limits { chunk: settings.read_timeout, answer });
             tokio::select! {
                 sent = request.body(reqwest::Body::wrap_stream(timed)).send() => Ok(sent),
                 () = watch.stalled() => Err(settings.read_timeout),
             }
         };
-        self.answer(call, route, sent)
+        self.answer(call, permit, route, sent)
     }
 
     fn answer(
         &self,
         call: &Call,
+        permit: Permit,
         route: Route<'_>,
         sent: Result<reqwest::Result<reqwest::Response>, Duration>,
     ) -> Result<Response, Failure> {
@@ -185,11 +218,19 @@ impl Endpoint {
             .map_err(|limit| failed(fault::timeout(&self.host, limit.as_secs())))?
             .map_err(|error| failed(fault::transport(route, error)))?;
         self.answered.store(true, Ordering::Relaxed);
+        match inner.status() {
+            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => permit.refused(pause(&inner)),
+            _ => permit.answered(),
+        }
+        // A body that still comes is a request under way; a refusal is not, whatever its reader does next.
+        let permit = (call.method == Method::GET && inner.status().is_success()).then_some(permit);
         Ok(Response {
             inner,
             host: self.host.clone(),
             what: call.what.clone(),
             read_timeout: self.settings.read_timeout,
+            rate: self.settings.rate.clone(),
+            _permit: permit,
         })
     }
 
@@ -213,7 +254,10 @@ impl Endpoint {
                 match self.probe(second).await {
                     Ok(url) => Ok(url),
                     // Where the port itself is closed both say the same; else the one that got further says more.
-                    Err(failure) if *second == "https" => Err(failure),
+                    // That plain HTTP was cut is no proof of TLS.
+                    Err(failure) if *second == "https" && !(refused.may_pass() && failure.says(fault::NOT_TLS)) => {
+                        Err(failure)
+                    }
                     Err(_) => Err(refused),
                 }
             })
@@ -251,7 +295,7 @@ impl Endpoint {
 impl Call {
     /// A request; `what` says what it is for, so that it can stand after `cannot `.
     pub(super) fn new(method: Method, target: Target, access: Access, what: impl Into<String>) -> Self {
-        Call { method, target, access, what: what.into(), headers: HeaderMap::new(), patience: None }
+        Call { method, target, access, what: what.into(), headers: HeaderMap::new(), patience: None, turn: Turn::Waits }
     }
 
     /// GET below `/v2/`.
@@ -276,6 +320,12 @@ impl Call {
     /// How long the answer may take once everything is sent.
     pub(super) fn patience(mut self, patience: Duration) -> Self {
         self.patience = Some(patience);
+        self
+    }
+
+    /// It goes on with a body of which a part has been handed on.
+    pub(super) fn goes_on(mut self) -> Self {
+        self.turn = Turn::GoesOn;
         self
     }
 
@@ -348,7 +398,7 @@ impl Response {
     /// What a status that was not hoped for means, with the server's own words.
     pub(super) async fn refusal(self) -> Failure {
         let (status, host, what) = (self.status(), self.host.clone(), self.what.clone());
-        let pause = self.header(RETRY_AFTER).and_then(|text| header::retry_after(text, jiff::Timestamp::now()));
+        let pause = pause(&self.inner);
         let body = self.body(MAX_ERROR).await.unwrap_or_default();
         fault::status(&what, &host, status, &body, retry::after_status(status, pause))
     }
@@ -356,10 +406,14 @@ impl Response {
     /// The next piece of the body.
     pub(super) async fn chunk(&mut self) -> Result<Option<Bytes>, Failure> {
         let failed = |failure: Failure| failure.context(format!("cannot {}", self.what));
-        tokio::time::timeout(self.read_timeout, self.inner.chunk())
+        let chunk = tokio::time::timeout(self.read_timeout, self.inner.chunk())
             .await
             .map_err(|_| failed(fault::timeout(&self.host, self.read_timeout.as_secs())))?
-            .map_err(|error| failed(fault::transport(Route::later(&self.host), error)))
+            .map_err(|error| failed(fault::transport(Route::later(&self.host), error)))?;
+        if let (Some(chunk), Some(rate)) = (&chunk, &self.rate) {
+            rate.take(chunk.len()).await;
+        }
+        Ok(chunk)
     }
 
     /// The whole body, of at most `limit` bytes.
@@ -387,6 +441,26 @@ const MAX_REDIRECTS: usize = 10;
 const MAX_ERROR: u64 = 64 << 10;
 /// Bytes in memory are sent in pieces of 256 KiB, so that it is seen whether they move.
 const SLICE: usize = 256 << 10;
+
+/// The pause that an answer asks for.
+fn pause(response: &reqwest::Response) -> Option<Duration> {
+    let text = response.headers().get(RETRY_AFTER)?.to_str().ok()?;
+    header::retry_after(text, jiff::Timestamp::now())
+}
+
+fn limited(chunks: Chunks, rate: Arc<Rate>) -> Chunks {
+    chunks
+        .then(move |chunk| {
+            let rate = rate.clone();
+            async move {
+                if let Ok(chunk) = &chunk {
+                    rate.take(chunk.len()).await;
+                }
+                chunk
+            }
+        })
+        .boxed()
+}
 
 fn sliced(bytes: Bytes) -> Chunks {
     let slices = (0..bytes.len()).step_by(SLICE).map(move |at| Ok(bytes.slice(at..bytes.len().min(at + SLICE))));

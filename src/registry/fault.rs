@@ -150,6 +150,8 @@ pub(super) enum First {
     No,
 }
 
+/// What is said of a server that does not speak TLS.
+pub(super) const NOT_TLS: &str = "it does not speak TLS";
 const MAX_SAID: usize = 300;
 
 /// The registry's own words (distribution-spec, "Error Codes"), or the first line of a plain answer.
@@ -234,7 +236,7 @@ impl Cause {
         match self {
             Cause::Refused => "connection refused".to_owned(),
             Cause::TimedOut => "timed out".to_owned(),
-            Cause::NotTls => "it does not speak TLS".to_owned(),
+            Cause::NotTls => NOT_TLS.to_owned(),
             Cause::Certificate(bad) => bad.to_string(),
             Cause::ClientCertificate => "it did not accept us by our certificate".to_owned(),
             Cause::ProxyLogin => "the proxy wants a login".to_owned(),

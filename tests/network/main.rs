@@ -3,5 +3,9 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod bad_days;
+mod immutable;
+mod lies;
+mod limits;
 mod proxies;
 mod tls;

@@ -12,8 +12,8 @@ const HERE: &str = "IP:127.0.0.1";
 /// A directory `certs` on the desk, for `--cert-dir`, with the authority in it.
 fn desk_that_knows(authority: &Authority) -> Desk {
     let desk = Desk::new();
-    fs::create_dir(desk.path().join("certs")).unwrap();
-    fs::copy(authority.certificate(), desk.path().join("certs/ca.crt")).unwrap();
+    fs::create_dir(desk.path().join("certs")).expect("a new directory");
+    fs::copy(authority.certificate(), desk.path().join("certs/ca.crt")).expect("copied");
     desk
 }
 

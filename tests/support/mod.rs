@@ -22,7 +22,7 @@ pub use forward::{ForwardProxy, Forwarded};
 pub use http::{
     Answer, Manifest, catalog, delete, get, head, put_manifest, raw_blob, raw_manifest, request, sha256, tags,
 };
-pub use proxy::{FaultProxy, Recorded, Rule};
+pub use proxy::{FaultProxy, Recorded, Rule, Storm};
 pub use registry::{Access, RealRegistry, skopeo};
 pub use tls::{Authority, Pair, Validity};
 pub use walk::{Item, Walk, walk, walk_all};
