@@ -1,5 +1,6 @@
 //! Hosts that want to be asked less.
 
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use rstest::rstest;
@@ -11,6 +12,7 @@ use crate::common::{Desk, busybox};
 #[rstest]
 #[case::seconds(429, Some("1"), 1000)]
 #[case::seconds_of_a_503(503, Some("1"), 1000)]
+#[case::a_date(429, Some("in four seconds"), 1500)]
 #[case::without(429, None, 700)]
 fn after_a_refusal_nobody_asks_the_host_for_a_while(
     #[case] status: u16,
@@ -19,11 +21,13 @@ fn after_a_refusal_nobody_asks_the_host_for_a_while(
 ) {
     let source = RealRegistry::with_corpus();
     let proxy = FaultProxy::start(source.host());
-    let headers: Vec<(&str, &str)> = retry_after.iter().map(|value| ("retry-after", *value)).collect();
+    let retry_after = retry_after.map(|text| if text == "1" { text.to_owned() } else { in_four_seconds() });
+    let headers: Vec<(&str, &str)> = retry_after.iter().map(|value| ("retry-after", value.as_str())).collect();
     proxy.inject(Rule::on("GET", "/blobs/").after(2).answer(status, &headers, "slow down").times(1));
     let image = references().into_iter().max_by_key(|r| r.reaches).expect("images").at(proxy.host());
     let desk = Desk::new();
-    desk.export(&["--jobs", "3", "--retry-delay", "0.7", &image]).success();
+    let options = ["--key", "key", "--jobs", "3", "--retry-delay", "0.7"];
+    desk.sealift(&[&["export", &image, "--output", "bundle"][..], &options].concat()).success();
     let requests = proxy.requests();
     let refused = requests.iter().position(|r| r.status == Some(status)).expect("one was refused");
     let at = requests[refused].arrived;
@@ -79,4 +83,11 @@ fn a_rate_is_kept_both_ways() {
         let took = started.elapsed();
         assert!((Duration::from_millis(1500)..Duration::from_secs(20)).contains(&took), "{job}: {took:?}");
     }
+}
+
+/// As HTTP writes it (RFC 9110, section 5.6.7).
+fn in_four_seconds() -> String {
+    let mut date = Command::new("date");
+    let output = date.args(["-u", "-d", "+4 seconds", "+%a, %d %b %Y %H:%M:%S GMT"]).env("LC_ALL", "C").output();
+    String::from_utf8(output.expect("date runs").stdout).expect("text").trim().to_owned()
 }
