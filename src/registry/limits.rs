@@ -186,9 +186,9 @@ mod tests {
         timeout(Duration::from_millis(5), gate.enter(lane, Turn::Waits)).await.ok()
     }
 
-    /// How many steps it took, to the nearest.
-    fn steps(since: Instant) -> u128 {
-        (since.elapsed().as_millis() + 50) / STEP.as_millis()
+    /// So many steps, and not twice as many: a machine may be busy.
+    fn took(since: Instant, steps: u32) -> bool {
+        (STEP * steps - STEP / 2..STEP * steps * 2).contains(&since.elapsed())
     }
 
     #[tokio::test]
@@ -222,13 +222,13 @@ mod tests {
         gate.enter(Lane::Read, Turn::Waits).await.refused(Some(5 * STEP));
         let before = Instant::now();
         let (one, two) = tokio::join!(gate.enter(Lane::Read, Turn::Waits), gate.enter(Lane::Write, Turn::GoesOn));
-        assert_eq!(steps(before), 5);
+        assert!(took(before, 5), "{:?}", before.elapsed());
         drop((one, two));
         for pause in [2, 4, 8] {
             gate.enter(Lane::Read, Turn::Waits).await.refused(None);
             let before = Instant::now();
             drop(gate.enter(Lane::Read, Turn::Waits).await);
-            assert_eq!(steps(before), pause);
+            assert!(took(before, pause), "{:?}", before.elapsed());
         }
     }
 
@@ -256,6 +256,6 @@ mod tests {
             rate.take(5000)
         );
         let took = before.elapsed().as_millis();
-        assert!((700..=1300).contains(&took), "{took}");
+        assert!((700..=2000).contains(&took), "{took}");
     }
 }

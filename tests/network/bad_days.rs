@@ -17,6 +17,7 @@ fn a_bad_day_ends_right(#[values(0, 10, 20, 30, 40)] first: u64) {
     images.truncate(6);
     let sizes: HashMap<&str, u64> =
         there.items.iter().map(|((_, digest), item)| (digest.as_str(), item.size)).collect();
+    let mut refused = 0;
     for seed in first..first + 10 {
         let image = &images[seed as usize % images.len()];
         let (from, to) = (FaultProxy::start(source.host()), FaultProxy::start(destination.host()));
@@ -26,6 +27,11 @@ fn a_bad_day_ends_right(#[values(0, 10, 20, 30, 40)] first: u64) {
         desk.export(&[image.at(from.host())]).success();
         desk.import("bundle", &format!("{}/seed-{seed}", to.host()), &[]).success();
 
+        refused += [&from, &to]
+            .into_iter()
+            .flat_map(|proxy| proxy.requests())
+            .filter(|request| matches!(request.status, Some(429 | 503)))
+            .count();
         let mut fetched: HashMap<String, u64> = HashMap::new();
         for request in from.requests().iter().filter(|r| r.method == "GET" && r.status.is_some_and(|s| s < 300)) {
             if let Some((_, digest)) = request.path.split_once("/blobs/") {
@@ -37,6 +43,7 @@ fn a_bad_day_ends_right(#[values(0, 10, 20, 30, 40)] first: u64) {
             assert!(bytes < 2 * size.max(1), "seed {seed}: {bytes} bytes were fetched of {digest}, which has {size}");
         }
     }
+    assert!(refused > 0, "that was no bad day");
     let here = walk(destination.host(), &[]);
     assert!(here.lies().is_empty());
     for seed in first..first + 10 {
