@@ -7,7 +7,7 @@ use crate::error::{Error, Kind, Result};
 use crate::oci::{Host, Name, Repository};
 use crate::place::{Contents, Reason};
 use crate::progress::Event;
-use crate::registry::{Client, RegistryDestination};
+use crate::registry::{Client, ExistingTags, RegistryDestination};
 use crate::transfer::{self, Options, Outcome, Supply};
 use crate::verify::{self, Verified};
 
@@ -62,8 +62,25 @@ pub fn landing_places<'a>(contents: &'a Contents, target: &Target) -> Result<Vec
     contents.images.iter().map(|image| Ok((&image.name, target.place(&image.name)?))).collect()
 }
 
-/// Pushes everything: blobs, then manifests, then tags, each verified in the read that sends it. With
-/// `verify_first` every layer is read and hashed before the first writing request too.
+/// How to import.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Manner {
+    /// When layers are verified.
+    pub layers: Layers,
+    /// What is done about tags that are there with other content.
+    pub tags: ExistingTags,
+}
+
+/// When layers are verified.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Layers {
+    /// Each in the read that sends it.
+    AsTheyAreSent,
+    /// All of them before the first writing request, and again as they are sent.
+    First,
+}
+
+/// Pushes everything: blobs, then manifests, then tags, each verified in the read that sends it.
 ///
 /// # Errors
 /// `Damaged` for bytes that are not what was sealed: then no manifest and no tag has been pushed. `Registry` when
@@ -72,11 +89,11 @@ pub async fn import(
     client: &Client,
     verified: &Verified,
     target: &Target,
-    verify_first: bool,
+    manner: Manner,
     options: &Options,
 ) -> Result<Outcome> {
     landing_places(&verified.head.contents, target)?;
-    if verify_first {
+    if manner.layers == Layers::First {
         verify::layers(verified, options).await?;
     }
     let contents = verified.head.contents.clone();
@@ -84,7 +101,7 @@ pub async fn import(
     if sparse {
         options.progress.event(Event::Warning(SPARSE));
     }
-    let destination = RegistryDestination::new(client, &target.host, target.prefix.clone());
+    let destination = RegistryDestination::new(client, &target.host, target.prefix.clone()).existing_tags(manner.tags);
     let supply = Supply::Source(verified.bundle.clone());
     transfer::run(contents, supply, Arc::new(destination), options).await.map_err(|e| match e.kind() {
         Kind::Registry if sparse => e.hint(SPARSE),

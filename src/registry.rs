@@ -18,10 +18,14 @@ mod download;
 mod endpoint;
 mod fault;
 mod header;
+mod limits;
 mod piecewise;
+mod proxies;
 mod retry;
 mod stall;
 mod subjects;
+mod tls;
+mod transport;
 mod upload;
 
 use std::collections::HashMap;
@@ -30,11 +34,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 pub use auth::{Challenge, parse_challenges};
-pub use destination::RegistryDestination;
+pub use destination::{ExistingTags, RegistryDestination};
 use endpoint::Endpoint;
+pub use limits::Rate;
+pub use proxies::{Exempt, Proxies, ProxyUrl};
+pub use tls::CertificateDirectories;
+use transport::Transport;
 
 use crate::credentials::{Lookup, Nobody};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::oci::Host;
 use crate::progress::{Progress, Silent};
 
@@ -45,6 +53,10 @@ pub struct Settings {
     pub tls: Tls,
     /// Who we are to which registry.
     pub credentials: Arc<dyn Lookup>,
+    /// Where the certificates of hosts are, beside the system's authorities.
+    pub certificates: CertificateDirectories,
+    /// Which requests go through a proxy.
+    pub proxies: Proxies,
     /// How failures that may pass are retried.
     pub retry: Retry,
     /// What the `User-Agent` header says.
@@ -55,8 +67,10 @@ pub struct Settings {
     pub read_timeout: Duration,
     /// How long a server may take to answer once it has a whole blob or manifest: some copy and hash it first.
     pub commit_timeout: Duration,
-    /// Connections to one host that are kept for reuse.
+    /// How many requests of a sort (reading, writing) are under way at one host, and how many connections are kept.
     pub jobs: usize,
+    /// How many bytes pass a second; clients may share one.
+    pub rate: Option<Arc<Rate>>,
     /// How many tags are asked for at a time.
     pub page_size: usize,
     /// Who is told of retries.
@@ -86,7 +100,7 @@ pub struct Retry {
 pub struct Client(Arc<Shared>);
 
 struct Shared {
-    http: reqwest::Client,
+    http: Arc<Transport>,
     settings: Arc<Settings>,
     endpoints: Mutex<HashMap<Host, Arc<Endpoint>>>,
 }
@@ -96,30 +110,9 @@ impl Client {
     pub fn new(settings: Settings) -> Result<Client> {
         // Whoever installed one first wins; all are equally good.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let build = |roots: Roots| {
-            let builder = reqwest::Client::builder()
-                .user_agent(&settings.user_agent)
-                .connect_timeout(settings.connect_timeout)
-                .pool_max_idle_per_host(settings.jobs.max(1))
-                .tcp_nodelay(true)
-                // A few HTTP/1.1 connections carry blobs faster than the streams of one HTTP/2 connection.
-                .http1_only()
-                // The environment is the command line's business.
-                .no_proxy()
-                // Followed by `Endpoint`, which knows what may be sent where.
-                .redirect(reqwest::redirect::Policy::none())
-                .tls_danger_accept_invalid_certs(settings.tls == Tls::Unverified);
-            match roots {
-                Roots::System => builder,
-                Roots::None => builder.tls_certs_only([]),
-            }
-            .build()
-        };
-        // A machine without any CA certificate must still reach a plain HTTP registry.
-        let http = build(Roots::System)
-            .or_else(|_| build(Roots::None))
-            .map_err(|e| Error::registry("cannot set up the HTTP client").caused_by(e.without_url()))?;
-        Ok(Client(Arc::new(Shared { http, settings: Arc::new(settings), endpoints: Mutex::default() })))
+        let settings = Arc::new(settings);
+        let http = Arc::new(Transport::new(settings.clone())?);
+        Ok(Client(Arc::new(Shared { http, settings, endpoints: Mutex::default() })))
     }
 
     fn endpoint(&self, host: &Host) -> Arc<Endpoint> {
@@ -138,12 +131,15 @@ impl Default for Settings {
         Settings {
             tls: Tls::Verified,
             credentials: Arc::new(Nobody),
+            certificates: CertificateDirectories::default(),
+            proxies: Proxies::default(),
             retry: Retry { times: 5, delay: Duration::from_secs(1) },
             user_agent: concat!("sealift/", env!("CARGO_PKG_VERSION")).to_owned(),
             connect_timeout: Duration::from_secs(10),
             read_timeout: Duration::from_secs(60),
             commit_timeout: Duration::from_secs(600),
             jobs: 6,
+            rate: None,
             page_size: 1000,
             progress: Arc::new(Silent),
         }
@@ -154,10 +150,4 @@ impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Client").finish_non_exhaustive()
     }
-}
-
-/// Which certificate authorities are believed.
-enum Roots {
-    System,
-    None,
 }

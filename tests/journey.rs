@@ -148,7 +148,7 @@ fn a_broken_download_is_resumed(#[case] fault: Rule) {
     let proxy = FaultProxy::start(source.host());
     let desk = support::desk!();
     proxy.inject(fault);
-    desk.export(&[busybox_at(proxy.host())]).success();
+    desk.export(&[support::busybox(proxy.host())]).success();
     desk.sealift(&["verify", "bundle", "--trust", "allowed_signers"]).success();
 }
 
@@ -175,7 +175,7 @@ fn a_lying_source_seals_nothing() {
     let proxy = FaultProxy::start(source.host());
     let desk = support::desk!();
     proxy.inject(Rule::on("GET", "/blobs/").flip_byte(1000).times(100));
-    desk.export(&[busybox_at(proxy.host())]).code(1);
+    desk.export(&[support::busybox(proxy.host())]).code(1);
     assert!(!desk.path().join("bundle").exists());
 }
 
@@ -227,11 +227,7 @@ fn the_same_export_makes_the_same_bytes() {
 }
 
 fn busybox(source: &RealRegistry) -> String {
-    busybox_at(source.host())
-}
-
-fn busybox_at(host: &str) -> String {
-    references().iter().find(|r| r.repository == "library/busybox").expect("busybox in the corpus").at(host)
+    support::busybox(source.host())
 }
 
 /// How often each digest was asked for by the requests that `counts` picks.

@@ -1,15 +1,16 @@
 //! How registries are reached, the same for every command.
 
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU64, NonZeroUsize};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
 use crate::credentials::Lookup;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::progress::Progress;
-use crate::registry::{Client, Retry, Settings, Tls};
+use crate::registry::{CertificateDirectories, Client, Proxies, ProxyUrl, Rate, Retry, Settings, Tls};
 use crate::transfer;
 
 #[derive(Debug, clap::Args)]
@@ -17,6 +18,10 @@ pub(super) struct Access {
     /// Whether to demand HTTPS with a valid certificate; loopback addresses may always be plain HTTP
     #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set)]
     tls_verify: bool,
+    /// A directory with the certificates to use: *.crt of CAs, *.cert and *.key of a client; instead of the certs.d
+    /// directories of docker and podman
+    #[arg(long, value_name = "DIR")]
+    cert_dir: Option<PathBuf>,
     /// How often a failed request is tried again
     #[arg(long, value_name = "N", default_value_t = 5)]
     retry_times: u32,
@@ -26,6 +31,9 @@ pub(super) struct Access {
     /// How many blobs or manifests are in flight at once
     #[arg(long, value_name = "N", default_value_t = DEFAULT_JOBS)]
     pub(super) jobs: NonZeroUsize,
+    /// How many bytes of blobs may pass a second, such as 500KiB or 20MiB
+    #[arg(long, value_name = "RATE", value_parser = parse_rate)]
+    limit_rate: Option<NonZeroU64>,
 }
 
 impl Access {
@@ -33,16 +41,48 @@ impl Access {
         Client::new(Settings {
             tls: if self.tls_verify { Tls::Verified } else { Tls::Unverified },
             credentials,
+            certificates: self.certificates()?,
+            proxies: proxies()?,
             retry: Retry { times: self.retry_times, delay: Duration::from_secs_f64(self.retry_delay) },
             jobs: self.jobs.get(),
+            rate: self.limit_rate.map(|rate| Arc::new(Rate::new(rate))),
             progress: progress.clone(),
             ..Settings::default()
         })
     }
 
+    fn certificates(&self) -> Result<CertificateDirectories> {
+        if let Some(given) = &self.cert_dir
+            && !given.is_dir()
+        {
+            return Err(Error::usage(format!("--cert-dir {} is not a directory", given.display())));
+        }
+        let home = std::env::home_dir().map(|home| home.join(".config/containers/certs.d"));
+        let system = ["/etc/containers/certs.d", "/etc/docker/certs.d"].map(PathBuf::from);
+        Ok(CertificateDirectories { given: self.cert_dir.clone(), per_host: home.into_iter().chain(system).collect() })
+    }
+
     pub(super) fn options(&self, progress: &Arc<dyn Progress>, cancel: CancellationToken) -> transfer::Options {
         transfer::Options { jobs: self.jobs, progress: progress.clone(), cancel, keep_going: false }
     }
+}
+
+/// The proxies that the environment names. `ALL_PROXY` stands in for what the others do not name, as for curl.
+fn proxies() -> Result<Proxies> {
+    let variable = |names: &[&'static str]| {
+        let set = |name: &&'static str| std::env::var(name).ok().filter(|value| !value.is_empty()).map(|v| (*name, v));
+        names.iter().find_map(set)
+    };
+    let proxy = |names: &[&'static str]| match variable(names) {
+        None => Ok(None),
+        Some((name, value)) => value.parse::<ProxyUrl>().map(Some).map_err(|e| e.context(format!("cannot use {name}"))),
+    };
+    let Ok(exempt) = variable(&["NO_PROXY", "no_proxy"]).map(|(_, value)| value).unwrap_or_default().parse();
+    Ok(Proxies {
+        https: proxy(&["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"])?,
+        http: proxy(&["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"])?,
+        exempt,
+    })
 }
 
 pub(super) const DEFAULT_JOBS: NonZeroUsize = NonZeroUsize::new(6).expect("six is not zero");
@@ -51,5 +91,48 @@ fn parse_seconds(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(seconds) if (0.0..=3600.0).contains(&seconds) => Ok(seconds),
         _ => Err("a number of seconds between 0 and 3600".into()),
+    }
+}
+
+/// `20MiB`, `500k`, `1.5 MB/s`, `4096`: bytes a second. A unit without `i` and `B` is one of 1024, as for curl and wget.
+fn parse_rate(text: &str) -> Result<NonZeroU64, String> {
+    let text = text.trim().trim_end_matches("/s");
+    let unit = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(unit);
+    let factor = match unit.trim().to_ascii_lowercase().as_str() {
+        "" | "b" => 1.0,
+        "k" | "kib" => 1024.0,
+        "m" | "mib" => 1_048_576.0,
+        "g" | "gib" => 1_073_741_824.0,
+        "kb" => 1e3,
+        "mb" => 1e6,
+        "gb" => 1e9,
+        _ => f64::NAN,
+    };
+    let bytes = number.parse::<f64>().map_or(f64::NAN, |number| number * factor);
+    let whole = if (1.0..1e15).contains(&bytes) { NonZeroU64::new(bytes as u64) } else { None };
+    whole.ok_or_else(|| "bytes a second, such as 500KiB, 20MiB or 1GiB".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rate_is_a_number_with_a_unit() {
+        for (text, expected) in [
+            ("4096", Some(4096)),
+            ("20MiB", Some(20 << 20)),
+            ("500k", Some(512_000)),
+            ("1.5 MB/s", Some(1_500_000)),
+            ("0", None),
+            ("0.5", None),
+            ("-1", None),
+            ("MiB", None),
+            ("1 parsec", None),
+            ("1e9", None),
+        ] {
+            assert_eq!(parse_rate(text).ok().map(NonZeroU64::get), expected, "{text}");
+        }
     }
 }

@@ -13,7 +13,8 @@ use super::progress::count;
 use super::trust::TrustArguments;
 use super::{Global, all_done, inspect};
 use crate::error::Result;
-use crate::import::{self, Target};
+use crate::import::{self, Layers, Manner, Target};
+use crate::registry::ExistingTags;
 use crate::transfer::Options;
 use crate::verify;
 
@@ -41,6 +42,9 @@ pub(super) struct Import {
     /// Go past images that fail; they are named at the end, exit code 4 (3 if the bundle is damaged)
     #[arg(long)]
     keep_going: bool,
+    /// Push nothing if a tag is there already with other content; tags with the same content are left alone in any case
+    #[arg(long)]
+    no_clobber: bool,
     /// Check the bundle's head, show where everything would land, and send nothing
     #[arg(long)]
     dry_run: bool,
@@ -73,7 +77,11 @@ pub(super) async fn run(command: &Import, global: &Global, cancel: CancellationT
     let progress = global.progress();
     let client = command.access.client(&progress, command.credentials.lookup([&target.host])?)?;
     let options = Options { keep_going: command.keep_going, ..command.access.options(&progress, cancel) };
-    let outcome = import::import(&client, &verified, &target, command.verify_first, &options).await?;
+    let manner = Manner {
+        layers: if command.verify_first { Layers::First } else { Layers::AsTheyAreSent },
+        tags: if command.no_clobber { ExistingTags::Keep } else { ExistingTags::Move },
+    };
+    let outcome = import::import(&client, &verified, &target, manner, &options).await?;
     let (summary, landed) = (outcome.summary, places.len() - outcome.failures.len());
     if !global.quiet {
         note(&format!(

@@ -61,6 +61,14 @@ impl Host {
     /// Docker Hub's name in references; its registry answers at another host.
     pub const DOCKER_HUB: &'static str = "docker.io";
 
+    /// Where its registry answers: at its own name, but for Docker Hub.
+    pub fn contacted(&self) -> &str {
+        match self.as_str() {
+            Host::DOCKER_HUB => "registry-1.docker.io",
+            host => host,
+        }
+    }
+
     /// The part before the port, without an IPv6 address's brackets.
     pub fn name(&self) -> &str {
         match self.0.strip_prefix('[') {

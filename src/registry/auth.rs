@@ -24,6 +24,7 @@ use service::{Asking, Service, Token};
 use super::Settings;
 use super::endpoint::Access;
 use super::retry::Failure;
+use super::transport::Transport;
 use crate::credentials::{Credential, Secret};
 use crate::error::Error;
 use crate::oci::{Host, Repository};
@@ -31,7 +32,7 @@ use crate::oci::{Host, Repository};
 /// The logins for one registry.
 pub(super) struct Auth {
     host: Host,
-    http: reqwest::Client,
+    http: Arc<Transport>,
     settings: Arc<Settings>,
     way: Mutex<Option<Way>>,
     credentials: tokio::sync::Mutex<HashMap<Option<Repository>, Option<Credential>>>,
@@ -80,7 +81,7 @@ enum Held {
 }
 
 impl Auth {
-    pub(super) fn new(host: Host, http: reqwest::Client, settings: Arc<Settings>) -> Self {
+    pub(super) fn new(host: Host, http: Arc<Transport>, settings: Arc<Settings>) -> Self {
         Auth {
             host,
             http,

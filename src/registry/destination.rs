@@ -1,10 +1,12 @@
 //! A registry as the place that is written to.
 
 use std::collections::HashSet;
+use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
 use reqwest::header::CONTENT_TYPE;
 use reqwest::{Method, StatusCode};
 use serde_json::Value;
@@ -17,7 +19,7 @@ use super::subjects::{Subjects, fallback_tag, merged};
 use super::upload::Upload;
 use super::{Client, fault};
 use crate::error::{Error, Kind, Result};
-use crate::oci::{Digest, Document, Host, MediaType, Repository, Selector, Tag};
+use crate::oci::{Digest, Document, Host, MediaType, Repository, Selector};
 use crate::place::{BlobId, Body, Catalog, Chunks, Contents, Destination, LandingId, Linked, Order, Presence, ScopeId};
 
 /// A registry, or a part of one below a prefix, that is written to.
@@ -26,6 +28,17 @@ pub struct RegistryDestination {
     prefix: Option<Repository>,
     client: Client,
     subjects: Subjects,
+    existing: ExistingTags,
+}
+
+/// What is done about a tag that is there with other content. One with the same content is left alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ExistingTags {
+    /// It is moved, if the registry lets it.
+    #[default]
+    Move,
+    /// It stays, and nothing is pushed (`--no-clobber`).
+    Keep,
 }
 
 impl RegistryDestination {
@@ -36,7 +49,14 @@ impl RegistryDestination {
             prefix,
             client: client.clone(),
             subjects: Subjects::default(),
+            existing: ExistingTags::default(),
         }
+    }
+
+    /// What is done about tags that are there with other content.
+    #[must_use]
+    pub fn existing_tags(self, existing: ExistingTags) -> Self {
+        RegistryDestination { existing, ..self }
     }
 
     /// The repository in which a scope lands.
@@ -61,9 +81,26 @@ impl RegistryDestination {
     }
 
     /// Returns whether the registry says that it took notice of the document's subject.
-    async fn put_document(&self, call: &Call, bytes: &Bytes, digest: Digest) -> Result<bool, Failure> {
+    async fn put_document(
+        &self,
+        call: &Call,
+        bytes: &Bytes,
+        place: &Place<'_>,
+        digest: Digest,
+    ) -> Result<bool, Failure> {
         let response = self.endpoint.send(call, Payload::Bytes(bytes.clone())).await?;
-        let response = response.expect(&[StatusCode::CREATED, StatusCode::OK, StatusCode::ACCEPTED]).await?;
+        let status = response.status();
+        if !matches!(status, StatusCode::CREATED | StatusCode::OK | StatusCode::ACCEPTED) {
+            let failure = response.refusal().await;
+            return Err(match &place.selector {
+                Selector::Tag(_) if keeps_tags(status, &failure) => Failure::lasting(
+                    Error::registry(format!("{} does not let {place} be moved to {digest}", self.endpoint.host()))
+                        .caused_by(failure.into_error())
+                        .hint("tags are immutable there: delete that tag, or import below another prefix"),
+                ),
+                _ => failure,
+            });
+        }
         let host = self.endpoint.host();
         match said_digest(&response, host).map_err(Failure::lasting)? {
             Some(said) if said != digest => {
@@ -73,58 +110,126 @@ impl RegistryDestination {
         }
     }
 
-    fn put_call(&self, repository: &Repository, selector: &Selector, media_type: &str) -> Call {
-        let what = format!("push {}/{repository}{selector}", self.endpoint.host());
-        let target = Target::Path(document_path(repository, selector));
-        Call::new(Method::PUT, target, Access::Push(repository.clone()), what)
+    fn put_call(&self, place: &Place<'_>, media_type: &str) -> Call {
+        let target = Target::Path(document_path(place.repository, &place.selector));
+        let what = format!("push {}/{place}", self.endpoint.host());
+        Call::new(Method::PUT, target, Access::Push(place.repository.clone()), what)
             .header(CONTENT_TYPE, media_type)
             .patience(self.endpoint.settings().commit_timeout)
     }
 
     /// Adds what was pushed to the index of referrers that clients look for where there is no API.
     async fn keep_fallback(&self, repository: &Repository, subject: Digest, entries: Vec<Value>) -> Result<()> {
-        let selector = Selector::Tag(fallback_tag(subject));
-        let there = match self.client.document(self.endpoint.host(), repository, &selector).await {
+        let place = Place { repository, selector: Selector::Tag(fallback_tag(subject)) };
+        let there = match self.client.document(self.endpoint.host(), repository, &place.selector).await {
             Ok(document) => Some(document),
             Err(error) if error.kind() == Kind::NotFound => None,
             Err(error) => return Err(error),
         };
-        let merged = merged(there.as_ref(), entries).map_err(|e| {
-            e.context(format!("cannot list referrers under {}/{repository}{selector}", self.endpoint.host()))
-        })?;
+        let merged = merged(there.as_ref(), entries)
+            .map_err(|e| e.context(format!("cannot list referrers under {}/{place}", self.endpoint.host())))?;
         if let Some(bytes) = merged {
-            let call = self.put_call(repository, &selector, MediaType::OCI_INDEX);
-            self.endpoint.budget().run(|| self.put_document(&call, &bytes, Digest::of(&bytes))).await?;
+            let call = self.put_call(&place, MediaType::OCI_INDEX);
+            self.endpoint.budget().run(|| self.put_document(&call, &bytes, &place, Digest::of(&bytes))).await?;
         }
         Ok(())
     }
 
-    /// Whether the tag points to `digest` now.
-    async fn check_tag(&self, repository: &Repository, tag: &Tag, digest: Digest) -> Result<(), Failure> {
+    /// What the tag points to, if it is there.
+    async fn tag_now(&self, place: &Place<'_>) -> Result<Option<Digest>, Failure> {
         let host = self.endpoint.host();
-        let selector = Selector::Tag(tag.clone());
-        let what = format!("read back {host}/{repository}{selector}");
-        let target = Target::Path(document_path(repository, &selector));
-        let call = Call::new(Method::HEAD, target, Access::Pull(repository.clone()), what).accept_documents();
+        let target = Target::Path(document_path(place.repository, &place.selector));
+        let access = Access::Pull(place.repository.clone());
+        let call = Call::new(Method::HEAD, target, access, format!("look at {host}/{place}")).accept_documents();
         let response = self.endpoint.send(&call, Payload::Nothing).await?;
-        let found = match response.status() {
-            // Just written, it may take a moment to be seen.
-            StatusCode::NOT_FOUND => return Err(Failure::passing(response.refusal().await.into_error())),
+        let said = match response.status() {
+            StatusCode::NOT_FOUND => return Ok(None),
             StatusCode::OK => said_digest(&response, host).map_err(Failure::lasting)?,
-            StatusCode::METHOD_NOT_ALLOWED => None,
+            status if knows_no_head(status) => None,
             _ => return Err(response.refusal().await),
         };
-        let found = match found {
-            Some(found) => found,
-            None => document_digest(&self.endpoint, repository, &selector).await?,
-        };
-        if found == digest {
-            return Ok(());
+        match said {
+            Some(said) => Ok(Some(said)),
+            None => self.tag_by_get(place).await,
         }
-        Err(Failure::passing(
-            Error::registry(format!("{host}/{repository}{selector} is {found} after {digest} was pushed there"))
-                .hint("someone else pushes to the same tag, or the registry converts images: digests must not change"),
-        ))
+    }
+
+    async fn tag_by_get(&self, place: &Place<'_>) -> Result<Option<Digest>, Failure> {
+        match document_digest(&self.endpoint, place.repository, &place.selector).await {
+            Ok(digest) => Ok(Some(digest)),
+            Err(failure) if failure.is_not_found() => Ok(None),
+            Err(failure) => Err(failure),
+        }
+    }
+
+    /// Whether the tag points to `digest` now.
+    async fn check_tag(&self, place: &Place<'_>, digest: Digest) -> Result<(), Failure> {
+        let host = self.endpoint.host();
+        let found = match self.tag_now(place).await? {
+            // Where HEAD is unknown it may be answered so, too.
+            None => self.tag_by_get(place).await?,
+            found => found,
+        };
+        match found {
+            Some(found) if found == digest => Ok(()),
+            // Just written, it may take a moment to be seen.
+            None => Err(Failure::passing(
+                Error::registry(format!("{host}/{place} is not there after {digest} was pushed there"))
+                    .hint("the registry may need a moment: run the same command again"),
+            )),
+            Some(found) => Err(Failure::passing(
+                Error::registry(format!("{host}/{place} is {found} after {digest} was pushed there")).hint(
+                    "someone else pushes to the same tag, or the registry converts images: digests must not change",
+                ),
+            )),
+        }
+    }
+
+    /// Every tag that is there with other content, as it is written.
+    async fn clobbered(&self, contents: &Contents) -> Result<Vec<String>> {
+        let asked: Vec<_> = contents.landing_ids().map(|id| self.clobbered_by(contents, id).boxed()).collect();
+        let jobs = self.endpoint.settings().jobs.max(1);
+        let found: Vec<Option<String>> = stream::iter(asked).buffered(jobs).try_collect().await?;
+        Ok(found.into_iter().flatten().collect())
+    }
+
+    async fn clobbered_by(&self, contents: &Contents, landing: LandingId) -> Result<Option<String>> {
+        let landing = contents.landing(landing);
+        let Some(tag) = &landing.tag else { return Ok(None) };
+        let repository = self.repository(contents, landing.scope)?;
+        let place = Place { repository: &repository, selector: Selector::Tag(tag.clone()) };
+        let found = self.endpoint.budget().run(|| self.tag_now(&place)).await?;
+        let other = found.filter(|found| *found != landing.document);
+        Ok(other.map(|found| format!("{}/{place} is {found}", self.endpoint.host())))
+    }
+}
+
+/// A repository and what is named in it; shown as `path:tag` or `path@digest`.
+struct Place<'a> {
+    repository: &'a Repository,
+    selector: Selector,
+}
+
+impl fmt::Display for Place<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", self.repository, self.selector)
+    }
+}
+
+/// Whether the answer to a HEAD says that there is no HEAD.
+fn knows_no_head(status: StatusCode) -> bool {
+    matches!(status, StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED)
+}
+
+/// Whether a manifest was refused because its tag may not be moved. There is no code for it in the specification: Harbor
+/// answers 412, quay 409, ECR 400 and others 403 with words of their own.
+fn keeps_tags(status: StatusCode, failure: &Failure) -> bool {
+    match status.as_u16() {
+        409 | 412 => true,
+        400 | 403 | 405 => {
+            ["mmutable", "MMUTABLE", "cannot be overwritten", "already exists"].iter().any(|word| failure.says(word))
+        }
+        _ => false,
     }
 }
 
@@ -153,6 +258,16 @@ impl Destination for RegistryDestination {
                 }
             })
             .await?;
+        if self.existing == ExistingTags::Keep {
+            let clobbered = self.clobbered(contents).await?;
+            if !clobbered.is_empty() {
+                return Err(Error::registry(format!(
+                    "tags that are there already would be moved (--no-clobber):\n  {}",
+                    clobbered.join("\n  ")
+                ))
+                .hint("nothing was pushed: import below another prefix, or without --no-clobber"));
+            }
+        }
         Ok(HashSet::new())
     }
 
@@ -168,6 +283,7 @@ impl Destination for RegistryDestination {
                 let response = self.endpoint.send(&call, Payload::Nothing).await?;
                 match response.status() {
                     StatusCode::NOT_FOUND => Ok(Presence::Absent),
+                    status if knows_no_head(status) => Ok(Presence::Unknown),
                     StatusCode::OK => match response.content_length() {
                         Some(found) if found != blob.size => Err(Failure::lasting(not_its_word(
                             &format!("{host}/{repository}"),
@@ -208,17 +324,29 @@ impl Destination for RegistryDestination {
             Some(tag) => Selector::Tag(tag.clone()),
             None => Selector::Digest(landing.document),
         };
-        let call = self.put_call(&repository, &selector, media_type.as_str());
+        let (host, place) = (self.endpoint.host(), Place { repository: &repository, selector });
         let mut budget = self.endpoint.budget();
-        let noticed = budget.run(|| self.put_document(&call, &bytes, landing.document)).await?;
+        if landing.tag.is_some() {
+            match budget.run(|| self.tag_now(&place)).await? {
+                // Left alone: it may be immutable, and it has been read just now.
+                Some(found) if found == landing.document => return Ok(()),
+                Some(found) if self.existing == ExistingTags::Keep => {
+                    return Err(Error::registry(format!("{host}/{place} is {found} since a moment (--no-clobber)"))
+                        .hint("someone else pushes there: the tag was left as it is"));
+                }
+                _ => {}
+            }
+        }
+        let call = self.put_call(&place, media_type.as_str());
+        let noticed = budget.run(|| self.put_document(&call, &bytes, &place, landing.document)).await?;
         if !noticed {
             let document = Document::parse_known(bytes, media_type, landing.document)?;
             if let Some(subject) = document.subject() {
                 self.subjects.note(&repository, subject.digest, &document);
             }
         }
-        if let Some(tag) = &landing.tag {
-            budget.run(|| self.check_tag(&repository, tag, landing.document)).await?;
+        if landing.tag.is_some() {
+            budget.run(|| self.check_tag(&place, landing.document)).await?;
         }
         Ok(())
     }

@@ -56,8 +56,9 @@ pub(super) async fn open(holders: Vec<Holder>, digest: Digest, size: u64, offset
     };
     let budget = holder.endpoint.budget();
     let mut download =
-        Download { holders, current: 0, digest, size, position: offset, response: None, skip: 0, budget };
+        Download { holders, current: 0, digest, size, position: offset, response: None, skip: 0, budget, begun: false };
     download.connect().await?;
+    download.begun = true;
     Ok(stream::try_unfold(
         download,
         |mut download| async move { Ok(download.next().await?.map(|chunk| (chunk, download))) },
@@ -82,6 +83,8 @@ struct Download {
     /// Bytes of the response that come before `position`.
     skip: u64,
     budget: Budget,
+    /// Somebody has begun to read it.
+    begun: bool,
 }
 
 impl Download {
@@ -153,7 +156,9 @@ impl Download {
                 Err(failure) => self.budget.spend(failure).await?,
             }
         }
-        Err(absent.unwrap_or_else(|| Error::not_found(format!("blob {} is gone", self.digest))))
+        let absent = absent.unwrap_or_else(|| Error::not_found(format!("blob {} is gone", self.digest)));
+        Err(absent
+            .hint("a manifest names it: the image was deleted or pushed anew meanwhile, or the registry is damaged"))
     }
 
     /// One request for the bytes from `position` on, its head checked.
@@ -165,6 +170,9 @@ impl Download {
         let mut call = Call::get(path, Access::Pull(repository.clone()), what);
         if self.position > 0 {
             call = call.header(RANGE, &format!("bytes={}-", self.position));
+        }
+        if self.begun {
+            call = call.goes_on();
         }
         let response = holder.endpoint.send(&call, Payload::Nothing).await?;
         let lie = |what: String| Failure::lasting(self.lie(&what));

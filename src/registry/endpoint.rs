@@ -14,9 +14,11 @@ use tokio::sync::OnceCell;
 use url::Url;
 
 use super::auth::Auth;
-use super::fault::{self, First};
+use super::fault::{self, First, Route};
+use super::limits::{Gate, Lane, Permit, Rate, Turn};
 use super::retry::{self, Again, Budget, Failure};
 use super::stall::{self, Limits};
+use super::transport::Transport;
 use super::{Settings, Tls, header};
 use crate::error::Error;
 use crate::oci::{Host, MediaType, Repository};
@@ -25,12 +27,15 @@ use crate::place::Chunks;
 /// One registry host.
 pub(super) struct Endpoint {
     host: Host,
-    http: reqwest::Client,
+    http: Arc<Transport>,
     settings: Arc<Settings>,
     /// Scheme and authority, once it is known which scheme is spoken.
     base: OnceCell<Url>,
     answered: AtomicBool,
     auth: Auth,
+    gate: Arc<Gate>,
+    /// It takes blobs by PATCH only, as was found out.
+    pieces: AtomicBool,
 }
 
 /// A request, except for its payload. It can be sent many times.
@@ -43,6 +48,7 @@ pub(super) struct Call {
     headers: HeaderMap,
     /// How long the answer may take once everything is sent; nothing means the read timeout.
     patience: Option<Duration>,
+    turn: Turn,
 }
 
 /// Where a request goes.
@@ -95,12 +101,24 @@ pub(super) struct Response {
     read_timeout: Duration,
     /// What a 401 means.
     refused: Option<Error>,
+    rate: Option<Arc<Rate>>,
+    _permit: Option<Permit>,
 }
 
 impl Endpoint {
-    pub(super) fn new(host: Host, http: reqwest::Client, settings: Arc<Settings>) -> Self {
+    pub(super) fn new(host: Host, http: Arc<Transport>, settings: Arc<Settings>) -> Self {
+        let gate = Arc::new(Gate::new(settings.jobs, settings.retry.delay));
         let auth = Auth::new(host.clone(), http.clone(), settings.clone());
-        Endpoint { host, http, settings, base: OnceCell::new(), answered: AtomicBool::new(false), auth }
+        Endpoint {
+            host,
+            http,
+            settings,
+            base: OnceCell::new(),
+            answered: AtomicBool::new(false),
+            auth,
+            gate,
+            pieces: AtomicBool::new(false),
+        }
     }
 
     pub(super) fn host(&self) -> &Host {
@@ -113,6 +131,16 @@ impl Endpoint {
 
     pub(super) fn auth(&self) -> &Auth {
         &self.auth
+    }
+
+    /// Whether blobs are to be sent by PATCH.
+    pub(super) fn wants_pieces(&self) -> bool {
+        self.pieces.load(Ordering::Relaxed)
+    }
+
+    /// From now on blobs are sent by PATCH.
+    pub(super) fn send_pieces_from_now_on(&self) {
+        self.pieces.store(true, Ordering::Relaxed);
     }
 
     pub(super) fn budget(&self) -> Budget {
@@ -153,12 +181,16 @@ impl Endpoint {
     /// One request and its answer, with nothing added.
     pub(super) async fn exchange(&self, call: &Call, url: Url, payload: Payload) -> Result<Response, Failure> {
         let settings = &self.settings;
-        let request = self.http.request(call.method.clone(), url).headers(call.headers.clone());
+        let lane = if matches!(call.method, Method::GET | Method::HEAD) { Lane::Read } else { Lane::Write };
+        let permit = self.gate.enter(lane, call.turn).await;
+        let client = self.http.client(&self.host, &url).map_err(Failure::lasting)?;
+        let route = Route { host: &self.host, proxy: self.http.proxy(&url), first: self.first() };
+        let request = client.request(call.method.clone(), url).headers(call.headers.clone());
         let (chunks, size) = match payload {
             Payload::Nothing => {
                 let limit = settings.connect_timeout + call.patience.unwrap_or(settings.read_timeout);
                 let sent = tokio::time::timeout(limit, request.send()).await;
-                return self.answer(call, sent.map_err(|_| limit));
+                return self.answer(call, permit, route, sent.map_err(|_| limit));
             }
             Payload::Bytes(bytes) => {
                 let size = bytes.len() as u64;
@@ -174,31 +206,45 @@ impl Endpoint {
         let sent = if size == 0 {
             tokio::time::timeout(start + answer, request.send()).await.map_err(|_| start + answer)
         } else {
+            let chunks = match settings.rate.clone() {
+                Some(rate) => limited(chunks, rate),
+                None => chunks,
+            };
             let (timed, watch) = stall::watch(chunks, start, Limits { chunk: settings.read_timeout, answer });
             tokio::select! {
                 sent = request.body(reqwest::Body::wrap_stream(timed)).send() => Ok(sent),
                 () = watch.stalled() => Err(settings.read_timeout),
             }
         };
-        self.answer(call, sent)
+        self.answer(call, permit, route, sent)
     }
 
     fn answer(
         &self,
         call: &Call,
+        permit: Permit,
+        route: Route<'_>,
         sent: Result<reqwest::Result<reqwest::Response>, Duration>,
     ) -> Result<Response, Failure> {
         let failed = |failure: Failure| failure.context(format!("cannot {}", call.what));
         let inner = sent
             .map_err(|limit| failed(fault::timeout(&self.host, limit.as_secs())))?
-            .map_err(|error| failed(fault::transport(&self.host, error, self.first())))?;
+            .map_err(|error| failed(fault::transport(route, error)))?;
         self.answered.store(true, Ordering::Relaxed);
+        match inner.status() {
+            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => permit.refused(pause(&inner)),
+            _ => permit.answered(),
+        }
+        // A body that still comes is a request under way; a refusal is not, whatever its reader does next.
+        let permit = (call.method == Method::GET && inner.status().is_success()).then_some(permit);
         Ok(Response {
             inner,
             host: self.host.clone(),
             what: call.what.clone(),
             read_timeout: self.settings.read_timeout,
             refused: None,
+            rate: self.settings.rate.clone(),
+            _permit: permit,
         })
     }
 
@@ -222,7 +268,10 @@ impl Endpoint {
                 match self.probe(second).await {
                     Ok(url) => Ok(url),
                     // Where the port itself is closed both say the same; else the one that got further says more.
-                    Err(failure) if *second == "https" => Err(failure),
+                    // That plain HTTP was cut is no proof of TLS.
+                    Err(failure) if *second == "https" && !(refused.may_pass() && failure.says(fault::NOT_TLS)) => {
+                        Err(failure)
+                    }
                     Err(_) => Err(refused),
                 }
             })
@@ -254,10 +303,7 @@ impl Endpoint {
     }
 
     fn url(&self, scheme: &str) -> Result<Url, Failure> {
-        let authority = match self.host.as_str() {
-            Host::DOCKER_HUB => "registry-1.docker.io",
-            host => host,
-        };
+        let authority = self.host.contacted();
         Url::parse(&format!("{scheme}://{authority}/"))
             .map_err(|e| Failure::lasting(Error::registry(format!("{} cannot be contacted", self.host)).caused_by(e)))
     }
@@ -266,7 +312,7 @@ impl Endpoint {
 impl Call {
     /// A request; `what` says what it is for, so that it can stand after `cannot `.
     pub(super) fn new(method: Method, target: Target, access: Access, what: impl Into<String>) -> Self {
-        Call { method, target, access, what: what.into(), headers: HeaderMap::new(), patience: None }
+        Call { method, target, access, what: what.into(), headers: HeaderMap::new(), patience: None, turn: Turn::Waits }
     }
 
     /// GET below `/v2/`.
@@ -309,6 +355,12 @@ impl Call {
             call.headers.insert(AUTHORIZATION, authorization);
         }
         call
+    }
+
+    /// It goes on with a body of which a part has been handed on.
+    pub(super) fn goes_on(mut self) -> Self {
+        self.turn = Turn::GoesOn;
+        self
     }
 
     /// The same request to where a redirect points.
@@ -414,7 +466,7 @@ impl Response {
             return Failure::lasting(why.context(format!("cannot {}", self.what)));
         }
         let (status, host, what) = (self.status(), self.host.clone(), self.what.clone());
-        let pause = self.header(RETRY_AFTER).and_then(|text| header::retry_after(text, jiff::Timestamp::now()));
+        let pause = pause(&self.inner);
         let body = self.body(MAX_ERROR).await.unwrap_or_default();
         fault::status(&what, &host, status, &body, retry::after_status(status, pause))
     }
@@ -422,10 +474,14 @@ impl Response {
     /// The next piece of the body.
     pub(super) async fn chunk(&mut self) -> Result<Option<Bytes>, Failure> {
         let failed = |failure: Failure| failure.context(format!("cannot {}", self.what));
-        tokio::time::timeout(self.read_timeout, self.inner.chunk())
+        let chunk = tokio::time::timeout(self.read_timeout, self.inner.chunk())
             .await
             .map_err(|_| failed(fault::timeout(&self.host, self.read_timeout.as_secs())))?
-            .map_err(|error| failed(fault::transport(&self.host, error, First::No)))
+            .map_err(|error| failed(fault::transport(Route::later(&self.host), error)))?;
+        if let (Some(chunk), Some(rate)) = (&chunk, &self.rate) {
+            rate.take(chunk.len()).await;
+        }
+        Ok(chunk)
     }
 
     /// The whole body, of at most `limit` bytes.
@@ -453,6 +509,26 @@ const MAX_REDIRECTS: usize = 10;
 const MAX_ERROR: u64 = 64 << 10;
 /// Bytes in memory are sent in pieces of 256 KiB, so that it is seen whether they move.
 const SLICE: usize = 256 << 10;
+
+/// The pause that an answer asks for.
+fn pause(response: &reqwest::Response) -> Option<Duration> {
+    let text = response.headers().get(RETRY_AFTER)?.to_str().ok()?;
+    header::retry_after(text, jiff::Timestamp::now())
+}
+
+fn limited(chunks: Chunks, rate: Arc<Rate>) -> Chunks {
+    chunks
+        .then(move |chunk| {
+            let rate = rate.clone();
+            async move {
+                if let Ok(chunk) = &chunk {
+                    rate.take(chunk.len()).await;
+                }
+                chunk
+            }
+        })
+        .boxed()
+}
 
 fn sliced(bytes: Bytes) -> Chunks {
     let slices = (0..bytes.len()).step_by(SLICE).map(move |at| Ok(bytes.slice(at..bytes.len().min(at + SLICE))));

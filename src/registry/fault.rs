@@ -5,39 +5,74 @@ use std::error::Error as StdError;
 use std::io;
 
 use reqwest::StatusCode;
+use rustls::pki_types::UnixTime;
+use rustls::{AlertDescription, CertificateError};
 
+use super::proxies::ProxyUrl;
 use super::retry::{Again, Failure};
+use super::tls;
 use crate::error::{Error, Kind};
 use crate::oci::Host;
 
-/// A request that came to no answer. `first` says that this host has never answered before.
-pub(super) fn transport(host: &Host, error: reqwest::Error, first: First) -> Failure {
+/// How a request went out.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Route<'a> {
+    /// To whom.
+    pub(super) host: &'a Host,
+    /// Through whom.
+    pub(super) proxy: Option<&'a ProxyUrl>,
+    /// Whether the host has never answered before.
+    pub(super) first: First,
+}
+
+impl<'a> Route<'a> {
+    /// An answer is under way.
+    pub(super) fn later(host: &'a Host) -> Self {
+        Route { host, proxy: None, first: First::No }
+    }
+}
+
+/// A request that came to no answer.
+pub(super) fn transport(Route { host, proxy, first }: Route<'_>, error: reqwest::Error) -> Failure {
     let error = error.without_url();
     let cause = Cause::of(&error);
+    let through = proxy.map(|proxy| format!(" through the proxy {proxy}")).unwrap_or_default();
     let message = match error.is_connect() {
-        true => format!("cannot reach {host}"),
-        false => format!("the connection to {host} failed"),
+        true => format!("cannot reach {host}{through}"),
+        false => format!("the connection to {host}{through} failed"),
     };
     let failed = Error::registry(message).caused_by(io::Error::other(cause.text(&error)));
-    match cause {
-        Cause::Refused => given_up_at_first(
-            failed.hint(format!("is the registry running, and is this its port? nothing listens at {host}")),
-            first,
-        ),
-        Cause::NoSuchHost => {
-            given_up_at_first(failed.hint("check the name, and that this machine can resolve it"), first)
+    let failed = match &cause {
+        Cause::Certificate(bad) => bad.hint(failed, host),
+        Cause::Refused if proxy.is_some() => failed.hint("is the proxy running, and is this its port?"),
+        Cause::Refused => {
+            failed.hint(format!("is the registry running, and is this its port? nothing listens at {host}"))
         }
-        Cause::Certificate => Failure::lasting(failed.hint(format!(
-            "{host} is not known to any certificate authority that this machine trusts: give its own with --cert-dir, \
-             or use --tls-verify=false if the network is trusted"
-        ))),
-        Cause::NotTls => Failure::lasting(
-            failed.hint(format!("{host} seems to speak plain HTTP: that has to be allowed with --tls-verify=false")),
-        ),
-        Cause::TimedOut => {
-            Failure::passing(failed.hint("a firewall may drop the packets, or the host may be down or overloaded"))
+        Cause::NoSuchHost => failed.hint("check the name, and that this machine can resolve it"),
+        Cause::ClientCertificate => failed.hint(format!(
+            "{host} wants a client certificate, or not this one: put client.cert and client.key beside the CA's *.crt, \
+             in certs.d/{host} or in the directory given with --cert-dir"
+        )),
+        Cause::NotTls => {
+            failed.hint(format!("{host} seems to speak plain HTTP: that has to be allowed with --tls-verify=false"))
         }
-        Cause::Other => Failure::passing(failed),
+        Cause::ProxyLogin => failed.hint("give the proxy's login in its URL: http://USER:PASSWORD@PROXY:PORT"),
+        Cause::TimedOut => failed.hint("a firewall may drop the packets, or the host may be down or overloaded"),
+        Cause::Other => failed,
+    };
+    let failed = match proxy {
+        Some(_) => failed.hint(format!(
+            "the proxy is named by HTTPS_PROXY, HTTP_PROXY or ALL_PROXY; with {} in NO_PROXY it is not used",
+            host.name()
+        )),
+        None => failed,
+    };
+    match (&cause, first) {
+        (Cause::Refused | Cause::NoSuchHost, First::Contact)
+        | (Cause::Certificate(_) | Cause::ClientCertificate | Cause::NotTls | Cause::ProxyLogin, _) => {
+            Failure::lasting(failed)
+        }
+        _ => Failure::passing(failed),
     }
 }
 
@@ -62,6 +97,13 @@ pub(super) fn status(what: &str, host: &Host, status: StatusCode, body: &[u8], a
             error.hint("check the spelling; some registries also answer this without a login that may see it")
         }
         StatusCode::METHOD_NOT_ALLOWED => error.hint("the registry is read-only, or does not offer this"),
+        StatusCode::PROXY_AUTHENTICATION_REQUIRED => {
+            error.hint("give the proxy's login in its URL (HTTPS_PROXY, HTTP_PROXY): http://USER:PASSWORD@PROXY:PORT")
+        }
+        // Go's servers and nginx say it in these words.
+        StatusCode::BAD_REQUEST if ["to an HTTPS server", "to HTTPS port"].iter().any(|part| said.contains(part)) => {
+            error.hint(format!("{host} speaks HTTPS: a redirect or a Location that it sends says http"))
+        }
         StatusCode::PAYLOAD_TOO_LARGE => {
             error.hint("raise the limit for request bodies at the registry or at the proxy in front of it")
         }
@@ -108,14 +150,9 @@ pub(super) enum First {
     No,
 }
 
+/// What is said of a server that does not speak TLS.
+pub(super) const NOT_TLS: &str = "it does not speak TLS";
 const MAX_SAID: usize = 300;
-
-fn given_up_at_first(error: Error, first: First) -> Failure {
-    match first {
-        First::Contact => Failure::lasting(error),
-        First::No => Failure::passing(error),
-    }
-}
 
 /// The registry's own words (distribution-spec, "Error Codes"), or the first line of a plain answer.
 fn said(body: &[u8]) -> String {
@@ -149,8 +186,10 @@ fn said(body: &[u8]) -> String {
 enum Cause {
     Refused,
     NoSuchHost,
-    Certificate,
+    Certificate(BadCertificate),
+    ClientCertificate,
     NotTls,
+    ProxyLogin,
     TimedOut,
     Other,
 }
@@ -165,14 +204,29 @@ impl Cause {
         }
         for cause in causes(error) {
             match cause.downcast_ref::<rustls::Error>() {
-                Some(rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented) => {
-                    return Cause::Certificate;
+                Some(error @ (rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented)) => {
+                    return Cause::Certificate(BadCertificate::of(error));
                 }
                 Some(rustls::Error::InvalidMessage(_)) => return Cause::NotTls,
+                // Whichever of these a server chooses, it is about what we have shown, or not.
+                Some(rustls::Error::AlertReceived(
+                    AlertDescription::CertificateRequired
+                    | AlertDescription::BadCertificate
+                    | AlertDescription::UnsupportedCertificate
+                    | AlertDescription::CertificateRevoked
+                    | AlertDescription::CertificateExpired
+                    | AlertDescription::CertificateUnknown
+                    | AlertDescription::UnknownCA
+                    | AlertDescription::AccessDenied,
+                )) => return Cause::ClientCertificate,
                 _ => {}
             }
             if cause.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::ConnectionRefused) {
                 return Cause::Refused;
+            }
+            // The type is not public.
+            if cause.to_string() == "tunnel error: proxy authorization required" {
+                return Cause::ProxyLogin;
             }
         }
         Cause::Other
@@ -182,10 +236,96 @@ impl Cause {
         match self {
             Cause::Refused => "connection refused".to_owned(),
             Cause::TimedOut => "timed out".to_owned(),
-            Cause::NotTls => "it does not speak TLS".to_owned(),
+            Cause::NotTls => NOT_TLS.to_owned(),
+            Cause::Certificate(bad) => bad.to_string(),
+            Cause::ClientCertificate => "it did not accept us by our certificate".to_owned(),
+            Cause::ProxyLogin => "the proxy wants a login".to_owned(),
             // The deepest cause says the most and repeats the least.
             _ => clip(&causes(error).last().map_or_else(|| error.to_string(), ToString::to_string)),
         }
+    }
+}
+
+/// Why a server's certificate is not believed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+enum BadCertificate {
+    #[error("its certificate was issued by an authority that is not known here")]
+    UnknownIssuer,
+    #[error("its certificate was issued by another authority of the same name than the one that is known here")]
+    Namesake,
+    #[error("its certificate has expired{0}")]
+    Expired(String),
+    #[error("its certificate is not valid yet{0}")]
+    NotYet(String),
+    #[error("its certificate is for {0}")]
+    WrongName(String),
+    #[error("its certificate is marked as that of an authority, not of a server")]
+    AuthorityAsServer,
+    #[error("its certificate cannot be believed ({0})")]
+    Other(String),
+}
+
+impl BadCertificate {
+    fn of(error: &rustls::Error) -> Self {
+        let date = |time: &UnixTime, word: &str| {
+            let seconds = i64::try_from(time.as_secs()).ok();
+            let date = seconds.and_then(|seconds| jiff::Timestamp::from_second(seconds).ok());
+            date.map(|date| format!(" ({word} {})", date.strftime("%F"))).unwrap_or_default()
+        };
+        let rustls::Error::InvalidCertificate(bad) = error else {
+            return BadCertificate::Other(clip(&error.to_string()));
+        };
+        match bad {
+            CertificateError::UnknownIssuer => BadCertificate::UnknownIssuer,
+            CertificateError::BadSignature => BadCertificate::Namesake,
+            CertificateError::Expired => BadCertificate::Expired(String::new()),
+            CertificateError::ExpiredContext { not_after, .. } => BadCertificate::Expired(date(not_after, "on")),
+            CertificateError::NotValidYet => BadCertificate::NotYet(String::new()),
+            CertificateError::NotValidYetContext { not_before, .. } => BadCertificate::NotYet(date(not_before, "from")),
+            CertificateError::NotValidForName => BadCertificate::WrongName("another name".to_owned()),
+            CertificateError::NotValidForNameContext { presented, .. } => {
+                let names: Vec<String> = presented.iter().take(5).map(|name| plain_name(name)).collect();
+                BadCertificate::WrongName(if names.is_empty() { "no name".to_owned() } else { clip(&names.join(", ")) })
+            }
+            _ if tls::is_authority_as_server(error) => BadCertificate::AuthorityAsServer,
+            other => BadCertificate::Other(clip(&other.to_string())),
+        }
+    }
+
+    fn hint(&self, error: Error, host: &Host) -> Error {
+        let put =
+            format!("put it as ca.crt into /etc/containers/certs.d/{host}/ or another directory given with --cert-dir");
+        match self {
+            BadCertificate::UnknownIssuer | BadCertificate::Namesake => error
+                .hint(format!("get the certificate of the authority from whoever runs {host}, and {put}"))
+                .hint("--tls-verify=false does without, where the network itself is trusted"),
+            BadCertificate::Expired(_) | BadCertificate::NotYet(_) => error.hint(format!(
+                "renew the certificate at {host}; if it is right, the clock of this machine is not: it says {}",
+                jiff::Timestamp::now().strftime("%F %H:%MZ")
+            )),
+            BadCertificate::WrongName(_) => error.hint(format!(
+                "use the name that the certificate is for, or have one made for {} (subjectAltName)",
+                host.name()
+            )),
+            BadCertificate::AuthorityAsServer => {
+                error.hint(format!("if it is self-signed and yours, {put}")).hint(format!(
+                    "or make a right one: openssl req -x509 -newkey rsa:2048 -nodes -days 365 -subj /CN={name} \
+                     -addext subjectAltName={kind}:{name} -addext basicConstraints=critical,CA:FALSE \
+                     -keyout server.key -out server.crt",
+                    name = host.name(),
+                    kind = if host.name().parse::<std::net::IpAddr>().is_ok() { "IP" } else { "DNS" },
+                ))
+            }
+            BadCertificate::Other(_) => error.hint(format!("whoever runs {host} has to mend it")),
+        }
+    }
+}
+
+/// `DnsName("a.io")` or `IpAddress(...)`, as rustls says it, without its clothes.
+fn plain_name(presented: &str) -> String {
+    match presented.split_once("(\"").and_then(|(_, rest)| rest.strip_suffix("\")")) {
+        Some(name) => name.to_owned(),
+        None => presented.to_owned(),
     }
 }
 

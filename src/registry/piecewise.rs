@@ -16,19 +16,34 @@ use crate::place::{Body, Chunks};
 impl Upload {
     /// Sends a body that cannot be opened again.
     pub(super) async fn pieces(&self, body: &mut Body) -> Result<()> {
-        let mut chunks = Pieces { chunks: body.open().await?, rest: Bytes::new(), left: self.size };
-        if self.size <= PIECE as u64 {
+        let chunks = body.open().await?;
+        let sent = match self.size <= PIECE as u64 && !self.endpoint.wants_pieces() {
             // All of it is kept, so it may as well be one request, tried as often as need be.
-            let bytes = chunks.next().await.map_err(|e| body.blame().unwrap_or(e))?;
-            return self.whole(bytes).await;
-        }
-        let mut budget = self.endpoint.budget();
-        let mut session = Session { url: self.start(&mut budget).await?, accepted: 0 };
-        let sent = self.send_pieces(&mut session, &mut chunks, &mut budget).await;
-        if sent.is_err() {
-            self.cancel(&session.url).await;
-        }
+            true => match Pieces::new(chunks, self.size, PIECE).next().await {
+                Ok(bytes) => return self.whole(bytes).await,
+                Err(error) => Err(error),
+            },
+            false => self.in_pieces(chunks, self.endpoint.budget()).await,
+        };
         sent.map_err(|error| body.blame().unwrap_or(error))
+    }
+
+    /// Sends by PATCH, and notes that it works.
+    pub(super) async fn in_pieces(&self, chunks: Chunks, mut budget: Budget) -> Result<()> {
+        let opened = self.start(&mut budget).await?;
+        let mut session = Session { url: opened.url, accepted: 0 };
+        let sent = match usize::try_from(opened.least) {
+            Ok(least) if least <= MAX_PIECE => {
+                let mut pieces = Pieces::new(chunks, self.size, least.max(PIECE));
+                self.send_pieces(&mut session, &mut pieces, &mut budget).await
+            }
+            _ => Err(lost(self, &format!("the registry takes no piece below {} bytes", opened.least))),
+        };
+        match &sent {
+            Ok(()) => self.endpoint.send_pieces_from_now_on(),
+            Err(_) => self.cancel(&session.url).await,
+        }
+        sent
     }
 
     async fn send_pieces(&self, session: &mut Session, pieces: &mut Pieces, budget: &mut Budget) -> Result<()> {
@@ -142,20 +157,26 @@ struct Pieces {
     rest: Bytes,
     /// Bytes that are still to come, by the descriptor.
     left: u64,
+    /// The size of a piece.
+    step: usize,
 }
 
 impl Pieces {
-    /// The next piece, of [`PIECE`] bytes except for the last; empty at the end.
+    fn new(chunks: Chunks, size: u64, step: usize) -> Self {
+        Pieces { chunks, rest: Bytes::new(), left: size, step }
+    }
+
+    /// The next piece, of `step` bytes except for the last; empty at the end.
     async fn next(&mut self) -> Result<Bytes, Error> {
         let mut piece = BytesMut::new();
         loop {
-            let take = self.rest.len().min(PIECE - piece.len());
+            let take = self.rest.len().min(self.step - piece.len());
             if piece.is_empty() && take > 0 {
-                piece.reserve(self.left.min(PIECE as u64) as usize);
+                piece.reserve(self.left.min(self.step as u64) as usize);
             }
             piece.extend_from_slice(&self.rest.split_to(take));
             self.left = self.left.saturating_sub(take as u64);
-            if piece.len() == PIECE {
+            if piece.len() == self.step {
                 return Ok(piece.freeze());
             }
             match self.chunks.next().await {
@@ -168,3 +189,5 @@ impl Pieces {
 
 /// The size of a piece, 8 MiB.
 pub(super) const PIECE: usize = 8 << 20;
+/// The largest piece that a registry can ask for, 64 MiB: it is held in memory.
+const MAX_PIECE: usize = 64 << 20;

@@ -8,7 +8,7 @@ use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use reqwest::StatusCode;
 
 use super::Settings;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::progress::{Event, Progress};
 
 /// Why one try failed, and whether another can help.
@@ -51,6 +51,16 @@ impl Failure {
     /// What went wrong.
     pub(super) fn error(&self) -> &Error {
         &self.error
+    }
+
+    /// Whether what was asked for does not exist.
+    pub(super) fn is_not_found(&self) -> bool {
+        self.error.kind() == Kind::NotFound
+    }
+
+    /// Whether this word is in what it says.
+    pub(super) fn says(&self, word: &str) -> bool {
+        self.error.chain().contains(word)
     }
 
     /// What to show when there is no other try.

@@ -1,9 +1,11 @@
-//! Upload sessions: a blob by one streamed PUT, begun again from its start when it fails.
+//! Upload sessions: a blob by one streamed PUT, begun again from its start when it fails; in pieces where a registry does
+//! not take that.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::{StreamExt, stream};
 use reqwest::header::CONTENT_TYPE;
 use reqwest::{Method, StatusCode};
 use url::Url;
@@ -25,25 +27,50 @@ pub(super) struct Upload {
     pub(super) size: u64,
 }
 
+/// A session that the registry has opened.
+pub(super) struct Opened {
+    pub(super) url: Url,
+    /// The smallest piece that it takes, but for the last one (`OCI-Chunk-Min-Length`).
+    pub(super) least: u64,
+}
+
+/// What came of a blob sent by one PUT.
+enum Sent {
+    /// It is there.
+    Whole,
+    /// The registry, or what is in front of it, does not take blobs like this.
+    NotAsOne,
+}
+
 impl Upload {
     /// Sends a body that can be opened again.
     pub(super) async fn stream(&self, body: &mut Body) -> Result<()> {
         let mut budget = self.endpoint.budget();
         loop {
+            if self.endpoint.wants_pieces() {
+                return self.pieces(body).await;
+            }
             let session = self.start(&mut budget).await?;
-            let failure = match self.stream_into(&session, body).await {
-                Ok(()) => return Ok(()),
-                Err(failure) => failure,
-            };
-            self.cancel(&session).await;
+            let sent = self.stream_into(&session.url, body).await;
+            if let Ok(Sent::Whole) = sent {
+                return Ok(());
+            }
+            self.cancel(&session.url).await;
             if let Some(error) = body.blame() {
                 return Err(error);
             }
-            budget.spend(failure).await?;
+            match sent {
+                Ok(_) => {
+                    let chunks = body.open().await?;
+                    let sent = self.in_pieces(chunks, budget).await;
+                    return sent.map_err(|error| body.blame().unwrap_or(error));
+                }
+                Err(failure) => budget.spend(failure).await?,
+            }
         }
     }
 
-    async fn stream_into(&self, session: &Url, body: &mut Body) -> Result<(), Failure> {
+    async fn stream_into(&self, session: &Url, body: &mut Body) -> Result<Sent, Failure> {
         let mut call = self.complete_call(session);
         for _ in 0..MAX_REDIRECTS {
             // A body that cannot be opened is at fault itself, and has mended what it could.
@@ -51,7 +78,7 @@ impl Upload {
             let response = self.endpoint.send(&call, Payload::Stream { chunks, size: self.size }).await?;
             match moved(&response) {
                 Some(url) => call = call.redirected(url?),
-                None => return self.completed(response).await,
+                None => return self.sent(response).await,
             }
         }
         Err(Failure::lasting(fault::protocol(self.endpoint.host(), "its uploads are redirected in a circle")))
@@ -62,19 +89,28 @@ impl Upload {
         let mut budget = self.endpoint.budget();
         loop {
             let session = self.start(&mut budget).await?;
-            match self.whole_into(&session, &bytes).await {
-                Ok(()) => return Ok(()),
-                Err(failure) => {
-                    self.cancel(&session).await;
-                    budget.spend(failure).await?;
-                }
+            let sent = async { self.sent(self.send_bytes(self.complete_call(&session.url), &bytes).await?).await };
+            let sent = sent.await;
+            if let Ok(Sent::Whole) = sent {
+                return Ok(());
+            }
+            self.cancel(&session.url).await;
+            match sent {
+                Ok(_) => return self.in_pieces(stream::once(async { Ok(bytes) }).boxed(), budget).await,
+                Err(failure) => budget.spend(failure).await?,
             }
         }
     }
 
-    async fn whole_into(&self, session: &Url, bytes: &Bytes) -> Result<(), Failure> {
-        let response = self.send_bytes(self.complete_call(session), bytes).await?;
-        self.completed(response).await
+    /// What came of a PUT with the whole blob.
+    async fn sent(&self, response: Response) -> Result<Sent, Failure> {
+        if !may_mean_pieces(response.status()) {
+            return self.completed(response).await.map(|()| Sent::Whole);
+        }
+        let failure = response.refusal().await;
+        let about_content = ["DIGEST_INVALID", "SIZE_INVALID"].iter().any(|code| failure.says(code));
+        tracing::debug!(about_content, "the blob was not taken as one request");
+        if about_content { Err(failure) } else { Ok(Sent::NotAsOne) }
     }
 
     /// Sends bytes, again wherever a redirect points.
@@ -90,14 +126,15 @@ impl Upload {
     }
 
     /// Opens a session.
-    pub(super) async fn start(&self, budget: &mut Budget) -> Result<Url> {
+    pub(super) async fn start(&self, budget: &mut Budget) -> Result<Opened> {
         let path = format!("{}/blobs/uploads/", self.repository);
         let call = self.call(Method::POST, Target::Path(path));
         budget
             .run(async || {
                 let response = self.endpoint.send(&call, Payload::Bytes(Bytes::new())).await?;
                 let response = response.expect(&[StatusCode::ACCEPTED]).await?;
-                response.location().map_err(Failure::lasting)
+                let least = response.header(CHUNK_MIN_LENGTH).and_then(|text| text.trim().parse().ok()).unwrap_or(0);
+                Ok(Opened { url: response.location().map_err(Failure::lasting)?, least })
             })
             .await
     }
@@ -188,6 +225,14 @@ fn moved(response: &Response) -> Option<Result<Url, Failure>> {
         .then(|| response.location().map_err(Failure::lasting))
 }
 
+/// Whether a registry that answers so to a PUT with a body may take the same by PATCH: it does not know of such a PUT, or
+/// a proxy in front of it finds it too large.
+fn may_mean_pieces(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 400 | 405 | 411 | 413 | 415 | 416 | 501)
+}
+
+/// distribution-spec, "Pushing a blob in chunks".
+const CHUNK_MIN_LENGTH: &str = "oci-chunk-min-length";
 /// The media type of bytes without one.
 pub(super) const OCTETS: &str = "application/octet-stream";
 const MAX_REDIRECTS: usize = 5;

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use sealift::error::Kind;
 use sealift::oci::{Digest, Selector};
 use sealift::place::{Catalog, Source};
+use sealift::registry::{Client, Settings};
 
 use crate::content::{LAYER, client, host, image, noise, read};
 use crate::faulty::{Faulty, Reply};
@@ -198,6 +199,31 @@ async fn pages_of_tags_are_read_to_the_end_and_circles_noticed() {
         let error = client.tags(&host(server.port), &repository).await.expect_err(link);
         assert!(error.chain().contains(reason), "{error:?}");
         assert!(server.seen().len() <= 3);
+    }
+}
+
+#[tokio::test]
+async fn five_thousand_tags_are_read_by_pages_or_at_once_where_n_is_ignored() {
+    for heeds_n in [true, false] {
+        let server = Faulty::start(move |_, request| {
+            let after = |name: &str| request.path.split(name).nth(1).map(|text| text.split('&').next().unwrap_or(text));
+            let from = after("last=t").map_or(0, |last| last.parse::<usize>().expect("a number") + 1);
+            let n = after("?n=").and_then(|text| text.parse().ok()).filter(|_| heeds_n).unwrap_or(5_000);
+            let to = (from + n).min(5_000);
+            let tags: Vec<String> = (from..to).map(|number| format!("\"t{number:04}\"")).collect();
+            let reply = match to {
+                5_000 => Reply::new("200 OK"),
+                _ => Reply::new("200 OK")
+                    .header("Link", format!("</v2/ns/app/tags/list?n={n}&last=t{:04}>; rel=\"next\"", to - 1)),
+            };
+            reply.body(format!(r#"{{"tags":[{}]}}"#, tags.join(",")).as_bytes())
+        })
+        .await;
+        let client = Client::new(Settings::default()).unwrap();
+        let tags = client.tags(&host(server.port), &"ns/app".parse().unwrap()).await.unwrap();
+        assert_eq!(tags.len(), 5_000);
+        assert_eq!(tags[4_999].to_string(), "t4999");
+        assert_eq!(server.seen().len(), if heeds_n { 5 } else { 1 });
     }
 }
 

@@ -170,7 +170,7 @@ async fn a_tls_registry_on_loopback_is_found_and_its_certificate_checked() {
         .await
         .expect_err("nobody trusts it");
     assert!(error.chain().contains("ertificate"), "{error:?}");
-    assert!(error.hints()[0].contains("certificate authority"), "{error:?}");
+    assert!(error.hints()[0].contains("ca.crt"), "{error:?}");
     assert!(log.retries().is_empty());
 
     let trusting = Client::new(Settings { tls: Tls::Unverified, ..Settings::default() }).unwrap();

@@ -211,9 +211,10 @@ async fn a_refused_mount_takes_its_session_back() {
 
 #[tokio::test]
 async fn the_registrys_reason_for_refusing_a_manifest_is_shown() {
-    let server = Faulty::start(|_, _| {
-        Reply::new("400 Bad Request")
-            .body(br#"{"errors":[{"code":"MANIFEST_BLOB_UNKNOWN","message":"blob unknown to registry"}]}"#)
+    let server = Faulty::start(|_, request| match request.method.as_str() {
+        "HEAD" => Reply::new("404 Not Found"),
+        _ => Reply::new("400 Bad Request")
+            .body(br#"{"errors":[{"code":"MANIFEST_BLOB_UNKNOWN","message":"blob unknown to registry"}]}"#),
     })
     .await;
     let image = layer_of(10);
@@ -221,7 +222,7 @@ async fn the_registrys_reason_for_refusing_a_manifest_is_shown() {
     let registry = RegistryDestination::new(&client, &host(server.port), None);
     let error = registry.land(&image.contents, LandingId(0)).await.unwrap_err();
     assert!(error.chain().contains("MANIFEST_BLOB_UNKNOWN blob unknown to registry"), "{error:?}");
-    assert_eq!(server.seen().len(), 1);
+    assert_eq!(server.seen().len(), 2);
 }
 
 #[tokio::test]
@@ -236,7 +237,7 @@ async fn a_tag_that_points_elsewhere_after_the_push_is_an_error() {
     let registry = RegistryDestination::new(&client, &host(server.port), None);
     let error = registry.land(&image.contents, LandingId(0)).await.unwrap_err();
     assert!(error.chain().contains("after"), "{error:?}");
-    let put = &server.seen()[0];
+    let put = &server.seen()[1];
     assert_eq!(put.body, *image.document.bytes());
     assert_eq!(put.headers["content-type"], "application/vnd.oci.image.manifest.v1+json");
 }
@@ -258,4 +259,82 @@ async fn a_port_where_nothing_listens_is_told_at_once() {
     assert!(error.chain().contains(&format!("cannot reach 127.0.0.1:{free}: connection refused")), "{error:?}");
     assert!(error.hints()[0].contains("running"), "{error:?}");
     assert!(log.retries().is_empty());
+}
+
+/// A registry that takes a blob by PATCH only, and what it has put together.
+fn patches_only(request: &Request, refusal: &str, least: usize) -> Reply {
+    match request.method.as_str() {
+        "POST" => Reply::new("202 Accepted").header("Location", "/s").header("OCI-Chunk-Min-Length", least).body(b""),
+        "PATCH" => Reply::new("202 Accepted").header("Location", "/s?n=1").body(b""),
+        "PUT" if request.headers["content-length"] == "0" => Reply::new("201 Created").body(b""),
+        "PUT" => Reply::new(refusal).body(b""),
+        _ => Reply::new("204 No Content"),
+    }
+}
+
+#[tokio::test]
+async fn a_registry_without_monolithic_uploads_gets_the_blob_by_patch_and_is_remembered() {
+    for refusal in ["405 Method Not Allowed", "501 Not Implemented", "413 Payload Too Large", "400 Bad Request"] {
+        let server = Faulty::start(move |_, request| patches_only(request, refusal, 0)).await;
+        let image = layer_of(500_000);
+        let (client, _) = client();
+        let registry = RegistryDestination::new(&client, &host(server.port), None);
+        for mut body in [image.body(LAYER), image.body(LAYER), image.once(LAYER)] {
+            registry.put(&image.contents, LAYER, SCOPE, &mut body).await.unwrap();
+        }
+        let start = "POST /v2/ns/app/blobs/uploads/";
+        let by_patch = [start, "PATCH /s", "PUT /s"];
+        assert_eq!(server.lines(), [&[start, "PUT /s", "DELETE /s"][..], &by_patch, &by_patch, &by_patch].concat());
+        let seen = server.seen();
+        assert_eq!(Digest::of(&seen[4].body), image.contents.blob(LAYER).digest);
+        assert_eq!(seen[4].headers["content-range"], "0-499999");
+        assert!(seen[5].path.starts_with("/s?n=1&digest=sha256%3A"), "{}", seen[5].path);
+    }
+}
+
+#[tokio::test]
+async fn a_digest_that_the_registry_finds_wrong_is_not_tried_in_pieces() {
+    let server = Faulty::start(|_, request| match request.method.as_str() {
+        "PUT" => Reply::new("400 Bad Request").body(br#"{"errors":[{"code":"DIGEST_INVALID","message":"no"}]}"#),
+        _ => registry(request, "/s"),
+    })
+    .await;
+    let error = put(&server, &layer_of(1000)).await.unwrap_err();
+    assert!(error.chain().contains("DIGEST_INVALID"), "{error:?}");
+    assert_eq!(server.lines(), ["POST /v2/ns/app/blobs/uploads/", "PUT /s", "DELETE /s"]);
+}
+
+#[tokio::test]
+async fn pieces_are_as_large_as_the_registry_demands() {
+    const LEAST: usize = 9 << 20;
+    let server = Faulty::start(|_, request| patches_only(request, "405 Method Not Allowed", LEAST)).await;
+    let image = layer_of(LEAST + 5);
+    put(&server, &image).await.unwrap();
+    let ranges: Vec<String> =
+        server.seen().iter().filter_map(|request| request.headers.get("content-range").cloned()).collect();
+    assert_eq!(ranges, [format!("0-{}", LEAST - 1), format!("{LEAST}-{}", LEAST + 4)]);
+    let server = Faulty::start(|_, request| patches_only(request, "405 Method Not Allowed", 1 << 40)).await;
+    let error = put(&server, &layer_of(1000)).await.unwrap_err();
+    assert!(error.chain().contains("takes no piece below"), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_registry_without_head_is_asked_otherwise() {
+    let image = layer_of(10);
+    let digest = image.document.digest();
+    let bytes = image.document.bytes().to_vec();
+    let server = Faulty::start(move |number, request| match request.method.as_str() {
+        "HEAD" => Reply::new("405 Method Not Allowed"),
+        "GET" if number < 4 => Reply::new("404 Not Found").body(b""),
+        "GET" => Reply::new("200 OK").header("Docker-Content-Digest", digest).body(&bytes),
+        _ => Reply::new("201 Created").body(b""),
+    })
+    .await;
+    let (client, _) = client();
+    let registry = RegistryDestination::new(&client, &host(server.port), None);
+    assert_eq!(registry.presence(&image.contents, LAYER, SCOPE).await.unwrap(), Presence::Unknown);
+    registry.land(&image.contents, LandingId(0)).await.unwrap();
+    let manifest = |method: &str| format!("{method} /v2/ns/app/manifests/1");
+    let expected = ["HEAD", "GET", "PUT", "HEAD", "GET"].map(manifest);
+    assert_eq!(server.lines()[1..], expected);
 }

@@ -105,6 +105,11 @@ fn parse(line: &str) -> Option<Reference> {
     })
 }
 
+/// A small image of the corpus, as it is named at a registry.
+pub fn busybox(host: &str) -> String {
+    references().iter().find(|r| r.repository == "library/busybox").expect("busybox in the corpus").at(host)
+}
+
 /// Makes a directory unless it is there. Tests run as processes of their own at the same time: the first one makes it,
 /// the others wait.
 fn once(kept: &Path, make: impl FnOnce(&Path)) {

@@ -68,9 +68,14 @@ impl Desk {
         self.directory.path()
     }
 
-    /// Runs the program here, with no home directory, no logins, and a fixed time stamp for what it makes.
+    /// Runs the program here, with no home directory, no logins, no proxies, and a fixed time stamp for what it makes.
     pub fn sealift<S: AsRef<str>>(&self, arguments: &[S]) -> Run {
         self.sealift_with(arguments, &[], "")
+    }
+
+    /// The same with some variables of the environment.
+    pub fn sealift_in<S: AsRef<str>>(&self, variables: &[(&str, &str)], arguments: &[S]) -> Run {
+        self.sealift_with(arguments, variables, "")
     }
 
     /// The same with some variables of the environment and with `input` on stdin.
@@ -79,6 +84,9 @@ impl Desk {
         let mut command = Command::new(&self.program);
         for variable in ["REGISTRY_AUTH_FILE", "XDG_RUNTIME_DIR", "XDG_CONFIG_HOME", "DOCKER_CONFIG"] {
             command.env_remove(variable);
+        }
+        for proxy in ["HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY"] {
+            command.env_remove(proxy).env_remove(proxy.to_lowercase());
         }
         let mut child = command
             .args(&arguments)

@@ -11,18 +11,22 @@
 
 mod corpus;
 mod desk;
+mod forward;
 mod http;
 mod proxy;
 mod registry;
+mod tls;
 mod token;
 mod walk;
 
-pub use corpus::{Reference, corpus, push_corpus, references, tree};
+pub use corpus::{Reference, busybox, corpus, push_corpus, references, tree};
 pub use desk::{Desk, Run, Sample, Serving};
+pub use forward::{ForwardProxy, Forwarded};
 pub use http::{
     Answer, Manifest, catalog, delete, get, head, put_manifest, raw_blob, raw_manifest, request, sha256, tags,
 };
-pub use proxy::{FaultProxy, Recorded, Rule};
+pub use proxy::{FaultProxy, Recorded, Rule, Storm};
 pub use registry::{Access, HTPASSWD_PASSWORD, HTPASSWD_USER, RealRegistry, skopeo};
+pub use tls::{Authority, Pair, Validity};
 pub use token::{TokenRequest, TokenServer};
 pub use walk::{Item, Walk, walk, walk_all};

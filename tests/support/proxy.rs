@@ -4,15 +4,16 @@
 //! promised still standing in the header. Bodies stream through; nothing is held. The `Host` header is passed on as it
 //! came, so a registry's absolute `Location` leads back to the proxy.
 
+use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::io::{self, BufReader, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::{self, JoinHandle, sleep};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use crate::http::{Body, Framing, Headers, header, read_head, status_of};
+use crate::http::{Body, Framing, Headers, header, read_head, sha256, status_of};
 
 /// A running proxy on a loopback port; without a [`Rule`] it only counts. Stops taking connections when dropped.
 #[derive(Debug)]
@@ -25,6 +26,7 @@ pub struct FaultProxy {
 /// One request that came to the proxy.
 #[derive(Debug, Clone)]
 pub struct Recorded {
+    pub arrived: Instant,
     pub method: String,
     /// With its query.
     pub path: String,
@@ -47,7 +49,19 @@ pub struct Rule {
     path: String,
     pass: usize,
     times: usize,
+    above: usize,
     faults: Faults,
+}
+
+/// Bad weather: by chance, which a seed fixes, requests are answered with 429 or 503, cut, reset, or answered slowly. What
+/// happens to the n-th request of a sort does not depend on what else is under way.
+#[derive(Debug, Clone)]
+pub struct Storm {
+    seed: u64,
+    per_cent: u64,
+    expired: bool,
+    /// How many of a sort there were.
+    counts: HashMap<String, u64>,
 }
 
 impl FaultProxy {
@@ -86,9 +100,15 @@ impl FaultProxy {
         lock(&self.shared.rules).push(rule);
     }
 
+    /// From now on this many of a hundred requests have bad luck.
+    pub fn storm(&self, storm: Storm) {
+        *lock(&self.shared.storm) = Some(storm);
+    }
+
     /// From now on nothing goes wrong; what was recorded stays.
     pub fn heal(&self) {
         lock(&self.shared.rules).clear();
+        *lock(&self.shared.storm) = None;
     }
 
     /// Every request so far, in the order of arrival.
@@ -127,12 +147,18 @@ impl Rule {
     /// For requests with this method (`*`: any) and with this in their path or query.
     pub fn on(method: &str, path_contains: &str) -> Self {
         let (method, path) = (method.to_owned(), path_contains.to_owned());
-        Self { method, path, pass: 0, times: usize::MAX, faults: Faults::default() }
+        Self { method, path, pass: 0, times: usize::MAX, above: 0, faults: Faults::default() }
     }
 
     /// Only for the first `times` of them.
     pub fn times(mut self, times: usize) -> Self {
         self.times = times;
+        self
+    }
+
+    /// Only for those that come while at least so many requests are under way.
+    pub fn above(mut self, above: usize) -> Self {
+        self.above = above;
         self
     }
 
@@ -209,10 +235,52 @@ impl Rule {
     }
 }
 
+impl Storm {
+    /// So many of a hundred requests.
+    pub fn new(seed: u64, per_cent: u64) -> Self {
+        Self { seed, per_cent, expired: false, counts: HashMap::new() }
+    }
+
+    /// Some are answered with 401, as if a token had expired: for registries that give out tokens.
+    pub fn with_expired_tokens(mut self) -> Self {
+        self.expired = true;
+        self
+    }
+
+    fn faults(&mut self, method: &str, path: &str) -> Faults {
+        // Upload sessions have names by chance.
+        let sort = path.split_once("/uploads/").map_or(path, |(before, _)| before);
+        let sort = format!("{method} {sort}");
+        let count = self.counts.entry(sort.clone()).or_default();
+        *count += 1;
+        let chance = sha256(format!("{} {sort} {count}", self.seed).as_bytes());
+        let number = |at: usize| u64::from_str_radix(&chance["sha256:".len() + at..][..8], 16).expect("hex digits");
+        let rule = Rule::on("*", "");
+        if number(0) % 100 >= self.per_cent {
+            return Faults::default();
+        }
+        let sends = matches!(method, "PUT" | "PATCH");
+        let after = number(8) % 500_000;
+        let rule = match number(16) % if self.expired { 7 } else { 6 } {
+            0 => rule.answer(429, &[("retry-after", "0")], "slow down"),
+            1 => rule.status(429),
+            2 => rule.status(503),
+            3 if sends => rule.reset_request(after),
+            3 => rule.reset_response(after),
+            4 if sends => rule.cut_request(after),
+            4 => rule.cut_response(after),
+            5 => rule.delay(Duration::from_millis(100)).throttle(4 << 20),
+            _ => rule.answer(401, &[("www-authenticate", "Bearer error=\"invalid_token\"")], ""),
+        };
+        rule.faults
+    }
+}
+
 #[derive(Debug, Default)]
 struct Shared {
     upstream: String,
     rules: Mutex<Vec<Rule>>,
+    storm: Mutex<Option<Storm>>,
     requests: Mutex<Vec<Recorded>>,
     stopping: AtomicBool,
     under_way: AtomicUsize,
@@ -246,8 +314,12 @@ enum Next {
 
 impl Shared {
     fn faults(&self, method: &str, path: &str) -> Faults {
-        let mut all = Faults::default();
+        let mut all = lock(&self.storm).as_mut().map(|storm| storm.faults(method, path)).unwrap_or_default();
+        let under_way = self.under_way.load(SeqCst);
         for rule in lock(&self.rules).iter_mut().filter(|rule| matches(&rule.method, &rule.path, method, path)) {
+            if under_way < rule.above {
+                continue;
+            }
             if rule.pass > 0 {
                 rule.pass -= 1;
             } else if rule.times > 0 {
@@ -262,6 +334,7 @@ impl Shared {
         self.most_at_once.fetch_max(self.under_way.fetch_add(1, SeqCst) + 1, SeqCst);
         let mut requests = lock(&self.requests);
         requests.push(Recorded {
+            arrived: Instant::now(),
             method: method.to_owned(),
             path: path.to_owned(),
             headers: headers.to_vec(),

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 use crate::corpus::{copy_tree, pushed_storage};
+use crate::tls::Pair;
 
 /// A running registry on a loopback port that the kernel picked; gone, with its storage, when dropped.
 #[derive(Debug)]
@@ -32,14 +33,32 @@ pub struct Access {
 impl RealRegistry {
     /// Starts an empty registry and waits until it listens.
     pub fn start() -> Self {
-        Self::start_in(TempDir::with_prefix("registry-").expect("a temporary directory can be made"))
+        Self::start_in(new_directory(), "")
     }
 
     /// The same with the small corpus in it, and an empty access log: quicker than to push it.
     pub fn with_corpus() -> Self {
-        let directory = TempDir::with_prefix("registry-").expect("a temporary directory can be made");
+        Self::over(&pushed_storage())
+    }
+
+    /// A registry over a copy of what another one keeps.
+    pub fn over(storage: &Path) -> Self {
+        let directory = new_directory();
+        copy_tree(storage, &directory.path().join(STORAGE));
+        Self::start_in(directory, "")
+    }
+
+    /// An empty registry that speaks TLS with this certificate, and only with clients that show one of the authority
+    /// `clients`, if there is one. Helpers that speak plain HTTP cannot read it: use [`RealRegistry::over`] its storage.
+    pub fn start_tls(pair: &Pair, clients: Option<&Path>) -> Self {
+        Self::start_in(new_directory(), &tls_config(pair, clients))
+    }
+
+    /// The same with the small corpus in it.
+    pub fn with_corpus_and_tls(pair: &Pair, clients: Option<&Path>) -> Self {
+        let directory = new_directory();
         copy_tree(&pushed_storage(), &directory.path().join(STORAGE));
-        Self::start_in(directory)
+        Self::start_in(directory, &tls_config(pair, clients))
     }
 
     /// The same with `auth` (such as `htpasswd: {...}`) in its configuration.
@@ -49,7 +68,7 @@ impl RealRegistry {
             copy_tree(&pushed_storage(), &directory.path().join(STORAGE));
         }
         let storage = directory.path().join(STORAGE);
-        Self::start_over(directory, &storage, &format!("auth: {{{auth}}}\n"))
+        Self::start_over(directory, &storage, "", &format!("auth: {{{auth}}}\n"))
     }
 
     /// The same with the one user that [`HTPASSWD_USER`] and [`HTPASSWD_PASSWORD`] name.
@@ -66,7 +85,7 @@ impl RealRegistry {
     /// Another registry over the same storage that asks for no login: what tests look into.
     pub fn unlocked(&self) -> Self {
         let directory = TempDir::with_prefix("registry-").expect("a temporary directory can be made");
-        Self::start_over(directory, &self.storage(), "")
+        Self::start_over(directory, &self.storage(), "", "")
     }
 
     /// `127.0.0.1:PORT`.
@@ -95,14 +114,16 @@ impl RealRegistry {
         self.access_log().into_iter().filter(|a| a.method != "GET" && a.method != "HEAD").collect()
     }
 
-    fn start_in(directory: TempDir) -> Self {
+    /// `http` is put behind the settings of that section.
+    fn start_in(directory: TempDir, http: &str) -> Self {
         let storage = directory.path().join(STORAGE);
-        Self::start_over(directory, &storage, "")
+        Self::start_over(directory, &storage, http, "")
     }
 
-    fn start_over(directory: TempDir, storage: &Path, more: &str) -> Self {
+    /// `more` is put at the end.
+    fn start_over(directory: TempDir, storage: &Path, http: &str, more: &str) -> Self {
         let config = directory.path().join("config.yml");
-        let text = CONFIG.replace("STORAGE", storage.to_str().expect("a UTF-8 path")) + more;
+        let text = CONFIG.replace("STORAGE", storage.to_str().expect("a UTF-8 path")).replace("HTTP", http) + more;
         fs::write(&config, text).expect("config is written");
         let file = |name: &str| File::create(directory.path().join(name)).expect("a log file can be made");
         let child = Command::new("docker-registry")
@@ -123,7 +144,7 @@ impl RealRegistry {
         loop {
             let log = fs::read_to_string(self.directory.path().join(LOG)).expect("the log can be read");
             if let Some((_, rest)) = log.split_once("listening on ")
-                && let Some((host, _)) = rest.split_once('"')
+                && let Some((host, _)) = rest.split_once(['"', ','])
             {
                 return host.to_owned();
             }
@@ -159,6 +180,15 @@ pub(crate) fn run(program: &Path, arguments: &[&std::ffi::OsStr]) {
     assert!(output.status.success(), "{}: {}", program.display(), String::from_utf8_lossy(&output.stderr));
 }
 
+fn new_directory() -> TempDir {
+    TempDir::with_prefix("registry-").expect("a temporary directory can be made")
+}
+
+fn tls_config(pair: &Pair, clients: Option<&Path>) -> String {
+    let clients = clients.map(|path| format!(", clientcas: [\"{}\"]", path.display())).unwrap_or_default();
+    format!(", tls: {{certificate: \"{}\", key: \"{}\"{clients}}}", pair.certificate.display(), pair.key.display())
+}
+
 /// `127.0.0.1 - - [date] "GET /v2/ HTTP/1.1" 200 2 "" "agent"`
 fn parse_access(line: &str) -> Option<Access> {
     let mut quoted = line.split('"');
@@ -170,7 +200,7 @@ fn parse_access(line: &str) -> Option<Access> {
 const CONFIG: &str = "version: 0.1
 log: {level: info, accesslog: {disabled: false}}
 storage: {filesystem: {rootdirectory: \"STORAGE\"}, delete: {enabled: true}}
-http: {addr: \"127.0.0.1:0\", secret: only-for-tests}
+http: {addr: \"127.0.0.1:0\", secret: only-for-testsHTTP}
 ";
 /// Who may use a registry [with a password file](RealRegistry::with_htpasswd).
 pub const HTPASSWD_USER: &str = "alice";

@@ -15,8 +15,9 @@ use super::{basic, bearer, refused, wants_a_login};
 use crate::credentials::{Credential, Secret};
 use crate::error::Error;
 use crate::oci::Host;
-use crate::registry::fault::{self, First};
+use crate::registry::fault::{self, Route};
 use crate::registry::retry::{self, Failure};
+use crate::registry::transport::Transport;
 use crate::registry::{Settings, Tls, header};
 
 /// Where tokens for a registry are to be had.
@@ -36,10 +37,17 @@ pub(super) struct Token {
 /// Everything else that one request for a token needs.
 pub(super) struct Asking<'a> {
     pub(super) registry: &'a Host,
-    pub(super) http: &'a reqwest::Client,
+    pub(super) http: &'a Transport,
     pub(super) settings: &'a Settings,
     pub(super) credential: Option<&'a Credential>,
     pub(super) scopes: &'a Scopes,
+}
+
+impl Asking<'_> {
+    /// The HTTP client for this place; it may need the certificates of its host.
+    fn client(&self, url: &Url) -> Result<reqwest::Client, Failure> {
+        self.http.client(self.registry, url).map_err(Failure::lasting)
+    }
 }
 
 impl Service {
@@ -73,7 +81,7 @@ impl Service {
         let asked_at = Instant::now();
         let mut response = match asking.credential {
             Some(Credential::IdentityToken { token, .. }) => {
-                let answer = self.send(asking, self.exchange(asking, token)).await?;
+                let answer = self.send(asking, self.exchange(asking, token)?).await?;
                 // Not every service knows the OAuth2 variant; those take the same token as a password.
                 match answer.status() {
                     StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => self.get(asking).await?,
@@ -128,7 +136,7 @@ impl Service {
         };
         for _ in 0..=MAX_REDIRECTS {
             tracing::debug!(url = header::public(&url), scopes = ?asking.scopes, "token request");
-            let mut request = asking.http.get(url.clone());
+            let mut request = asking.client(&url)?.get(url.clone());
             if let Some(header) = &header {
                 request = request.header(AUTHORIZATION, header.clone());
             }
@@ -149,7 +157,7 @@ impl Service {
     }
 
     /// POST with the identity token.
-    fn exchange(&self, asking: &Asking<'_>, token: &Secret) -> RequestBuilder {
+    fn exchange(&self, asking: &Asking<'_>, token: &Secret) -> Result<RequestBuilder, Failure> {
         tracing::debug!(url = header::public(&self.realm), scopes = ?asking.scopes, "token request by identity token");
         let scopes: Vec<String> = asking.scopes.texts().collect();
         let mut form = url::form_urlencoded::Serializer::new(String::new());
@@ -159,11 +167,8 @@ impl Service {
             form.append_pair("scope", &scopes.join(" "));
         }
         form.append_pair("refresh_token", token.expose());
-        asking
-            .http
-            .post(self.realm.clone())
-            .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
-            .body(form.finish())
+        let request = asking.client(&self.realm)?.post(self.realm.clone());
+        Ok(request.header(CONTENT_TYPE, "application/x-www-form-urlencoded").body(form.finish()))
     }
 
     async fn send(&self, asking: &Asking<'_>, request: RequestBuilder) -> Result<reqwest::Response, Failure> {
@@ -173,7 +178,7 @@ impl Service {
         tokio::time::timeout(limit, request.send())
             .await
             .map_err(|_| failed(fault::timeout(&host, limit.as_secs())))?
-            .map_err(|error| failed(fault::transport(&host, error, First::No)))
+            .map_err(|error| failed(fault::transport(Route::later(&host), error)))
     }
 
     async fn body(
@@ -189,7 +194,7 @@ impl Service {
             let chunk = tokio::time::timeout(limit_of_time, response.chunk())
                 .await
                 .map_err(|_| fault::timeout(&host, limit_of_time.as_secs()))?
-                .map_err(|error| fault::transport(&host, error, First::No))?;
+                .map_err(|error| fault::transport(Route::later(&host), error))?;
             let Some(chunk) = chunk else { return Ok(body) };
             if body.len() + chunk.len() > limit {
                 let what = format!("its token service answers with more than {limit} bytes");

@@ -1,0 +1,125 @@
+//! The HTTP clients: one for most hosts, and one of its own for each host that has certificates of its own.
+//!
+//! Knows TLS, proxies and timeouts; must not know what is asked of whom.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use url::Url;
+
+use super::proxies::ProxyUrl;
+use super::tls::{Certificates, Check};
+use super::{Settings, Tls};
+use crate::error::{Error, Result};
+use crate::oci::Host;
+
+/// Every connection that a [`Client`](super::Client) makes comes from here.
+pub(super) struct Transport {
+    settings: Arc<Settings>,
+    common: reqwest::Client,
+    special: Mutex<HashMap<Server, reqwest::Client>>,
+}
+
+/// Who is spoken to.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Server {
+    /// `HOST[:PORT]`.
+    authority: String,
+    role: Role,
+}
+
+/// Why it is spoken to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Role {
+    /// It is the registry.
+    Registry,
+    /// The registry sent us there: the client's certificate is not for it.
+    Elsewhere,
+}
+
+impl Transport {
+    pub(super) fn new(settings: Arc<Settings>) -> Result<Self> {
+        let unverified = settings.tls == Tls::Unverified;
+        let system = || builder(&settings).tls_danger_accept_invalid_certs(unverified).build();
+        // A machine without any CA certificate must still reach a plain HTTP registry.
+        let common = system().or_else(|_| builder(&settings).tls_certs_only([]).build()).map_err(cannot_set_up)?;
+        Ok(Transport { settings, common, special: Mutex::default() })
+    }
+
+    /// The client for a request to `url` on behalf of `registry`.
+    ///
+    /// # Errors
+    /// When the certificates of that host cannot be used.
+    pub(super) fn client(&self, registry: &Host, url: &Url) -> Result<reqwest::Client> {
+        if url.scheme() != "https" {
+            return Ok(self.common.clone());
+        }
+        let server = Server::of(registry, url);
+        let mut special = self.special.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(client) = special.get(&server) {
+            return Ok(client.clone());
+        }
+        let client = self.make(&server)?;
+        special.insert(server, client.clone());
+        Ok(client)
+    }
+
+    /// The proxy that a request to `url` goes through.
+    pub(super) fn proxy(&self, url: &Url) -> Option<&ProxyUrl> {
+        self.settings.proxies.of(url)
+    }
+
+    fn make(&self, server: &Server) -> Result<reqwest::Client> {
+        let Some(directory) = self.settings.certificates.of(&server.authority) else { return Ok(self.common.clone()) };
+        let certificates = match server.role {
+            Role::Registry => Certificates::read(&directory)?,
+            Role::Elsewhere => Certificates::read(&directory)?.without_client(),
+        };
+        if certificates.is_empty() {
+            return Ok(self.common.clone());
+        }
+        let check = match self.settings.tls {
+            Tls::Verified => Check::Server,
+            Tls::Unverified => Check::Nothing,
+        };
+        let config = certificates.config(check)?;
+        builder(&self.settings).tls_backend_preconfigured(config).build().map_err(cannot_set_up)
+    }
+}
+
+impl Server {
+    fn of(registry: &Host, url: &Url) -> Self {
+        let own = Url::parse(&format!("https://{}/", registry.contacted())).ok();
+        match own
+            .is_some_and(|own| own.host() == url.host() && own.port_or_known_default() == url.port_or_known_default())
+        {
+            // As the user writes it, which is how the directory is named.
+            true => Server { authority: registry.as_str().to_owned(), role: Role::Registry },
+            false => {
+                let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
+                let authority = format!("{}{port}", url.host_str().unwrap_or_default());
+                Server { authority, role: Role::Elsewhere }
+            }
+        }
+    }
+}
+
+fn builder(settings: &Settings) -> reqwest::ClientBuilder {
+    let proxies = settings.proxies.clone();
+    reqwest::Client::builder()
+        .user_agent(&settings.user_agent)
+        .connect_timeout(settings.connect_timeout)
+        .pool_max_idle_per_host(settings.jobs.max(1))
+        .tcp_nodelay(true)
+        // A few HTTP/1.1 connections carry blobs faster than the streams of one HTTP/2 connection.
+        .http1_only()
+        // The environment is the command line's business.
+        .no_proxy()
+        .proxy(reqwest::Proxy::custom(move |url| proxies.of(url).map(ProxyUrl::url)))
+        // Followed by `Endpoint`, which knows what may be sent where.
+        .redirect(reqwest::redirect::Policy::none())
+}
+
+fn cannot_set_up(error: reqwest::Error) -> Error {
+    Error::registry("cannot set up the HTTP client").caused_by(error.without_url())
+}

@@ -1,0 +1,8 @@
+//! Registries on networks as they are: private authorities, proxies, limits, and bad days.
+
+mod bad_days;
+mod immutable;
+mod lies;
+mod limits;
+mod proxies;
+mod tls;

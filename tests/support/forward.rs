@@ -1,0 +1,146 @@
+//! A forward proxy as companies have them: it resolves names itself, connects through (`CONNECT`) or fetches, and keeps
+//! a record.
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+use std::io::{self, BufReader, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use crate::http::{Body, Framing, Headers, header, read_head};
+
+/// A running proxy on a loopback port. Stops taking connections when dropped.
+#[derive(Debug)]
+pub struct ForwardProxy {
+    host: String,
+    shared: Arc<Shared>,
+    listener: Option<JoinHandle<()>>,
+}
+
+/// One request that came to the proxy. What goes through a tunnel is not seen.
+#[derive(Debug, Clone)]
+pub struct Forwarded {
+    pub method: String,
+    /// `HOST:PORT` of a CONNECT, else a URL.
+    pub target: String,
+    pub headers: Headers,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    /// Name -> address.
+    names: HashMap<String, String>,
+    /// What `Proxy-Authorization` must say.
+    login: Option<String>,
+    seen: Mutex<Vec<Forwarded>>,
+    stopping: AtomicBool,
+}
+
+impl ForwardProxy {
+    /// A proxy that knows these names, each as the address of a server (`127.0.0.1:PORT`), whatever port is asked for.
+    pub fn start(names: &[(&str, &str)]) -> Self {
+        Self::start_with(names, None)
+    }
+
+    /// The same, for clients whose `Proxy-Authorization` says `login` (`Basic dXNlcjpw...`).
+    pub fn start_with_login(names: &[(&str, &str)], login: &str) -> Self {
+        Self::start_with(names, Some(login.to_owned()))
+    }
+
+    fn start_with(names: &[(&str, &str)], login: Option<String>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a loopback port is free");
+        let host = listener.local_addr().expect("a bound socket has an address").to_string();
+        let names = names.iter().map(|(name, address)| ((*name).to_owned(), (*address).to_owned())).collect();
+        let shared = Arc::new(Shared { names, login, ..Shared::default() });
+        let accepting = Arc::clone(&shared);
+        let listener = thread::spawn(move || {
+            for client in listener.incoming() {
+                if accepting.stopping.load(SeqCst) {
+                    return;
+                }
+                let Ok(client) = client else { continue };
+                let shared = Arc::clone(&accepting);
+                thread::spawn(move || serve(client, &shared).ok());
+            }
+        });
+        Self { host, shared, listener: Some(listener) }
+    }
+
+    /// `127.0.0.1:PORT`.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// `http://127.0.0.1:PORT`.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.host)
+    }
+
+    /// Every request so far.
+    pub fn seen(&self) -> Vec<Forwarded> {
+        self.shared.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Drop for ForwardProxy {
+    fn drop(&mut self) {
+        self.shared.stopping.store(true, SeqCst);
+        let _ = TcpStream::connect(&self.host);
+        if let Some(listener) = self.listener.take() {
+            let _ = listener.join();
+        }
+    }
+}
+
+fn serve(client: TcpStream, shared: &Shared) -> io::Result<()> {
+    for timeout in [TcpStream::set_read_timeout, TcpStream::set_write_timeout] {
+        timeout(&client, Some(PATIENCE))?;
+    }
+    let mut from_client = BufReader::new(client.try_clone()?);
+    let Some((first, headers)) = read_head(&mut from_client)? else { return Ok(()) };
+    let mut words = first.split(' ');
+    let (method, target) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+    let seen = Forwarded { method: method.to_owned(), target: target.to_owned(), headers: headers.clone() };
+    shared.seen.lock().unwrap_or_else(PoisonError::into_inner).push(seen);
+    if shared.login.as_deref().is_some_and(|login| header(&headers, "proxy-authorization") != Some(login)) {
+        return refuse(&client, "407 Proxy Authentication Required");
+    }
+    let (authority, path) = match target.strip_prefix("http://") {
+        Some(rest) => rest.find('/').map_or((rest, "/"), |at| rest.split_at(at)),
+        None => (target, ""),
+    };
+    let name = authority.rsplit_once(':').map_or(authority, |(name, _)| name);
+    let Some(Ok(mut upstream)) = shared.names.get(name).map(TcpStream::connect) else {
+        return refuse(&client, "502 Bad Gateway");
+    };
+    if method == "CONNECT" {
+        (&client).write_all(b"HTTP/1.1 200 Connection established\r\n\r\n")?;
+        let (mut back, mut to_client) = (upstream.try_clone()?, client.try_clone()?);
+        let returning = thread::spawn(move || {
+            let _ = io::copy(&mut back, &mut to_client);
+            let _ = to_client.shutdown(Shutdown::Both);
+        });
+        let _ = io::copy(&mut from_client, &mut upstream);
+        let _ = upstream.shutdown(Shutdown::Both);
+        let _ = returning.join();
+        return Ok(());
+    }
+    let mut head = format!("{method} {path} HTTP/1.1\r\nconnection: close\r\n");
+    for (name, value) in headers.iter().filter(|(name, _)| name != "connection" && !name.starts_with("proxy-")) {
+        let _ = write!(head, "{name}: {value}\r\n");
+    }
+    upstream.write_all(format!("{head}\r\n").as_bytes())?;
+    io::copy(&mut Body::new(&mut from_client, Framing::of_request(&headers)), &mut upstream)?;
+    io::copy(&mut upstream, &mut &client)?;
+    client.shutdown(Shutdown::Both)
+}
+
+fn refuse(mut client: &TcpStream, status: &str) -> io::Result<()> {
+    client.write_all(format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").as_bytes())?;
+    client.shutdown(Shutdown::Both)
+}
+
+const PATIENCE: Duration = Duration::from_secs(60);
