@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use rstest::rstest;
 use support::{FaultProxy, RealRegistry, Reference, Storm, references, walk};
 
-use support::{Desk, desk};
+use support::desk;
 
 /// Fifty seeds, in five parts that run at the same time.
 #[rstest]

@@ -7,7 +7,7 @@ use rstest::rstest;
 use serde_json::Value;
 use support::{FaultProxy, RealRegistry, Rule, raw_manifest, references};
 
-use support::{Desk, busybox, desk};
+use support::{busybox, desk};
 
 /// The largest layer of busybox: its digest and size.
 fn layer(host: &str) -> (String, u64) {

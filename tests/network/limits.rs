@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use rstest::rstest;
 use support::{FaultProxy, RealRegistry, Rule, references};
 
-use support::{Desk, busybox, desk};
+use support::{busybox, desk};
 
 /// What a 429 or 503 says, and how long nothing may be asked after it.
 #[rstest]

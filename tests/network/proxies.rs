@@ -5,7 +5,7 @@ use std::fs;
 use rstest::rstest;
 use support::{Authority, ForwardProxy, RealRegistry, Validity};
 
-use support::{Desk, busybox, desk};
+use support::{busybox, desk};
 
 const PASSWORD: &str = "p4ss-of-the-proxy";
 /// `user:p4ss-of-the-proxy`
