@@ -2,6 +2,9 @@
 //! of what is made here.
 
 use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
 
 use sha2::{Digest as _, Sha256};
 
@@ -103,6 +106,18 @@ impl Draft {
         let key = Key::named("trusted");
         let signature = key.sign(&BUNDLE, &self.files["SHA256SUMS"]);
         self.put(&key.path(), signature);
+    }
+
+    /// Writes it to a new directory.
+    pub(crate) fn store(&self, root: &Path) {
+        for (path, bytes) in &self.files {
+            let path = root.join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, bytes).unwrap();
+        }
+        for line in &self.script {
+            assert!(Command::new("sh").args(["-euc", line]).current_dir(root).status().unwrap().success(), "{line}");
+        }
     }
 }
 
