@@ -1,5 +1,6 @@
 //! What is in a plan or a bundle, as a table for people and as JSON for programs.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use serde_json::{Value, json};
@@ -89,10 +90,10 @@ fn rows(contents: &Contents) -> Result<Vec<Row>> {
     for id in contents.landing_ids() {
         let Some(image) = contents.landing(id).image else { continue };
         let image = &contents.images[image as usize];
-        if !told.contains_key(&image.document) {
-            told.insert(image.document, tell(contents, image.document)?);
-        }
-        let told = &told[&image.document];
+        let told = match told.entry(image.document) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => new.insert(tell(contents, image.document)?),
+        };
         rows.push(Row {
             name: image.name.to_string(),
             source: image.source.clone(),
