@@ -50,6 +50,17 @@ pub use writer::DirectoryWriter;
 /// not promised to be readable by a later release.
 pub const FORMAT_VERSION: u64 = 0;
 
+/// The start of a text that others wrote, quoted and escaped, for a message: it may be as long as its file.
+fn quoted(text: &str) -> String {
+    match text.char_indices().nth(QUOTED_CHARS) {
+        Some((end, _)) => format!("{:?}...", &text[..end]),
+        None => format!("{text:?}"),
+    }
+}
+
+/// How much of a stranger's text a message repeats: every name within limits.
+const QUOTED_CHARS: usize = 400;
+
 const SUMS: &str = "SHA256SUMS";
 const SIGNATURES: &str = "signatures";
 const DESCRIPTOR: &str = "bundle.json";

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{DESCRIPTOR, FORMAT_VERSION, limits};
+use super::{DESCRIPTOR, FORMAT_VERSION, limits, quoted};
 use crate::error::{Error, Result};
 use crate::oci::{Digest, Name, json};
 use crate::place::{Absent, Reason};
@@ -76,16 +76,17 @@ impl Descriptor {
             return Err(newer(format!("the bundle has format {}, not {FORMAT_VERSION}", version.format_version)));
         }
         let fields: BTreeMap<String, serde::de::IgnoredAny> =
-            json::from_slice(bytes).map_err(|e| fault(e.to_string()))?;
+            json::from_checked(bytes).map_err(|e| fault(e.to_string()))?;
         if let Some(unknown) = fields.keys().find(|field| !FIELDS.contains(&field.as_str())) {
             return Err(newer(format!("{DESCRIPTOR} has the unknown field {unknown:?}")));
         }
-        let raw: Raw = json::from_slice(bytes).map_err(|e| fault(e.to_string()))?;
+        let raw: Raw = json::from_checked(bytes).map_err(|e| fault(e.to_string()))?;
         if let Some(unknown) = raw.requires.first() {
-            return Err(newer(format!("the bundle requires {unknown:?}, which is unknown")));
+            return Err(newer(format!("the bundle requires {}, which is unknown", quoted(unknown))));
         }
-        let created = parse_time(&raw.created)
-            .ok_or_else(|| fault(format!("created is {:?}, not a time such as 2026-01-31T12:00:00Z", raw.created)))?;
+        let created = parse_time(&raw.created).ok_or_else(|| {
+            fault(format!("created is {}, not a time such as 2026-01-31T12:00:00Z", quoted(&raw.created)))
+        })?;
         if !is_word(&raw.tool, |c| c.is_ascii_graphic()) {
             return Err(fault("tool is not a word of 1 to 128 printable characters".into()));
         }
@@ -114,8 +115,9 @@ impl Descriptor {
         for item in &self.absent {
             if let Some(name) = item.names.iter().find(|name| !names.contains(*name)) {
                 return Err(Error::damaged(format!(
-                    "{DESCRIPTOR}: {} is absent from {name:?}, which is not in the bundle",
-                    item.digest
+                    "{DESCRIPTOR}: {} is absent from {}, which is not in the bundle",
+                    item.digest,
+                    quoted(name)
                 )));
             }
         }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{INDEX, limits};
+use super::{INDEX, limits, quoted};
 use crate::error::{Error, Result};
 use crate::oci::{Digest, MAX_DOCUMENT, MediaType, json};
 use crate::place::{Contents, Named};
@@ -67,10 +67,10 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Vec<Item>> {
         let name = item.annotations.name.as_str();
         if previous >= Some(name) {
             let what = if previous == Some(name) { "is there twice" } else { "is not sorted by name" };
-            return Err(fault(format!("{name:?} {what}")));
+            return Err(fault(format!("{} {what}", quoted(name))));
         }
         previous = Some(name);
-        items.push(read_item(item).map_err(|what| fault(format!("{name:?}: {what}")))?);
+        items.push(read_item(item).map_err(|what| fault(format!("{}: {what}", quoted(name))))?);
         let known = sizes.entry(item.digest).or_insert((item.size, &item.media_type));
         if *known != (item.size, &item.media_type) {
             return Err(fault(format!("{} has two sizes or two media types", item.digest)));
@@ -82,7 +82,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Vec<Item>> {
 fn read_item(item: &RawItem) -> Result<Item, String> {
     let name = item.annotations.name.parse().map_err(|e| format!("{e}"))?;
     if item.media_type.document_kind().is_none() {
-        return Err(format!("{:?} is not the media type of a manifest or index", item.media_type.as_str()));
+        return Err(format!("{} is not the media type of a manifest or index", quoted(item.media_type.as_str())));
     }
     if item.size > MAX_DOCUMENT {
         return Err(format!("its manifest has {} bytes, more than {MAX_DOCUMENT}", item.size));

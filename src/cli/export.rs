@@ -183,7 +183,7 @@ fn created() -> Result<Timestamp> {
 
 fn print_plan(contents: &crate::place::Contents, json: bool) -> Result<()> {
     if json {
-        return print_data(&format!("{:#}\n", listing::json(contents)?));
+        return print_data(&super::output::escape_json(&format!("{:#}\n", listing::json(contents)?)));
     }
     print_data(&super::output::escape_controls(&listing::table(contents)?))
 }

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use super::listing;
-use super::output::{escape_controls, print_data};
+use super::output::{escape_controls, escape_json, print_data};
 use super::trust::TrustArguments;
 use crate::bundle::{Bundle, Head, Seal};
 use crate::error::Result;
@@ -56,7 +56,7 @@ fn show(head: &Head, verified: bool, as_json: bool) -> Result<String> {
             |other| json!({"keyId": other.key.key_id().to_string(), "principals": [], "trusted": false, "reason": other.why}),
         );
         value["signers"] = trusted.chain(others).collect();
-        return Ok(format!("{value:#}\n"));
+        return Ok(escape_json(&format!("{value:#}\n")));
     }
     let mut text = String::new();
     if !verified {

@@ -11,9 +11,16 @@ pub(super) fn print_error(error: &Error) {
     for hint in error.hints() {
         let _ = writeln!(text, "hint: {hint}");
     }
+    if let Some((end, _)) = text.char_indices().nth(LONGEST_ERROR) {
+        text.truncate(end);
+        text.push_str("...\n");
+    }
     // Nobody is left to tell if stderr is closed.
     let _ = io::stderr().write_all(escape_controls(&text).as_bytes());
 }
+
+/// In characters: what goes wrong with a stranger's content may repeat that content.
+const LONGEST_ERROR: usize = 16 << 10;
 
 /// A line on stderr.
 pub(super) fn note(line: &str) {
@@ -37,11 +44,21 @@ pub(super) fn is_broken_pipe(error: &Error) -> bool {
 /// Control characters other than line feeds, and characters that reorder text, become visible escapes: text from a
 /// bundle or a server must not drive the terminal.
 pub(super) fn escape_controls(text: &str) -> String {
+    escape(text, |plain, c| plain.extend(c.escape_unicode()))
+}
+
+/// The same for a JSON text, which stays the same JSON: what it escapes can only stand inside of strings.
+pub(super) fn escape_json(text: &str) -> String {
+    // All of these are below U+10000: one escape each.
+    escape(text, |plain, c| *plain += &format!("\\u{:04x}", u32::from(c)))
+}
+
+fn escape(text: &str, put: impl Fn(&mut String, char)) -> String {
     let mut plain = String::with_capacity(text.len());
     for c in text.chars() {
         let reorders = matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
         if (c.is_control() && c != '\n') || reorders {
-            let _ = write!(plain, "{}", c.escape_unicode());
+            put(&mut plain, c);
         } else {
             plain.push(c);
         }
@@ -79,6 +96,7 @@ mod tests {
 
     #[test]
     fn control_characters_of_strangers_do_not_reach_the_terminal() {
+        assert_eq!(escape_json("{\"a\": \"\u{9b}2J\u{202e}\"}\n"), "{\"a\": \"\\u009b2J\\u202e\"}\n");
         assert_eq!(escape_controls("a\u{1b}[2Jb\r\nc\u{202e}"), "a\\u{1b}[2Jb\\u{d}\nc\\u{202e}");
     }
 

@@ -4,6 +4,7 @@
 //! the Kelvin sign for `k`) and let the last of several equal keys win. A document that uses this shows one
 //! content to one reader and another to the next, so it is neither sealed nor imported.
 
+use std::cell::Cell;
 use std::collections::HashSet;
 use std::fmt;
 
@@ -13,46 +14,74 @@ use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, Error as _, Map
 pub const MAX_DEPTH: usize = 32;
 /// Most keys in one object.
 pub const MAX_KEYS: usize = 4096;
+/// The longest key, in bytes.
+pub const MAX_KEY: usize = 1024;
+/// Most values (objects, lists, texts, numbers and so on) in one text: what is read stays a small multiple of it.
+pub const MAX_VALUES: usize = 650_000;
+/// The longest text in a value, in bytes: 4 MiB, a whole document.
+pub const MAX_TEXT: usize = 4 << 20;
 
 /// Why a text is not JSON that is read here; says what and, where known, line and column.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub struct JsonFault(#[from] serde_json::Error);
+pub struct JsonFault(String);
+
+impl From<serde_json::Error> for JsonFault {
+    fn from(error: serde_json::Error) -> Self {
+        let text = error.to_string();
+        // A message repeats what it found, however long that is.
+        JsonFault(match text.char_indices().nth(LONGEST_MESSAGE) {
+            Some((end, _)) => format!("{}... at line {} column {}", &text[..end], error.line(), error.column()),
+            None => text,
+        })
+    }
+}
 
 /// Checks `bytes` as described above, then reads a `T` from them.
 pub fn from_slice<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, JsonFault> {
     let mut reader = serde_json::Deserializer::from_slice(bytes);
-    Strict { depth: 0, free_keys: false }.deserialize(&mut reader)?;
+    Strict { depth: 0, free_keys: false, values: &Cell::new(0) }.deserialize(&mut reader)?;
     reader.end()?;
+    from_checked(bytes)
+}
+
+/// As [`from_slice`], for bytes that went through it before, for another type.
+pub fn from_checked<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, JsonFault> {
     Ok(serde_json::from_slice(bytes)?)
 }
 
 /// Walks any value and keeps nothing but the keys of the objects it is inside of.
 #[derive(Clone, Copy)]
-struct Strict {
+struct Strict<'a> {
     depth: usize,
+    /// How many there were so far.
+    values: &'a Cell<usize>,
     /// Inside `annotations` (and the like), where keys are the author's and their case means something.
     free_keys: bool,
 }
 
-impl Strict {
+impl Strict<'_> {
     fn below<E: serde::de::Error>(self, free_keys: bool) -> Result<Self, E> {
         if self.depth == MAX_DEPTH {
             return Err(E::custom(format!("nested deeper than {MAX_DEPTH} levels")));
         }
-        Ok(Strict { depth: self.depth + 1, free_keys })
+        Ok(Strict { depth: self.depth + 1, free_keys, values: self.values })
     }
 }
 
-impl<'de> DeserializeSeed<'de> for Strict {
+impl<'de> DeserializeSeed<'de> for Strict<'_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        self.values.set(self.values.get() + 1);
+        if self.values.get() > MAX_VALUES {
+            return Err(D::Error::custom(format!("more than {MAX_VALUES} values in all")));
+        }
         deserializer.deserialize_any(self)
     }
 }
 
-impl<'de> Visitor<'de> for Strict {
+impl<'de> Visitor<'de> for Strict<'_> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -62,6 +91,9 @@ impl<'de> Visitor<'de> for Strict {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         let mut seen = HashSet::new();
         while let Some(key) = map.next_key::<String>()? {
+            if key.len() > MAX_KEY {
+                return Err(A::Error::custom(format!("a key has {} bytes, more than {MAX_KEY}", key.len())));
+            }
             let folded = if self.free_keys { key.clone() } else { fold(&key) };
             if !self.free_keys
                 && folded != key
@@ -101,7 +133,10 @@ impl<'de> Visitor<'de> for Strict {
     fn visit_f64<E>(self, _: f64) -> Result<(), E> {
         Ok(())
     }
-    fn visit_str<E>(self, _: &str) -> Result<(), E> {
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<(), E> {
+        if text.len() > MAX_TEXT {
+            return Err(E::custom(format!("a text has {} bytes, more than {MAX_TEXT}", text.len())));
+        }
         Ok(())
     }
     fn visit_unit<E>(self) -> Result<(), E> {
@@ -119,6 +154,9 @@ fn fold(key: &str) -> String {
         })
         .collect()
 }
+
+/// How much of a message is kept, in characters.
+const LONGEST_MESSAGE: usize = 300;
 
 const FREE_KEY_OBJECTS: [&str; 1] = ["annotations"];
 
@@ -185,5 +223,14 @@ mod tests {
         assert!(read(&format!("{}{}", "[".repeat(MAX_DEPTH + 1), "]".repeat(MAX_DEPTH + 1))).is_err());
         let keys: Vec<String> = (0..=MAX_KEYS).map(|n| format!("\"k{n}\":0")).collect();
         assert!(read(&format!("{{{}}}", keys.join(","))).is_err());
+        assert!(read(&format!("{{\"{}\":0}}", "k".repeat(MAX_KEY + 1))).is_err());
+    }
+
+    #[test]
+    fn many_values_are_refused_and_messages_stay_short() {
+        let error = read(&format!("[{}0]", "0,".repeat(MAX_VALUES))).expect_err("one value too many");
+        assert!(error.contains("values"), "{error}");
+        let error = from_slice::<u64>(format!("\"{}\"", "x".repeat(1 << 20)).as_bytes()).expect_err("a text");
+        assert!(error.to_string().len() < 400, "{error}");
     }
 }

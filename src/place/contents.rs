@@ -501,7 +501,9 @@ impl<'a> Draft<'a> {
                     let blob = self.blobs[&edge.digest];
                     landing.blobs.push(blob);
                     let wanted = &mut self.contents.blobs[blob.0 as usize].wanted;
-                    if !wanted.contains(&scope) {
+                    // Images are sorted by name, so those of one scope follow one another: looking at the last is
+                    // enough. (Looking at all would take hours where one layer is wanted in very many scopes.)
+                    if wanted.last() != Some(&scope) {
                         wanted.push(scope);
                     }
                 }
@@ -623,6 +625,21 @@ mod tests {
         }
         let tagged = contents.landings.iter().filter(|landing| landing.tag.is_some()).count();
         assert_eq!((tagged, contents.landings.len()), (3, 5));
+    }
+
+    #[test]
+    fn a_blob_is_wanted_once_a_scope_whatever_the_names_are() {
+        let (a, b) = (manifest(b"ca", &[b"shared"]), manifest(b"cb", &[b"shared", b"shared"]));
+        let both = index(&[&a, &b, &a]);
+        let digested = format!("x@{}", a.digest());
+        let names = ["x:1", "x-y:1", "x:2", "x.y:1", "x/y:1", "x:a", "x_y:1", "xy:1", "x0:1", digested.as_str()];
+        let images: Vec<(&str, &Document)> =
+            names.iter().map(|name| (*name, if name.contains('@') { &a } else { &both })).collect();
+        let contents = build(&[&a, &b, &both], &images).unwrap();
+        for blob in &contents.blobs {
+            let scopes: HashSet<ScopeId> = blob.wanted.iter().copied().collect();
+            assert_eq!((scopes.len(), blob.wanted.len()), (7, 7));
+        }
     }
 
     #[test]

@@ -1,0 +1,1 @@
+3ef70f31f9ded30233cdce70c52008fc.sig

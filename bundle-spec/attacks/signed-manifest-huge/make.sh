@@ -1,0 +1,2 @@
+# Run in a copy of bundle/: makes what cannot be kept in a repository.
+{ printf '{"pad":"'; head -c 4194304 /dev/zero | tr '\000' 'x'; printf '","schemaVersion":2,"config":{"mediaType":"application/vnd.oci.image.config.v1+json","digest":"sha256:f37703f9023de7338b3dbcbe72c011f1f1661fd8775c7dd5c9f80cf28a7505ff","size":12},"layers":[{"mediaType":"application/vnd.oci.image.layer.v1.tar","digest":"sha256:84952b14af8d502d9b7d6f1ea988faeaa150f9c53a2040c943bcc0b24232d1b6","size":14}]}'; } > 'blobs/sha256/1809e67a592716b825fd9b0aa5da0640d61a9499029104e097de8c431f5e6b8a'

@@ -1,0 +1,2 @@
+# Run in a copy of bundle/: makes what cannot be kept in a repository.
+mkfifo SHA256SUMS

@@ -1,0 +1,98 @@
+//! A destination that takes everything and remembers what came to be there.
+
+use std::collections::HashSet;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use futures_util::TryStreamExt;
+use sealift::place::{BlobId, Body, Chunks, Contents, Destination, LandingId, Linked, Order, Presence, ScopeId};
+use sealift::progress::Silent;
+use sealift::transfer::{self, Options, Supply};
+use sealift::trust::Trust;
+use sealift::verify::{self, Verified};
+use sealift::{Error, Result};
+use tokio_util::sync::CancellationToken;
+
+#[derive(Default)]
+pub(crate) struct Recording {
+    /// Whole blobs.
+    pub(crate) blobs: Mutex<Vec<Vec<u8>>>,
+    /// Documents in place.
+    pub(crate) landed: Mutex<Vec<Vec<u8>>>,
+    pub(crate) committed: Mutex<bool>,
+}
+
+impl Recording {
+    pub(crate) fn is_untouched(&self) -> bool {
+        self.landed.lock().unwrap().is_empty() && !*self.committed.lock().unwrap()
+    }
+}
+
+/// Verifies as the program does.
+pub(crate) fn open(bundle: &Path, trust: &Trust) -> Result<Verified> {
+    verify::open(bundle, trust, "2026-11-23T12:00:00Z".parse().unwrap())
+}
+
+/// Moves everything.
+pub(crate) fn transfer(verified: &Verified) -> (Arc<Recording>, Result<()>) {
+    let recording = Arc::new(Recording::default());
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let supply = Supply::Source(verified.bundle.clone());
+    let options = options();
+    let run = transfer::run(verified.head.contents.clone(), supply, recording.clone(), &options);
+    let done = runtime.block_on(run).map(drop);
+    (recording, done)
+}
+
+pub(crate) fn options() -> Options {
+    Options { jobs: 2.try_into().unwrap(), progress: Arc::new(Silent), cancel: CancellationToken::new() }
+}
+
+pub(crate) fn trust() -> Trust {
+    Trust::parse(crate::keys::allowed_signers().as_bytes(), "allowed_signers", false).unwrap()
+}
+
+#[async_trait]
+impl Destination for Recording {
+    fn order(&self) -> Order {
+        Order::Any
+    }
+
+    async fn prepare(&self, _: &Contents) -> Result<HashSet<BlobId>> {
+        Ok(HashSet::new())
+    }
+
+    async fn presence(&self, _: &Contents, _: BlobId, _: ScopeId) -> Result<Presence> {
+        Ok(Presence::Absent)
+    }
+
+    async fn put(&self, contents: &Contents, blob: BlobId, _: ScopeId, body: &mut Body) -> Result<()> {
+        let bytes: Vec<u8> =
+            body.open().await?.try_fold(Vec::new(), async |all, part| Ok([&all, &part[..]].concat())).await?;
+        match bytes.len() as u64 == contents.blob(blob).size {
+            true => self.blobs.lock().unwrap().push(bytes),
+            false => return Err(Error::registry("a short body without an error")),
+        }
+        Ok(())
+    }
+
+    async fn link(&self, _: &Contents, _: BlobId, _: ScopeId, _: ScopeId) -> Result<Linked> {
+        Ok(Linked::Done)
+    }
+
+    async fn read_back(&self, _: &Contents, _: BlobId, _: ScopeId) -> Result<Chunks> {
+        unreachable!("a link is never refused here")
+    }
+
+    async fn land(&self, contents: &Contents, landing: LandingId) -> Result<()> {
+        let (bytes, _) = contents.documents.get(contents.landing(landing).document)?;
+        self.landed.lock().unwrap().push(bytes.to_vec());
+        Ok(())
+    }
+
+    async fn commit(&self, _: &Contents) -> Result<()> {
+        *self.committed.lock().unwrap() = true;
+        Ok(())
+    }
+}

@@ -1,0 +1,114 @@
+//! The corpus through the program, in front of a registry that counts.
+
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use support::{FaultProxy, RealRegistry};
+
+use crate::corpus::{Corpus, committed, generated, lay_out, spec};
+use crate::good::GOOD;
+use crate::table::{By, Found, attacks};
+
+#[test]
+#[ignore = "writes bundle-spec/good and bundle-spec/attacks"]
+fn regenerate() {
+    generated().write();
+}
+
+#[test]
+fn the_corpus_is_what_its_generator_writes() {
+    let (there, made) = (committed(), generated());
+    let names = |corpus: &Corpus| corpus.files.keys().chain(corpus.links.keys()).cloned().collect::<Vec<_>>();
+    assert_eq!(names(&there), names(&made), "cargo test --test attacks -- --ignored regenerate");
+    for (path, bytes) in &made.files {
+        assert!(there.files[path] == *bytes, "{path}: cargo test --test attacks -- --ignored regenerate");
+    }
+    assert_eq!(there.links, made.links);
+}
+
+#[test]
+fn attacks_have_names_and_rules_of_their_own() {
+    let attacks = attacks();
+    let names: std::collections::BTreeSet<&str> = attacks.iter().map(|attack| attack.name).collect();
+    assert_eq!(names.len(), attacks.len());
+    assert!(attacks.len() >= 100, "{}", attacks.len());
+    let sealed = |by| attacks.iter().filter(|attack| attack.by == by).count();
+    assert!(sealed(By::Signer) >= 100 && sealed(By::Stranger) >= 50);
+}
+
+#[test]
+fn every_attack_is_refused_with_its_reason_before_any_writing_request() {
+    let registry = RealRegistry::start();
+    let counting = FaultProxy::start(registry.host());
+    let mut wrong = Vec::new();
+    for attack in attacks() {
+        let desk = tempfile::tempdir().unwrap();
+        let bundle = lay_out(&format!("attacks/{}", attack.name), desk.path());
+        for options in [&[][..], &["--verify-first"]] {
+            counting.reset_count();
+            let run = import(&bundle, counting.host(), options);
+            let said = String::from_utf8_lossy(&run.stderr).into_owned();
+            let mut fault = |what: &str| wrong.push(format!("{} {options:?}: {what}\n{said}", attack.name));
+            if run.status.code() != Some(3) {
+                fault(&format!("exit {:?}", run.status.code()));
+            }
+            if !said.contains(attack.reason) {
+                fault(&format!("{:?} is not said", attack.reason));
+            }
+            if said.contains(|c: char| c.is_control() && c != '\n') || said.len() > 4096 {
+                fault("control characters, or very much text");
+            }
+            let writes: Vec<_> =
+                counting.requests().into_iter().filter(|r| !["GET", "HEAD"].contains(&r.method.as_str())).collect();
+            let bad = match attack.found {
+                Found::Layers if options.is_empty() => writes.iter().any(|r| r.path.contains("/manifests/")),
+                _ => !writes.is_empty(),
+            };
+            if bad {
+                fault(&format!("{writes:?}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), attacks().len(), wrong.join("\n"));
+    assert_eq!(
+        support::catalog(registry.host())
+            .iter()
+            .filter(|repository| !support::tags(registry.host(), repository).is_empty())
+            .count(),
+        0
+    );
+}
+
+#[test]
+fn every_good_bundle_is_taken() {
+    let registry = RealRegistry::start();
+    for good in GOOD {
+        let desk = tempfile::tempdir().unwrap();
+        let bundle = lay_out(&format!("good/{}", good.name), desk.path());
+        // Each below a prefix of its own: their names are the same.
+        let target = format!("{}/{}", registry.host(), good.name);
+        for run in [sealift(&["verify"], &bundle, &[]), import(&bundle, &target, &[])] {
+            let said = String::from_utf8_lossy(&run.stderr);
+            let foreign = good.name == "rich" && said.contains("BLOB_UNKNOWN");
+            assert!(run.status.success() || foreign, "{}: {said}", good.name);
+        }
+    }
+}
+
+fn import(bundle: &Path, target: &str, options: &[&str]) -> Output {
+    sealift(&["import"], bundle, &[&[target, "--retry-times", "0"], options].concat())
+}
+
+/// Runs `sealift COMMAND BUNDLE ARGUMENTS --trust ...` with no home directory.
+pub(crate) fn sealift(command: &[&str], bundle: &Path, arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_sealift"))
+        .args(command)
+        .arg(bundle)
+        .args(arguments)
+        .arg("--trust")
+        .arg(spec().join("attacks/keys/allowed_signers"))
+        .env("HOME", "/nonexistent")
+        .stdin(Stdio::null())
+        .output()
+        .expect("the program starts")
+}
