@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::oci::{Host, Name, Repository};
 use crate::place::Contents;
 use crate::registry::{Client, RegistryDestination};
-use crate::transfer::{self, Options, Summary, Supply};
+use crate::transfer::{self, Options, Summary};
 use crate::verify::{self, Verified};
 
 /// Where to: `REGISTRY[/PREFIX]`.
@@ -76,11 +76,12 @@ pub async fn import(
 ) -> Result<Summary> {
     landing_places(&verified.head.contents, target)?;
     if verify_first {
+        // A stream cannot be read twice: to be said before it is read once.
+        verified.bundle()?;
         verify::layers(verified, options).await?;
     }
     let destination = RegistryDestination::new(client, &target.host, target.prefix.clone());
-    let supply = Supply::Source(verified.bundle.clone());
-    transfer::run(verified.head.contents.clone(), supply, Arc::new(destination), options).await
+    transfer::run(verified.head.contents.clone(), verified.supply()?, Arc::new(destination), options).await
 }
 
 #[cfg(test)]

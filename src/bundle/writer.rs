@@ -204,7 +204,7 @@ fn write_whole(workshop: &Workshop, digest: Digest, bytes: &[u8]) -> Result<()> 
 
 /// Tells threads that nobody waits for them any more.
 #[derive(Default)]
-struct StopOnDrop(Arc<AtomicBool>);
+pub(super) struct StopOnDrop(pub(super) Arc<AtomicBool>);
 
 impl Drop for StopOnDrop {
     fn drop(&mut self) {
@@ -213,7 +213,7 @@ impl Drop for StopOnDrop {
 }
 
 /// Runs what waits for a disk or a person on a thread for that.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
     match tokio::task::spawn_blocking(work).await {
         Ok(result) => result,
         Err(e) if e.is_panic() => std::panic::resume_unwind(e.into_panic()),
@@ -222,4 +222,4 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + '
 }
 
 /// How many files are hashed at once at most: more would only make a disk seek.
-const HASHERS: usize = 4;
+pub(super) const HASHERS: usize = 4;
