@@ -17,7 +17,7 @@ mod registry;
 mod walk;
 
 pub use corpus::{Reference, corpus, push_corpus, references, tree};
-pub use desk::{Desk, Run, Sample};
+pub use desk::{Desk, Run, Sample, Usage};
 pub use http::{
     Answer, Manifest, catalog, delete, get, head, put_manifest, raw_blob, raw_manifest, request, sha256, tags,
 };

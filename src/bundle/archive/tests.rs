@@ -155,27 +155,37 @@ async fn tar_unpacks_it_into_the_directory_that_it_stands_for() {
 }
 
 #[tokio::test]
-async fn every_flipped_byte_and_every_cut_is_refused() {
+async fn every_flipped_byte_and_every_cut_of_a_file_is_refused() {
     let key = Key::new();
     let good = tiny_tar(&key).await;
-    let (dir, file) = (tempfile::tempdir().unwrap(), "b.tar");
-    let path = dir.path().join(file);
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("b.tar");
     for at in 0..good.len() {
         let mut bytes = good.clone();
         bytes[at] ^= 1 << (at % 8);
         std::fs::write(&path, &bytes).unwrap();
         let error = read_all(&path, &key).await.expect_err("a flipped byte");
         assert!(matches!(error.kind(), Kind::Damaged | Kind::Untrusted), "{at}: {error:?}");
-        let error = pass_all(bytes, &key).await.expect_err("a flipped byte in a stream");
-        assert!(matches!(error.kind(), Kind::Damaged | Kind::Untrusted), "{at}: {error:?}");
-    }
-    for length in 0..good.len() {
-        std::fs::write(&path, &good[..length]).unwrap();
-        assert_eq!(read_all(&path, &key).await.expect_err("cut").kind(), Kind::Damaged, "{length}");
-        assert_eq!(pass_all(good[..length].to_vec(), &key).await.expect_err("cut").kind(), Kind::Damaged, "{length}");
+        std::fs::write(&path, &good[..at]).unwrap();
+        assert_eq!(read_all(&path, &key).await.expect_err("cut").kind(), Kind::Damaged, "{at}");
     }
     std::fs::write(&path, &good).unwrap();
     read_all(&path, &key).await.unwrap();
+}
+
+#[tokio::test]
+async fn every_flipped_byte_and_every_cut_of_a_stream_is_refused() {
+    let key = Key::new();
+    let good = tiny_tar(&key).await;
+    // Steps that share no factor with a block: every place of a header is hit. The file's test is the complete one.
+    for at in (0..good.len()).step_by(3) {
+        let mut bytes = good.clone();
+        bytes[at] ^= 1 << (at % 8);
+        let error = pass_all(bytes, &key).await.expect_err("a flipped byte");
+        assert!(matches!(error.kind(), Kind::Damaged | Kind::Untrusted), "{at}: {error:?}");
+        assert_eq!(pass_all(good[..at].to_vec(), &key).await.expect_err("cut").kind(), Kind::Damaged, "{at}");
+    }
+    pass_all(good, &key).await.unwrap();
 }
 
 #[tokio::test]
@@ -444,7 +454,7 @@ async fn a_second_run_at_once_and_what_is_there_are_left_alone() {
 }
 
 #[tokio::test]
-async fn a_full_pipe_reader_that_goes_away_is_an_error() {
+async fn a_reader_of_the_pipe_that_goes_away_is_an_error() {
     struct Gone;
     impl Write for Gone {
         fn write(&mut self, _: &[u8]) -> std::io::Result<usize> {
@@ -455,14 +465,12 @@ async fn a_full_pipe_reader_that_goes_away_is_an_error() {
         }
     }
     let key = Key::new();
-    let (memory, contents) = good();
     for compression in [Compression::None, Compression::Zstd] {
         let writer = StreamWriter::new(Box::new(Gone), "a pipe", compression, vec![key.load()], now()).unwrap();
-        let (memory, contents) = if compression == Compression::None { tiny() } else { good() };
+        let (memory, contents) = good();
         let error = go(memory, contents, Arc::new(writer)).await.unwrap_err();
         assert_eq!(error.kind(), Kind::Io, "{error:?}");
     }
-    drop((memory, contents));
 }
 
 #[test]
