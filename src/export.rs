@@ -57,7 +57,9 @@ impl Making {
     pub fn new(output: Output, key: SigningKey, created: Timestamp, request: Digest) -> Result<Making> {
         let keys = vec![key];
         Ok(match output {
-            Output::Directory(path) => Making::Directory(Arc::new(DirectoryWriter::new(path, keys, created)?)),
+            Output::Directory(path) => {
+                Making::Directory(Arc::new(DirectoryWriter::new(path, keys, created)?.for_request(request)))
+            }
             Output::Archive(path) => Making::Archive(Arc::new(ArchiveWriter::new(path, keys, created, request)?)),
             Output::Packed(path) => Making::Stream(Arc::new(StreamWriter::packed(path, keys, created)?)),
             Output::Stream(output, shown, compression) => {
@@ -73,7 +75,8 @@ impl Making {
     pub fn recall(&self) -> Result<Option<Contents>> {
         match self {
             Making::Archive(writer) => writer.recall(),
-            Making::Directory(_) | Making::Stream(_) => Ok(None),
+            Making::Directory(writer) => writer.recall(),
+            Making::Stream(_) => Ok(None),
         }
     }
 

@@ -13,7 +13,7 @@
 //! run left ([`journal`]). [`BundleStream`] and [`StreamWriter`] are the same for what goes by once: pipes, zstd.
 
 mod chain;
-mod journal;
+pub(super) mod journal;
 mod members;
 mod stream;
 mod stream_writer;

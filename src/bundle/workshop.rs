@@ -67,6 +67,17 @@ impl Workshop {
         })
     }
 
+    /// Where it is.
+    pub(super) fn parent(&self) -> &Folder {
+        &self.parent
+    }
+
+    /// Beside it.
+    pub(super) fn journal_name(&self) -> String {
+        let name = self.output.file_name().unwrap_or_default().to_string_lossy();
+        format!(".{name}.journal")
+    }
+
     pub(super) fn root(&self) -> &Folder {
         &self.root
     }
@@ -130,6 +141,7 @@ impl Workshop {
         }
         write_new(&self.root, SUMS, sealed.sums())?;
         self.sync()?;
+        remove(&self.parent, self.journal_name())?;
         self.rename()
     }
 
@@ -216,9 +228,12 @@ impl Drop for Workshop {
             return;
         }
         let sub = format!("{BLOBS}/{ALGORITHM}");
-        let _ = rustix::fs::unlinkat(self.root.fd(), sub, AtFlags::REMOVEDIR)
+        let gone = rustix::fs::unlinkat(self.root.fd(), sub, AtFlags::REMOVEDIR)
             .and_then(|()| rustix::fs::unlinkat(self.root.fd(), BLOBS, AtFlags::REMOVEDIR))
             .and_then(|()| rustix::fs::unlinkat(self.parent.fd(), self.name.as_os_str(), AtFlags::REMOVEDIR));
+        if gone.is_ok() {
+            let _ = remove(&self.parent, self.journal_name());
+        }
     }
 }
 

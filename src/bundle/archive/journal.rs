@@ -1,4 +1,4 @@
-//! `.BUNDLE.journal`: what an unfinished archive will be, and what of it is there.
+//! `.BUNDLE.journal`: what an unfinished bundle will be, and what of an archive is there.
 //!
 //! ```text
 //! sealift journal 0                    what it is
@@ -12,6 +12,7 @@
 //! and time, so that the result is the same to the byte. Nothing here is believed: the head must hold together, be
 //! signed by the keys at hand, and what is done is hashed again. A last line that was cut off does not count.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::{BufRead, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
 use std::sync::Arc;
@@ -23,43 +24,45 @@ use rustix::fs::{Mode, OFlags};
 use super::super::carrier::Carrier;
 use super::super::checksums::Checksums;
 use super::super::files::Folder;
-use super::super::seal::Seal;
-use super::super::sealing::Sealed;
+use super::super::seal::{Seal, signature_name};
+use super::super::sealing::{HeadFiles, Sealed};
 use super::super::workshop::remove;
+use super::super::writer::blocking;
 use super::At;
 use super::chain::{head_length, seal_length, write_head, write_seal};
 use super::members::Members;
 use crate::error::{Error, Result};
 use crate::oci::{Digest, Reference};
 use crate::place::{Contents, Named, Origin};
+use crate::trust::SigningKey;
 
 /// The journal of the archive that is being made, open for more lines.
 #[derive(Debug)]
-pub(super) struct Journal {
+pub(in super::super) struct Journal {
     file: File,
     shown: String,
 }
 
 /// What an earlier run left.
 #[derive(Debug)]
-pub(super) struct Recalled {
+pub(in super::super) struct Recalled {
     /// What was asked for; nothing if the journal is gone already.
-    pub(super) request: Option<Digest>,
-    pub(super) created: Timestamp,
+    pub(in super::super) request: Option<Digest>,
+    pub(in super::super) created: Timestamp,
     /// To go on with, once.
-    pub(super) contents: Option<Contents>,
-    pub(super) sums: Bytes,
+    pub(in super::super) contents: Option<Contents>,
+    pub(in super::super) sums: Bytes,
     /// File name and text.
-    pub(super) signatures: Vec<(String, String)>,
+    pub(in super::super) signatures: Vec<(String, String)>,
     /// Said to be there.
-    pub(super) done: Vec<Digest>,
+    pub(in super::super) done: Vec<Digest>,
     /// To go on with.
-    pub(super) journal: Option<Journal>,
+    pub(in super::super) journal: Option<Journal>,
 }
 
 impl Journal {
     /// Begins a new one in place of any other.
-    pub(super) fn begin(
+    pub(in super::super) fn begin(
         folder: &Folder,
         name: &str,
         request: Digest,
@@ -82,7 +85,7 @@ impl Journal {
     }
 
     /// Notes that all bytes of a blob are in the archive.
-    pub(super) fn done(&self, digest: Digest) -> Result<()> {
+    pub(in super::super) fn done(&self, digest: Digest) -> Result<()> {
         // One write, appended: lines of several tasks do not mix.
         (&self.file)
             .write_all(format!("done {}\n", digest.hex()).as_bytes())
@@ -90,7 +93,7 @@ impl Journal {
     }
 
     /// Reads the one that is there. One that is of no use is as good as none.
-    pub(super) fn recall(folder: &Folder, name: &str) -> Result<Option<Recalled>> {
+    pub(in super::super) fn recall(folder: &Folder, name: &str) -> Result<Option<Recalled>> {
         let Ok(file) = open(folder, name, OFlags::empty()) else { return Ok(None) };
         let shown = folder.shown(name);
         match read(file, &shown) {
@@ -100,7 +103,7 @@ impl Journal {
     }
 
     /// Reads an archive that has its seal and not yet its name as if it were a journal.
-    pub(super) fn recall_sealed(file: &Arc<File>, shown: &str) -> Option<Recalled> {
+    pub(in super::super) fn recall_sealed(file: &Arc<File>, shown: &str) -> Option<Recalled> {
         let input = BufReader::new(At { file: file.clone(), offset: 0 });
         let mut recalled = read_head(Members::new(Box::new(input), shown.to_owned(), 0)).ok()?;
         let contents = recalled.contents.as_ref()?;
@@ -108,9 +111,44 @@ impl Journal {
         Some(recalled)
     }
 
-    pub(super) fn remove(folder: &Folder, name: &str) -> Result<()> {
+    pub(in super::super) fn remove(folder: &Folder, name: &str) -> Result<()> {
         remove(folder, name)
     }
+}
+
+impl Recalled {
+    /// Whether it is signed by these keys and no others: else it would not be what is asked for.
+    pub(in super::super) fn is_signed_by(&self, keys: &[SigningKey]) -> bool {
+        let own: HashSet<String> =
+            keys.iter().map(|key| signature_name(&key.public_key().key_id().to_string())).collect();
+        let found: HashSet<String> = self.signatures.iter().map(|(name, _)| name.clone()).collect();
+        own == found
+    }
+}
+
+/// The signed head of a bundle with `contents`, and its time. When it is what `recalled` planned, then with the
+/// signatures from there, and `recalled` comes back to be gone on with.
+pub(in super::super) async fn seal(
+    contents: &Contents,
+    created: Timestamp,
+    keys: &Arc<Vec<SigningKey>>,
+    request: Option<Digest>,
+    recalled: Option<Recalled>,
+) -> Result<(Timestamp, Sealed, Option<Recalled>)> {
+    let created = match &recalled {
+        Some(recalled) if request.is_some() && recalled.request == request => recalled.created,
+        _ => created,
+    };
+    let head = HeadFiles::new(contents, created)?;
+    if let Some(mut recalled) = recalled
+        && recalled.sums == head.sums()
+    {
+        let signatures = std::mem::take(&mut recalled.signatures);
+        return Ok((created, head.signed(signatures), Some(recalled)));
+    }
+    let keys = keys.clone();
+    // May wait for a passphrase or a touch.
+    Ok((created, blocking(move || head.seal(&keys)).await?, None))
 }
 
 fn open(folder: &Folder, name: &str, more: OFlags) -> rustix::io::Result<File> {

@@ -20,7 +20,7 @@ use super::super::source::{Reading, blob_path};
 use super::super::workshop::{check_space, exists, give_name, is_same, lock, parent_of, remove};
 use super::super::writer::{HASHERS, StopOnDrop, blocking};
 use super::chain::{Chain, ZEROS, head_length, seal_length, write_head, write_seal};
-use super::journal::{Journal, Recalled};
+use super::journal::{self, Journal, Recalled};
 use super::members::{BLOCK, END, header, padding, shown_member};
 use crate::error::{Error, Kind, Result};
 use crate::oci::Digest;
@@ -88,30 +88,6 @@ impl ArchiveWriter {
     fn ready(&self) -> Result<&Ready> {
         self.ready.get().ok_or_else(|| Error::new(Kind::Io, "the bundle was not prepared for writing"))
     }
-
-    /// The signed head, the blobs that are said to be there, and the journal to go on with if there is one.
-    async fn sealed(&self, site: &mut Site, contents: &Contents) -> Result<(Timestamp, Sealed, Option<Left>)> {
-        let created = match &site.recalled {
-            Some(recalled) if recalled.request == Some(self.request) => recalled.created,
-            _ => self.created,
-        };
-        let head = HeadFiles::new(contents, created)?;
-        if let Some(recalled) = site.recalled.take()
-            && recalled.sums == head.sums()
-        {
-            let left = Left { done: recalled.done, journal: recalled.journal };
-            return Ok((created, head.signed(recalled.signatures), Some(left)));
-        }
-        let keys = self.keys.clone();
-        // May wait for a passphrase or a touch.
-        Ok((created, blocking(move || head.seal(&keys)).await?, None))
-    }
-}
-
-/// What an earlier run left for this plan.
-struct Left {
-    done: Vec<Digest>,
-    journal: Option<Journal>,
 }
 
 #[async_trait]
@@ -131,7 +107,9 @@ impl Destination for ArchiveWriter {
             None if self.ready.get().is_some() => return Err(Error::new(Kind::Io, "the bundle was prepared twice")),
             None => Site::open(&self.output, &self.keys)?,
         };
-        let (created, sealed, left) = self.sealed(&mut site, contents).await?;
+        let recalled = site.recalled.take();
+        let (created, sealed, left) =
+            journal::seal(contents, self.created, &self.keys, Some(self.request), recalled).await?;
         let seal = seal_length(&sealed);
         let chain = Chain::new(seal + head_length(&sealed, contents), contents);
         site.check_length(chain.length())?;
@@ -293,12 +271,7 @@ impl Site {
             None if metadata.len() > 0 => Journal::recall_sealed(&file, &parent.shown(&name)),
             None => None,
         };
-        // Signed by others, it would not be what is asked for.
-        let recalled = recalled.filter(|recalled| {
-            let own: HashSet<String> = keys.iter().map(|key| signature_name(key)).collect();
-            let found: HashSet<String> = recalled.signatures.iter().map(|(name, _)| name.clone()).collect();
-            own == found
-        });
+        let recalled = recalled.filter(|recalled| recalled.is_signed_by(keys));
         let worth = AtomicBool::new(recalled.as_ref().is_some_and(|recalled| !recalled.done.is_empty()));
         let holes = !is_fat(&parent);
         let name = OsString::from(name);
@@ -436,10 +409,6 @@ impl<'a> Region<'a> {
         }
         Ok(())
     }
-}
-
-fn signature_name(key: &SigningKey) -> String {
-    super::super::seal::signature_name(&key.public_key().key_id().to_string())
 }
 
 /// FAT and exFAT fill holes with zeros: a file is written there from its beginning to its end.
