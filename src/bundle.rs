@@ -21,6 +21,8 @@
 //! The bundle knows nothing of registries and terminals. Whoever wrote it may be hostile, also when trusted: every
 //! size is checked before anything is read, no link is followed, and every number has a limit ([`limits`]).
 
+mod archive;
+mod carrier;
 mod checksums;
 mod descriptor;
 mod files;
@@ -41,6 +43,7 @@ mod fixture;
 #[cfg(test)]
 mod tests;
 
+pub use archive::{ArchiveWriter, BundleStream, Compression, StreamWriter};
 pub use descriptor::Series;
 pub use reader::{Bundle, Head};
 pub use seal::{Bystander, Seal, Signer, Unverified};

@@ -19,14 +19,21 @@ mod serve;
 mod trust;
 mod verify;
 
+use std::fs::File;
+use std::io::{IsTerminal, Read};
+use std::os::fd::AsFd;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::{ArgAction, Parser, Subcommand, ValueEnum};
+use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::{Error, Failure, Result, exit};
 use crate::progress::{Progress, Silent};
+use crate::trust::Trust;
+use crate::verify::Verified;
 
 /// Parses the process's arguments, runs the command, and says how it went.
 pub fn main() -> ExitCode {
@@ -130,6 +137,31 @@ impl Global {
 fn all_done(failures: Vec<Failure>, asked: usize) -> Result<()> {
     if failures.is_empty() { Ok(()) } else { Err(Failure::report_partial(failures, asked)) }
 }
+
+/// A bundle by its path, or from stdin by `-`: verified but for its layers.
+fn open_bundle(path: &Path, trust: &Trust) -> Result<Verified> {
+    let now = Timestamp::now();
+    match stdin_for(path)? {
+        Some(input) => crate::verify::open_stream(input, STDIN, trust, now),
+        None => crate::verify::open(path, trust, now),
+    }
+}
+
+/// Stdin, if that is what `path` means.
+fn stdin_for(path: &Path) -> Result<Option<Box<dyn Read + Send>>> {
+    if path != Path::new("-") {
+        return Ok(None);
+    }
+    let stdin = std::io::stdin();
+    if stdin.is_terminal() {
+        return Err(Error::usage("a bundle does not come from a terminal").hint("pipe it in, or name a file"));
+    }
+    let own = stdin.as_fd().try_clone_to_owned().map_err(|e| Error::io("cannot read stdin", e))?;
+    Ok(Some(Box::new(File::from(own))))
+}
+
+/// What messages call it.
+const STDIN: &str = "stdin";
 
 /// Runs `job` until it is done or the user presses Ctrl-C (a second time: at once).
 fn with_runtime<F: Future<Output = Result<()>>>(job: impl FnOnce(CancellationToken) -> F) -> Result<()> {

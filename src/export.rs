@@ -1,14 +1,15 @@
 //! Registry to bundle: what is asked for is expanded, planned, moved, and sealed.
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use crate::bundle::DirectoryWriter;
+use crate::bundle::{ArchiveWriter, Compression, DirectoryWriter, StreamWriter};
 use crate::error::{Kind, Result};
 use crate::oci::{Digest, Reference};
-use crate::place::{Catalog, Contents};
+use crate::place::{Catalog, Contents, Destination};
 use crate::plan::{Plan, Wishes};
 use crate::registry::Client;
 use crate::transfer::{self, Options, Outcome, Supply};
@@ -25,27 +26,98 @@ pub async fn plan(catalog: &dyn Catalog, wanted: &[Reference], wishes: &Wishes) 
     plan::plan(catalog, &images, wishes).await
 }
 
-/// Moves `contents` into a new bundle directory at `output` and seals it with `key` as of `created`.
-/// Interrupted, the same call goes on. Returns what was done and the bundle's identity, the SHA-256 of its
-/// SHA256SUMS.
+/// Where a bundle goes, and in which form.
+pub enum Output {
+    /// A directory.
+    Directory(PathBuf),
+    /// One file, `BUNDLE.tar`.
+    Archive(PathBuf),
+    /// One compressed file, `BUNDLE.tar.zst`.
+    Packed(PathBuf),
+    /// Something that takes bytes in their order; messages call it by the name.
+    Stream(Box<dyn Write + Send>, String, Compression),
+}
+
+/// A bundle in the making, before it is planned.
+pub enum Making {
+    /// A directory.
+    Directory(Arc<DirectoryWriter>),
+    /// One file.
+    Archive(Arc<ArchiveWriter>),
+    /// What is written once.
+    Stream(Arc<StreamWriter>),
+}
+
+impl Making {
+    /// A bundle that will be sealed with `key` as of `created`. `request` stands for all that was asked for: an
+    /// interrupted run for the same request is gone on with.
+    ///
+    /// # Errors
+    /// `Usage` for an output that cannot be one.
+    pub fn new(output: Output, key: SigningKey, created: Timestamp, request: Digest) -> Result<Making> {
+        let keys = vec![key];
+        Ok(match output {
+            Output::Directory(path) => {
+                Making::Directory(Arc::new(DirectoryWriter::new(path, keys, created)?.for_request(request)))
+            }
+            Output::Archive(path) => Making::Archive(Arc::new(ArchiveWriter::new(path, keys, created, request)?)),
+            Output::Packed(path) => Making::Stream(Arc::new(StreamWriter::packed(path, keys, created)?)),
+            Output::Stream(output, shown, compression) => {
+                Making::Stream(Arc::new(StreamWriter::new(output, &shown, compression, keys, created)?))
+            }
+        })
+    }
+
+    /// What an interrupted run for the same request planned: the tags that it saw may have moved since.
+    ///
+    /// # Errors
+    /// `Io` if the output exists or cannot be written.
+    pub fn recall(&self) -> Result<Option<Contents>> {
+        match self {
+            Making::Archive(writer) => writer.recall(),
+            Making::Directory(writer) => writer.recall(),
+            Making::Stream(_) => Ok(None),
+        }
+    }
+
+    /// The identity of the bundle, once it is planned.
+    pub fn identity(&self) -> Option<Digest> {
+        match self {
+            Making::Directory(writer) => writer.identity(),
+            Making::Archive(writer) => writer.identity(),
+            Making::Stream(writer) => writer.identity(),
+        }
+    }
+
+    fn destination(&self) -> Arc<dyn Destination> {
+        match self {
+            Making::Directory(writer) => writer.clone(),
+            Making::Archive(writer) => writer.clone(),
+            Making::Stream(writer) => writer.clone(),
+        }
+    }
+}
+
+/// Moves `contents` into a new bundle and seals it. Interrupted, the same call goes on, but for a stream. Returns what
+/// was done and the bundle's identity, the SHA-256 of its SHA256SUMS.
 ///
 /// # Errors
-/// `Io` when `output` exists or cannot be written, `Registry` when a blob cannot be had as planned; nothing is
+/// `Io` when the output exists or cannot be written, `Registry` when a blob cannot be had as planned; nothing is
 /// sealed then.
 pub async fn export(
     client: &Client,
     contents: Arc<Contents>,
-    output: PathBuf,
-    key: SigningKey,
-    created: Timestamp,
+    making: &Making,
     options: &Options,
 ) -> Result<(Outcome, Digest)> {
-    let writer = Arc::new(DirectoryWriter::new(output, vec![key], created)?);
     let supply = Supply::Source(Arc::new(client.clone()));
-    let outcome = transfer::run(contents, supply, writer.clone(), options).await.map_err(|e| match e.kind() {
-        Kind::Registry | Kind::NotFound => e.hint("what has been fetched is kept: run the same command again to go on"),
-        _ => e,
-    })?;
-    let identity = writer.identity().expect("a run that ends well has committed");
+    let outcome =
+        transfer::run(contents, supply, making.destination(), options).await.map_err(|e| match (e.kind(), making) {
+            (Kind::Registry | Kind::NotFound, Making::Directory(_) | Making::Archive(_)) => {
+                e.hint("what has been fetched is kept: run the same command again to go on")
+            }
+            _ => e,
+        })?;
+    let identity = making.identity().expect("a run that ends well has committed");
     Ok((outcome, identity))
 }

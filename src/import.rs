@@ -8,7 +8,7 @@ use crate::oci::{Host, Name, Repository};
 use crate::place::{Contents, Reason};
 use crate::progress::Event;
 use crate::registry::{Client, ExistingTags, RegistryDestination};
-use crate::transfer::{self, Options, Outcome, Supply};
+use crate::transfer::{self, Options, Outcome};
 use crate::verify::{self, Verified};
 
 /// Where to: `REGISTRY[/PREFIX]`.
@@ -94,6 +94,8 @@ pub async fn import(
 ) -> Result<Outcome> {
     landing_places(&verified.head.contents, target)?;
     if manner.layers == Layers::First {
+        // A stream cannot be read twice: to be said before it is read once.
+        verified.bundle()?;
         verify::layers(verified, options).await?;
     }
     let contents = verified.head.contents.clone();
@@ -102,8 +104,7 @@ pub async fn import(
         options.progress.event(Event::Warning(SPARSE));
     }
     let destination = RegistryDestination::new(client, &target.host, target.prefix.clone()).existing_tags(manner.tags);
-    let supply = Supply::Source(verified.bundle.clone());
-    transfer::run(contents, supply, Arc::new(destination), options).await.map_err(|e| match e.kind() {
+    transfer::run(contents, verified.supply()?, Arc::new(destination), options).await.map_err(|e| match e.kind() {
         Kind::Registry if sparse => e.hint(SPARSE),
         _ => e,
     })

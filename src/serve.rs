@@ -27,6 +27,7 @@ mod manifests;
 mod path;
 mod range;
 mod read;
+mod sealed;
 mod store;
 mod uploads;
 
@@ -44,6 +45,7 @@ use futures_util::StreamExt;
 use tokio::sync::{Mutex, Semaphore};
 use tokio_util::sync::CancellationToken;
 
+pub use sealed::SealedStore;
 pub use store::{Content, ReadAt, Store, WritableStore};
 
 use crate::error::{Error, Result};

@@ -194,12 +194,13 @@ fn an_interrupted_export_goes_on_and_fetches_nothing_twice() {
         })
         .unwrap_or(0);
     assert_eq!(arrived, 3, "what the first run fetched was not kept");
+    let documents = proxy.count("GET", "/manifests/");
     proxy.heal();
     proxy.reset_count();
     desk.export(&[&image]).success();
     desk.sealift(&["verify", "bundle", "--trust", "allowed_signers"]).success();
     let blobs = fs::read_dir(desk.path().join("bundle/blobs/sha256")).unwrap().count();
-    let documents = proxy.count("GET", "/manifests/");
+    assert_eq!(proxy.count("GET", "/manifests/"), 0, "the plan was kept");
     assert_eq!(proxy.count("GET", "/blobs/"), blobs - documents - arrived, "what was there was fetched again");
 }
 

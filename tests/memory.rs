@@ -9,6 +9,25 @@ fn a_large_layer_is_never_in_memory() {
     moves_within_bound(300 << 20);
 }
 
+/// In one file: each byte is written once on the way out and read once on the way in.
+#[test]
+fn a_large_layer_goes_once_into_one_file_and_once_out_of_it() {
+    let (source, destination) = (RealRegistry::start(), RealRegistry::start());
+    push_image(&source, &[&vec![7; 300 << 20]]);
+    let desk = support::desk!();
+    let image = format!("{}/team/big:1", source.host());
+    let export = desk.usage(&["export", &image, "--output", "b.tar", "--key", "key"]);
+    let size = std::fs::metadata(desk.path().join("b.tar")).unwrap().len();
+    let import = desk.usage(&["import", "b.tar", destination.host(), "--trust", "allowed_signers"]);
+    println!("{size} bytes: {export:?}, {import:?}");
+    assert!(export.written <= size + size / 50, "{export:?}");
+    assert!(import.read <= size + size / 50, "{import:?}");
+    assert!(export.memory_kib < BOUND_KIB && import.memory_kib < BOUND_KIB, "{export:?}, {import:?}");
+    let packed = desk.usage(&["export", &image, "--output", "b.tar.zst", "--key", "key"]);
+    let packed_verify = desk.usage(&["verify", "b.tar.zst", "--trust", "allowed_signers"]);
+    assert!(packed.memory_kib < BOUND_KIB && packed_verify.memory_kib < BOUND_KIB, "{packed:?}, {packed_verify:?}");
+}
+
 /// Takes 12 GiB of disk and a minute or two: `cargo test --release --test memory -- --ignored`.
 #[test]
 #[ignore = "needs 12 GiB of disk"]

@@ -1,7 +1,9 @@
-//! A bundle directory, read in the order that is safe: the seal, the head, the closed list.
+//! A bundle, read in the order that is safe: the seal, the head, the closed list. What it is carried by is the
+//! business of a [`Carrier`]; a directory's is here, for its closed list is the longest.
 
 use std::collections::{BTreeMap, HashSet};
 use std::ffi::OsStr;
+use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -9,24 +11,33 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use rustix::fs::FileType;
 
+use super::archive::Archive;
+use super::carrier::{Carrier, damaged};
 use super::checksums::Checksums;
 use super::descriptor::{Descriptor, Series};
 use super::files::{Entry, Folder, show};
 use super::index::{self, Item};
-use super::seal::{Seal, Unverified};
-use super::source::{blob_folder, damaged_blob, hash_blob};
+use super::seal::{self, Seal, Unverified};
+use super::source::{blob_folder, blob_path, damaged_blob, hash_blob, open_blob};
 use super::strangers::{Strangers, is_file};
 use super::{ALGORITHM, BLOBS, DESCRIPTOR, INDEX, LAYOUT, LAYOUT_BYTES, SIGNATURES, SUMS, limits};
 use crate::error::{Error, Result};
 use crate::oci::{self, Digest, Document, MAX_DOCUMENT, View};
-use crate::place::{BlobKind, Builder, Contents};
+use crate::place::{Blob, BlobId, BlobKind, Builder, Contents};
 use crate::trust::Trust;
 
 /// An open bundle of which nothing is known yet. Also the [`Source`](crate::place::Source) of its blobs, once its
 /// [`Head`] is read.
 #[derive(Debug)]
 pub struct Bundle {
-    pub(super) root: Folder,
+    pub(super) form: Form,
+}
+
+/// What can be read in any order.
+#[derive(Debug)]
+pub(super) enum Form {
+    Directory(Folder),
+    Archive(Archive),
 }
 
 /// Everything of a bundle but its layers, verified against its seal.
@@ -54,18 +65,18 @@ impl Head {
 }
 
 impl Bundle {
-    /// Opens a bundle directory. Nothing in it is read yet.
+    /// Opens a bundle directory, or an archive (`BUNDLE.tar`) that can be read in any order. Nothing in it is read
+    /// yet.
     ///
     /// # Errors
-    /// `NotFound` or `Io` if there is no such directory, `Usage` for what is not a directory.
+    /// `NotFound` or `Io` if there is no such thing, `Usage` for what is neither.
     pub fn open(path: &Path) -> Result<Bundle> {
         let shown = show(path.as_os_str());
         match std::fs::metadata(path) {
-            Ok(metadata) if metadata.is_dir() => Ok(Bundle { root: Folder::open(path)? }),
-            Ok(_) => {
-                Err(Error::usage(format!("{shown} is not a directory: bundles in one file are not supported yet"))
-                    .hint("if it is a tar archive, unpack it (tar -xf) and give the directory"))
-            }
+            Ok(metadata) if metadata.is_dir() => Ok(Bundle { form: Form::Directory(Folder::open(path)?) }),
+            Ok(metadata) if metadata.is_file() => Ok(Bundle { form: Form::Archive(Archive::open(path)?) }),
+            Ok(_) => Err(Error::usage(format!("{shown} is neither a directory nor a file"))
+                .hint("to read a bundle from a pipe, give - in its place")),
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Err(Error::not_found(format!("there is no {shown}"))
                 .hint("check the path, and whether the medium is mounted")),
             Err(e) => Err(Error::io(format!("cannot open {shown}"), e)),
@@ -77,12 +88,18 @@ impl Bundle {
     /// # Errors
     /// `Untrusted` if nobody who is trusted signed it, `Damaged` if a signature is malformed or does not hold.
     pub fn verify_seal(&self, trust: &Trust, at: Timestamp) -> Result<Seal> {
-        Seal::verify(&self.root, trust, at)
+        match &self.form {
+            Form::Directory(root) => Seal::verify(&mut Files(root), trust, at),
+            Form::Archive(archive) => archive.seal(|carrier| Seal::verify(carrier, trust, at)),
+        }
     }
 
     /// The seal without any trust: to look at, not to act upon.
     pub fn seal_unverified(&self) -> Result<Unverified<Seal>> {
-        Seal::look(&self.root)
+        match &self.form {
+            Form::Directory(root) => Seal::look(&mut Files(root)),
+            Form::Archive(archive) => archive.seal(|carrier| Seal::look(carrier)),
+        }
     }
 
     /// Reads and verifies the head, and that nothing else is there than what is sealed.
@@ -90,6 +107,33 @@ impl Bundle {
     /// # Errors
     /// `Damaged` or `Refused` for whatever is not as the format says; `Io` if the medium cannot be read.
     pub fn read_head(&self, seal: Seal) -> Result<Head> {
+        match &self.form {
+            Form::Directory(root) => (&mut Files(root) as &mut dyn Carrier).read_head(seal),
+            Form::Archive(archive) => archive.head(|carrier| carrier.read_head(seal)),
+        }
+    }
+
+    /// A blob's bytes to be read at any offset, not verified: the open file, and where in it the blob begins.
+    ///
+    /// # Errors
+    /// `Damaged` if the head was not read before, or the file is not as it says.
+    pub fn file(&self, contents: &Contents, blob: BlobId) -> Result<(File, u64)> {
+        let Blob { digest, size, .. } = *contents.blob(blob);
+        match &self.form {
+            Form::Directory(root) => Ok((open_blob(root, digest, size)?, 0)),
+            Form::Archive(archive) => archive.blob(blob),
+        }
+    }
+
+    /// As [`Bundle::read_head`], for a seal that nobody vouches for.
+    pub fn read_head_unverified(&self, seal: Unverified<Seal>) -> Result<Unverified<Head>> {
+        self.read_head(seal.0).map(Unverified)
+    }
+}
+
+impl dyn Carrier + '_ {
+    /// Reads and verifies the head, and that nothing else is there than what is sealed.
+    pub(super) fn read_head(&mut self, seal: Seal) -> Result<Head> {
         let sums = Checksums::parse(&seal.sums)?;
         let descriptor =
             Descriptor::parse(&self.read_listed(DESCRIPTOR, sums.descriptor, limits::DESCRIPTOR_BYTES)?)?;
@@ -104,7 +148,7 @@ impl Bundle {
         }
         let contents = self.read_contents(&sums, &descriptor, items)?;
         let sizes = check_reach(&sums, &contents)?;
-        self.check_closed(&sums, &sizes)?;
+        self.check_closed(&sums, &sizes, &contents)?;
         self.check_configs(&contents)?;
         Ok(Head {
             seal,
@@ -116,23 +160,18 @@ impl Bundle {
         })
     }
 
-    /// As [`Bundle::read_head`], for a seal that nobody vouches for.
-    pub fn read_head_unverified(&self, seal: Unverified<Seal>) -> Result<Unverified<Head>> {
-        self.read_head(seal.0).map(Unverified)
-    }
-
     /// A file of the top level whose bytes have the listed checksum.
-    fn read_listed(&self, name: &str, sum: Digest, limit: u64) -> Result<Bytes> {
-        let bytes = self.root.read(name, limit)?;
+    fn read_listed(&mut self, name: &'static str, sum: Digest, limit: u64) -> Result<Bytes> {
+        let bytes = self.top(name, limit)?;
         if Digest::of(&bytes) != sum {
-            return Err(Error::damaged(format!("{} is not what was sealed", self.root.shown(name)))
+            return Err(Error::damaged(format!("{} is not what was sealed", self.shown(name)))
                 .hint("copy the bundle again from its medium; if that does not help, ask its sender for it again"));
         }
         Ok(bytes)
     }
 
     /// Follows everything that is referred to from `items` down.
-    fn read_contents(&self, sums: &Checksums, descriptor: &Descriptor, items: Vec<Item>) -> Result<Contents> {
+    fn read_contents(&mut self, sums: &Checksums, descriptor: &Descriptor, items: Vec<Item>) -> Result<Contents> {
         let absent: HashSet<Digest> = descriptor.absent.iter().map(|item| item.digest).collect();
         let mut unseen = absent.clone();
         let mut builder = Builder::default();
@@ -169,7 +208,7 @@ impl Bundle {
                 }
                 builder.document(&document)?;
             }
-            builder.image(item.image.clone(), None);
+            builder.image(item.image.clone(), self.origin(&item.image));
         }
         if let Some(digest) = unseen.iter().min() {
             return Err(Error::damaged(format!("{digest} is listed as absent, and nothing refers to it")));
@@ -195,7 +234,7 @@ impl Bundle {
     }
 
     fn read_document(
-        &self,
+        &mut self,
         sums: &Checksums,
         digest: Digest,
         size: u64,
@@ -207,29 +246,58 @@ impl Bundle {
         if size > MAX_DOCUMENT {
             return Err(Error::damaged(format!("manifest {digest} has {size} bytes, more than {MAX_DOCUMENT}")));
         }
-        let bytes = blob_folder(&self.root)?.read(&digest.hex(), MAX_DOCUMENT)?;
+        let bytes = self.document(digest, size)?;
         if bytes.len() as u64 != size {
             let what = format!("it has {} bytes, and its descriptor says {size}", bytes.len());
-            return Err(damaged_blob(&self.root, digest, &what));
+            return Err(damaged(&self.shown(&blob_path(digest)), &what));
         }
         let found = Digest::of(&bytes);
         if found != digest {
-            return Err(damaged_blob(&self.root, digest, &format!("its bytes have the digest {found}")));
+            return Err(damaged(&self.shown(&blob_path(digest)), &format!("its bytes have the digest {found}")));
         }
         Document::parse_known(bytes, media_type, digest)
     }
 
-    fn check_configs(&self, contents: &Contents) -> Result<()> {
+    fn check_configs(&mut self, contents: &Contents) -> Result<()> {
         for blob in contents.blobs.iter().filter(|blob| blob.kind == BlobKind::Config) {
-            if !hash_blob(&self.root, blob.digest, blob.size, || true)? {
-                return Err(damaged_blob(&self.root, blob.digest, "its bytes have another digest"));
+            if !self.config(blob.digest, blob.size)? {
+                return Err(damaged(&self.shown(&blob_path(blob.digest)), "its bytes have another digest"));
             }
         }
         Ok(())
     }
+}
 
-    /// The closed list: what is listed is there with its size, and nothing else is there.
-    fn check_closed(&self, sums: &Checksums, sizes: &BTreeMap<Digest, u64>) -> Result<()> {
+/// A bundle directory as a carrier.
+struct Files<'a>(&'a Folder);
+
+impl Carrier for Files<'_> {
+    fn shown(&self, path: &str) -> String {
+        self.0.shown(path)
+    }
+
+    fn sums(&mut self) -> Result<Bytes> {
+        seal::sums_in(self.0)
+    }
+
+    fn signatures(&mut self) -> Result<Vec<(String, Bytes)>> {
+        seal::signatures_in(self.0)
+    }
+
+    fn top(&mut self, name: &'static str, limit: u64) -> Result<Bytes> {
+        self.0.read(name, limit)
+    }
+
+    fn document(&mut self, digest: Digest, _: u64) -> Result<Bytes> {
+        blob_folder(self.0)?.read(&digest.hex(), MAX_DOCUMENT)
+    }
+
+    fn config(&mut self, digest: Digest, size: u64) -> Result<bool> {
+        hash_blob(self.0, digest, size, || true)
+    }
+
+    /// What is listed is there with its size, and nothing else is there.
+    fn check_closed(&mut self, sums: &Checksums, sizes: &BTreeMap<Digest, u64>, _: &Contents) -> Result<()> {
         let mut strangers = Strangers::default();
         let top = [
             (SUMS, FileType::RegularFile),
@@ -239,8 +307,8 @@ impl Bundle {
             (SIGNATURES, FileType::Directory),
             (BLOBS, FileType::Directory),
         ];
-        check_level(&self.root, &top, &mut strangers)?;
-        let blobs = self.root.folder(BLOBS)?;
+        check_level(self.0, &top, &mut strangers)?;
+        let blobs = self.0.folder(BLOBS)?;
         check_level(&blobs, &[(ALGORITHM, FileType::Directory)], &mut strangers)?;
         let folder = blobs.folder(ALGORITHM)?;
         let mut there = HashSet::with_capacity(sums.blobs.len());
@@ -255,7 +323,7 @@ impl Bundle {
             }
             if entry.size != size {
                 let what = format!("it has {} bytes, and its descriptor says {size}", entry.size);
-                return Err(damaged_blob(&self.root, digest, &what));
+                return Err(damaged_blob(self.0, digest, &what));
             }
             there.insert(digest);
         }

@@ -6,6 +6,7 @@ use std::ops::Deref;
 use bytes::Bytes;
 use jiff::Timestamp;
 
+use super::carrier::Carrier;
 use super::files::Folder;
 use super::strangers::{Strangers, is_file};
 use super::{SIGNATURES, SUMS, limits};
@@ -68,11 +69,11 @@ impl<T> Deref for Unverified<T> {
 
 impl Seal {
     /// Reads the seal and holds it against `trust`, as of `at`.
-    pub(super) fn verify(root: &Folder, trust: &Trust, at: Timestamp) -> Result<Seal> {
-        let sums = read_sums(root)?;
-        let signatures = read_signatures(root)?;
+    pub(super) fn verify(carrier: &mut dyn Carrier, trust: &Trust, at: Timestamp) -> Result<Seal> {
+        let sums = carrier.sums()?;
+        let signatures = read_signatures(carrier)?;
         if signatures.is_empty() {
-            return Err(Error::untrusted(format!("{} is not signed", root.shown("")))
+            return Err(Error::untrusted(format!("{} is not signed", carrier.shown("")))
                 .hint("ask its sender to export it again with --key, and to send you the public key another way"));
         }
         let mut seal = Seal::bare(sums);
@@ -105,9 +106,9 @@ impl Seal {
     }
 
     /// Reads the seal and looks only whether its signatures hold, whoever made them.
-    pub(super) fn look(root: &Folder) -> Result<Unverified<Seal>> {
-        let mut seal = Seal::bare(read_sums(root)?);
-        for Found { path, signature } in read_signatures(root)? {
+    pub(super) fn look(carrier: &mut dyn Carrier) -> Result<Unverified<Seal>> {
+        let mut seal = Seal::bare(carrier.sums()?);
+        for Found { path, signature } in read_signatures(carrier)? {
             let why = match signature.verify(purpose(&signature), &seal.sums) {
                 Ok(()) => "was not held against a list of trusted keys".to_owned(),
                 Err(error) if matches!(error.kind(), Kind::NotFound | Kind::Io) => {
@@ -131,7 +132,8 @@ struct Found {
     signature: Signature,
 }
 
-fn read_sums(root: &Folder) -> Result<Bytes> {
+/// `SHA256SUMS` of a directory.
+pub(super) fn sums_in(root: &Folder) -> Result<Bytes> {
     if root.look(OsStr::new(SUMS))?.is_none() {
         return Err(Error::damaged(format!("{} is not a whole bundle: it has no {SUMS}", root.shown("")))
             .hint("the seal is written last: let the export end, or copy the bundle again from its medium"));
@@ -139,8 +141,8 @@ fn read_sums(root: &Folder) -> Result<Bytes> {
     root.read(SUMS, limits::SUMS_BYTES)
 }
 
-/// Every file of `signatures/`, well-formed and under the name of its key.
-fn read_signatures(root: &Folder) -> Result<Vec<Found>> {
+/// Every file of a directory's `signatures/`.
+pub(super) fn signatures_in(root: &Folder) -> Result<Vec<(String, Bytes)>> {
     if root.look(OsStr::new(SIGNATURES))?.is_none() {
         return Ok(Vec::new());
     }
@@ -156,18 +158,8 @@ fn read_signatures(root: &Folder) -> Result<Vec<Found>> {
         if !is_file(entry) {
             return Err(folder.wrong_kind(&entry.name, entry.kind, "a regular file"));
         }
-        if found.len() == limits::SIGNATURES {
-            return Err(Error::damaged(format!("there are more than {} signatures", limits::SIGNATURES)));
-        }
-        let path = folder.shown(name);
-        let signature =
-            Signature::parse(&folder.read(name, limits::SIGNATURE_BYTES)?).map_err(|e| e.context(path.clone()))?;
-        let id = signature.public_key().key_id().to_string();
-        if name != signature_name(&id) {
-            return Err(Error::damaged(format!("{path} holds the signature of key {id}"))
-                .hint("a signature is kept under the id of its key: remove the file, or give it its name"));
-        }
-        found.push(Found { path, signature });
+        check_count(found.len())?;
+        found.push((name.to_owned(), folder.read(name, limits::SIGNATURE_BYTES)?));
     }
     match strangers.refusal() {
         Some(error) => Err(error),
@@ -175,12 +167,36 @@ fn read_signatures(root: &Folder) -> Result<Vec<Found>> {
     }
 }
 
+/// Whether there may be one signature more than `count`.
+pub(super) fn check_count(count: usize) -> Result<()> {
+    match count < limits::SIGNATURES {
+        true => Ok(()),
+        false => Err(Error::damaged(format!("there are more than {} signatures", limits::SIGNATURES))),
+    }
+}
+
+/// Every signature, well-formed and under the name of its key.
+fn read_signatures(carrier: &mut dyn Carrier) -> Result<Vec<Found>> {
+    let mut found = Vec::new();
+    for (name, bytes) in carrier.signatures()? {
+        let path = carrier.shown(&format!("{SIGNATURES}/{name}"));
+        let signature = Signature::parse(&bytes).map_err(|e| e.context(path.clone()))?;
+        let id = signature.public_key().key_id().to_string();
+        if name != signature_name(&id) {
+            return Err(Error::damaged(format!("{path} holds the signature of key {id}"))
+                .hint("a signature is kept under the id of its key: remove the file, or give it its name"));
+        }
+        found.push(Found { path, signature });
+    }
+    Ok(found)
+}
+
 /// The file of a key's signature.
 pub(super) fn signature_name(key_id: &str) -> String {
     format!("{key_id}.sig")
 }
 
-fn is_signature_name(name: &str) -> bool {
+pub(super) fn is_signature_name(name: &str) -> bool {
     name.strip_suffix(".sig")
         .is_some_and(|id| id.len() == 32 && id.bytes().all(|c| matches!(c, b'0'..=b'9' | b'a'..=b'f')))
 }

@@ -53,6 +53,16 @@ impl HeadFiles {
         Digest::of(&self.sums)
     }
 
+    /// The bytes of `SHA256SUMS`.
+    pub(super) fn sums(&self) -> &[u8] {
+        &self.sums
+    }
+
+    /// Takes signatures that were made before: file name and text.
+    pub(super) fn signed(self, signatures: Vec<(String, String)>) -> Sealed {
+        Sealed { head: self, signatures }
+    }
+
     /// Signs them.
     pub(super) fn seal(self, keys: &[SigningKey]) -> Result<Sealed> {
         let mut signatures = Vec::with_capacity(keys.len());

@@ -317,10 +317,12 @@ async fn without_trust_it_can_be_looked_at() {
 }
 
 #[tokio::test]
-async fn what_is_no_bundle_directory_is_said_so() {
+async fn what_is_no_bundle_is_said_so() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("b.tar");
     std::fs::write(&file, b"x").unwrap();
-    assert_eq!(Bundle::open(&file).unwrap_err().kind(), Kind::Usage);
+    let error = Bundle::open(&file).unwrap().seal_unverified().unwrap_err();
+    assert_eq!(error.kind(), Kind::Damaged, "{error:?}");
+    assert_eq!(Bundle::open(Path::new("/dev/null")).unwrap_err().kind(), Kind::Usage);
     assert_eq!(Bundle::open(&dir.path().join("none")).unwrap_err().kind(), Kind::NotFound);
 }

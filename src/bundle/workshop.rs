@@ -39,11 +39,7 @@ impl Workshop {
         if output.symlink_metadata().is_ok() {
             return Err(exists(&shown));
         }
-        let parent = match output.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent,
-            _ => Path::new("."),
-        };
-        let parent = Folder::open(parent)?;
+        let parent = Folder::open(parent_of(output))?;
         let mut name = OsString::from(".");
         name.push(file_name);
         name.push(".partial");
@@ -51,9 +47,11 @@ impl Workshop {
             Error::usage(format!("{shown} is not UTF-8")).hint("give the bundle a name in plain characters")
         })?;
         let root = make_folder(&parent, name_text)?;
-        let lock = lock(&root, &shown)?;
+        let own = rustix::io::fcntl_dupfd_cloexec(root.fd(), 0).map_err(|e| Error::io("cannot lock", e.into()))?;
+        let own = File::from(own);
+        lock(&own, &shown)?;
         // Whoever had the lock before may have finished, and this directory have its final name now.
-        let still = parent.look(&name)?.is_some_and(|stat| is_same(&root, &stat));
+        let still = parent.look(&name)?.is_some_and(|stat| is_same(&own, &stat));
         if !still {
             return Err(exists(&shown));
         }
@@ -65,8 +63,19 @@ impl Workshop {
             name,
             output: output.to_owned(),
             finished: AtomicBool::new(false),
-            _lock: lock,
+            _lock: own,
         })
+    }
+
+    /// Where it is.
+    pub(super) fn parent(&self) -> &Folder {
+        &self.parent
+    }
+
+    /// Beside it.
+    pub(super) fn journal_name(&self) -> String {
+        let name = self.output.file_name().unwrap_or_default().to_string_lossy();
+        format!(".{name}.journal")
     }
 
     pub(super) fn root(&self) -> &Folder {
@@ -111,17 +120,7 @@ impl Workshop {
 
     /// Refuses to begin what the medium has no room for. `needed` is in bytes.
     pub(super) fn check_space(&self, needed: u64) -> Result<()> {
-        // A medium that cannot say how much is free is filled until it is full.
-        let Ok(space) = rustix::fs::fstatvfs(self.root.fd()) else { return Ok(()) };
-        let free = space.f_bavail.saturating_mul(space.f_frsize);
-        if space.f_blocks == 0 || needed <= free {
-            return Ok(());
-        }
-        Err(Error::new(
-            Kind::Io,
-            format!("the bundle needs {needed} more bytes in {}, where {free} are free", self.parent.shown("")),
-        )
-        .hint("free some space there, choose another place with --output, or export fewer images"))
+        check_space(&self.root, &self.parent, needed)
     }
 
     /// Removes a blob's file.
@@ -142,6 +141,7 @@ impl Workshop {
         }
         write_new(&self.root, SUMS, sealed.sums())?;
         self.sync()?;
+        remove(&self.parent, self.journal_name())?;
         self.rename()
     }
 
@@ -191,29 +191,9 @@ impl Workshop {
     }
 
     fn rename(&self) -> Result<()> {
-        let shown = show(self.output.as_os_str());
-        let Some(file_name) = self.output.file_name() else { return Err(exists(&shown)) };
-        let (parent, name) = (self.parent.fd(), self.name.as_os_str());
-        let result = match rename_new(&self.parent, name, file_name) {
-            Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) if self.output.symlink_metadata().is_ok() => {
-                Err(Errno::EXIST)
-            }
-            // The medium cannot refuse to replace; nothing was there a moment ago.
-            Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => rustix::fs::renameat(&parent, name, &parent, file_name),
-            result => result,
-        };
-        match result {
-            Err(Errno::EXIST | Errno::NOTEMPTY) => return Err(exists(&shown)),
-            result => {
-                result.map_err(|e| Error::io(format!("cannot rename the finished bundle to {shown}"), e.into()))?
-            }
-        }
+        give_name(&self.parent, &self.name, &self.output)?;
         self.finished.store(true, Ordering::Relaxed);
-        match rustix::fs::fsync(&parent) {
-            // Some media cannot sync a directory.
-            Ok(()) | Err(Errno::INVAL | Errno::NOTSUP) => Ok(()),
-            Err(e) => Err(Error::io(format!("cannot make the name {shown} durable"), e.into())),
-        }
+        Ok(())
     }
 
     fn clear_signatures(&self) -> Result<()> {
@@ -248,9 +228,12 @@ impl Drop for Workshop {
             return;
         }
         let sub = format!("{BLOBS}/{ALGORITHM}");
-        let _ = rustix::fs::unlinkat(self.root.fd(), sub, AtFlags::REMOVEDIR)
+        let gone = rustix::fs::unlinkat(self.root.fd(), sub, AtFlags::REMOVEDIR)
             .and_then(|()| rustix::fs::unlinkat(self.root.fd(), BLOBS, AtFlags::REMOVEDIR))
             .and_then(|()| rustix::fs::unlinkat(self.parent.fd(), self.name.as_os_str(), AtFlags::REMOVEDIR));
+        if gone.is_ok() {
+            let _ = remove(&self.parent, self.journal_name());
+        }
     }
 }
 
@@ -392,29 +375,74 @@ fn write_new(folder: &Folder, name: &str, bytes: &[u8]) -> Result<()> {
     create(folder, name)?.write_all(bytes).map_err(|e| Error::io(format!("cannot write {}", folder.shown(name)), e))
 }
 
-fn remove(folder: &Folder, name: impl AsRef<OsStr>) -> Result<()> {
+pub(super) fn remove(folder: &Folder, name: impl AsRef<OsStr>) -> Result<()> {
     match rustix::fs::unlinkat(folder.fd(), name.as_ref(), AtFlags::empty()) {
         Ok(()) | Err(Errno::NOENT) => Ok(()),
         Err(e) => Err(Error::io(format!("cannot remove {}", folder.shown(name)), e.into())),
     }
 }
 
-fn lock(root: &Folder, shown: &str) -> Result<File> {
-    let fd = rustix::io::fcntl_dupfd_cloexec(root.fd(), 0).map_err(|e| Error::io("cannot lock", e.into()))?;
-    let file = File::from(fd);
+/// Locks the open directory or file in which `shown` is made.
+pub(super) fn lock(file: &File, shown: &str) -> Result<()> {
     match file.try_lock() {
-        Ok(()) => Ok(file),
+        Ok(()) => Ok(()),
         Err(TryLockError::WouldBlock) => {
             Err(Error::new(Kind::Io, format!("another export writes {shown} at this moment"))
                 .hint("wait until it ends, or choose another --output"))
         }
-        // Not every network file system can lock a directory. `check_blobs` notices a second worker there.
-        Err(TryLockError::Error(_)) => Ok(file),
+        // Not every network file system can lock. `check_blobs` notices a second worker in a directory.
+        Err(TryLockError::Error(_)) => Ok(()),
     }
 }
 
-fn is_same(folder: &Folder, stat: &rustix::fs::Stat) -> bool {
-    rustix::fs::fstat(folder.fd()).is_ok_and(|own| (own.st_dev, own.st_ino) == (stat.st_dev, stat.st_ino))
+/// Whether an open directory or file is what `stat` was made of.
+pub(super) fn is_same(file: &File, stat: &rustix::fs::Stat) -> bool {
+    rustix::fs::fstat(file).is_ok_and(|own| (own.st_dev, own.st_ino) == (stat.st_dev, stat.st_ino))
+}
+
+/// Refuses to begin what the medium of `folder` has no room for. `needed` is in bytes; `shown` is named.
+pub(super) fn check_space(folder: &Folder, shown: &Folder, needed: u64) -> Result<()> {
+    // A medium that cannot say how much is free is filled until it is full.
+    let Ok(space) = rustix::fs::fstatvfs(folder.fd()) else { return Ok(()) };
+    let free = space.f_bavail.saturating_mul(space.f_frsize);
+    if space.f_blocks == 0 || needed <= free {
+        return Ok(());
+    }
+    Err(Error::new(
+        Kind::Io,
+        format!("the bundle needs {needed} more bytes in {}, where {free} are free", shown.shown("")),
+    )
+    .hint("free some space there, choose another place with --output, or export fewer images"))
+}
+
+/// The folder in which `output` will be.
+pub(super) fn parent_of(output: &Path) -> &Path {
+    match output.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
+/// Gives what is finished its name, which nothing may have, and makes that durable.
+pub(super) fn give_name(parent: &Folder, name: &OsStr, output: &Path) -> Result<()> {
+    let shown = show(output.as_os_str());
+    let Some(file_name) = output.file_name() else { return Err(exists(&shown)) };
+    let fd = parent.fd();
+    let result = match rename_new(parent, name, file_name) {
+        Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) if output.symlink_metadata().is_ok() => Err(Errno::EXIST),
+        // The medium cannot refuse to replace; nothing was there a moment ago.
+        Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => rustix::fs::renameat(&fd, name, &fd, file_name),
+        result => result,
+    };
+    match result {
+        Err(Errno::EXIST | Errno::NOTEMPTY) => return Err(exists(&shown)),
+        result => result.map_err(|e| Error::io(format!("cannot rename the finished bundle to {shown}"), e.into()))?,
+    }
+    match rustix::fs::fsync(&fd) {
+        // Some media cannot sync a directory.
+        Ok(()) | Err(Errno::INVAL | Errno::NOTSUP) => Ok(()),
+        Err(e) => Err(Error::io(format!("cannot make the name {shown} durable"), e.into())),
+    }
 }
 
 #[cfg(any(target_os = "linux", target_vendor = "apple"))]
@@ -427,7 +455,7 @@ fn rename_new(_: &Folder, _: &OsStr, _: &OsStr) -> rustix::io::Result<()> {
     Err(Errno::NOSYS)
 }
 
-fn exists(shown: &str) -> Error {
+pub(super) fn exists(shown: &str) -> Error {
     Error::new(Kind::Io, format!("{shown} exists already"))
         .hint("a finished bundle is never changed: choose another --output, or remove it first")
 }

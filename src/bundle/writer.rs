@@ -14,6 +14,7 @@ use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
 
+use super::archive::journal::{self, Journal, Recalled};
 use super::source::{hash_blob, stream_blob};
 use super::workshop::{PartFile, Workshop};
 use super::{files::show, sealing};
@@ -28,12 +29,17 @@ pub struct DirectoryWriter {
     output: PathBuf,
     keys: Arc<Vec<SigningKey>>,
     created: Timestamp,
+    /// What was asked for, if a plan is to be kept for it.
+    request: Option<Digest>,
+    /// Until it is prepared.
+    site: Mutex<Option<(Workshop, Option<Recalled>)>>,
     ready: OnceLock<Ready>,
 }
 
 #[derive(Debug)]
 struct Ready {
     workshop: Arc<Workshop>,
+    created: Timestamp,
     /// Signed before the first byte is fetched, so that a passphrase is asked for while someone is there.
     sealed: Arc<sealing::Sealed>,
     /// The blobs and documents that are in the workshop, verified.
@@ -52,7 +58,34 @@ impl DirectoryWriter {
             return Err(Error::usage(format!("{} cannot be the name of a bundle", show(output.as_os_str())))
                 .hint("give the path of a directory that does not exist yet"));
         }
-        Ok(DirectoryWriter { output, keys: Arc::new(keys), created, ready: OnceLock::new() })
+        let (site, ready) = (Mutex::default(), OnceLock::new());
+        Ok(DirectoryWriter { output, keys: Arc::new(keys), created, request: None, site, ready })
+    }
+
+    /// `request` stands for what was asked for: an earlier run for the same request is taken up as it was planned.
+    #[must_use]
+    pub fn for_request(mut self, request: Digest) -> DirectoryWriter {
+        self.request = Some(request);
+        self
+    }
+
+    /// What an earlier run for the same request planned and did not finish; to be given to
+    /// [`Destination::prepare`]. Checks also that the bundle can be written where it is to be.
+    ///
+    /// # Errors
+    /// `Io` if the output exists, cannot be written, or another run writes it.
+    pub fn recall(&self) -> Result<Option<Contents>> {
+        let (workshop, mut recalled) = self.open()?;
+        let same = recalled.as_mut().filter(|recalled| self.request.is_some() && recalled.request == self.request);
+        let contents = same.and_then(|recalled| recalled.contents.take());
+        *self.site.lock().unwrap_or_else(PoisonError::into_inner) = Some((workshop, recalled));
+        Ok(contents)
+    }
+
+    fn open(&self) -> Result<(Workshop, Option<Recalled>)> {
+        let workshop = Workshop::open(&self.output)?;
+        let recalled = Journal::recall(workshop.parent(), &workshop.journal_name())?;
+        Ok((workshop, recalled.filter(|recalled| recalled.is_signed_by(&self.keys))))
     }
 
     /// Where the bundle will be.
@@ -86,15 +119,25 @@ impl Destination for DirectoryWriter {
         if self.ready.get().is_some() {
             return Err(Error::new(crate::error::Kind::Io, "the bundle was prepared twice"));
         }
-        let head = sealing::HeadFiles::new(contents, self.created)?;
-        let workshop = Arc::new(Workshop::open(&self.output)?);
-        let sealed = Arc::new(self.seal(head).await?);
+        // What cannot be carried is told before anything is made.
+        sealing::HeadFiles::new(contents, self.created)?;
+        let site = self.site.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let (workshop, recalled) = match site {
+            Some(site) => site,
+            None => self.open()?,
+        };
+        let workshop = Arc::new(workshop);
+        let (created, sealed, left) = journal::seal(contents, self.created, &self.keys, self.request, recalled).await?;
+        let sealed = Arc::new(sealed);
         let kept = self.keep(&workshop, contents).await?;
         let documents: u64 = contents.document_order.iter().filter_map(|digest| contents.documents.size(*digest)).sum();
         let blobs: u64 = contents.blob_ids().filter(|id| !kept.contains(id)).map(|id| contents.blob(id).size).sum();
         workshop.check_space(blobs + documents + sealed.size())?;
+        if let (None, Some(request)) = (left, self.request) {
+            Journal::begin(workshop.parent(), &workshop.journal_name(), request, &sealed, contents)?;
+        }
         let there = kept.iter().map(|id| contents.blob(*id).digest).collect();
-        let ready = Ready { workshop, sealed, there: Mutex::new(there) };
+        let ready = Ready { workshop, created, sealed, there: Mutex::new(there) };
         if self.ready.set(ready).is_err() {
             return Err(Error::new(crate::error::Kind::Io, "the bundle was prepared twice"));
         }
@@ -148,7 +191,7 @@ impl Destination for DirectoryWriter {
 
     async fn commit(&self, contents: &Contents) -> Result<()> {
         let ready = self.ready()?;
-        let head = sealing::HeadFiles::new(contents, self.created)?;
+        let head = sealing::HeadFiles::new(contents, ready.created)?;
         // Images may have been dropped since the plan was sealed.
         let sealed = if head.identity() == ready.sealed.identity() {
             ready.sealed.clone()
@@ -204,7 +247,7 @@ fn write_whole(workshop: &Workshop, digest: Digest, bytes: &[u8]) -> Result<()> 
 
 /// Tells threads that nobody waits for them any more.
 #[derive(Default)]
-struct StopOnDrop(Arc<AtomicBool>);
+pub(super) struct StopOnDrop(pub(super) Arc<AtomicBool>);
 
 impl Drop for StopOnDrop {
     fn drop(&mut self) {
@@ -213,7 +256,7 @@ impl Drop for StopOnDrop {
 }
 
 /// Runs what waits for a disk or a person on a thread for that.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
     match tokio::task::spawn_blocking(work).await {
         Ok(result) => result,
         Err(e) if e.is_panic() => std::panic::resume_unwind(e.into_panic()),
@@ -222,4 +265,4 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + '
 }
 
 /// How many files are hashed at once at most: more would only make a disk seek.
-const HASHERS: usize = 4;
+pub(super) const HASHERS: usize = 4;

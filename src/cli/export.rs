@@ -1,6 +1,7 @@
 //! `sealift export`
 
-use std::io::Read;
+use std::io::{IsTerminal, Read};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -14,14 +15,15 @@ use super::credentials::Credentials;
 use super::output::{human_size, note, print_data};
 use super::progress::count;
 use super::{Global, all_done, listing};
+use crate::bundle::Compression;
 use crate::error::{Error, Result};
-use crate::export;
+use crate::export::{self, Making, Output};
 use crate::naming::Naming;
-use crate::oci::Reference;
+use crate::oci::{Digest, Reference};
 use crate::plan::{Plan, PlatformWish, Platforms, Wishes};
 use crate::selection;
 use crate::transfer::Options;
-use crate::trust::SigningKey;
+use crate::trust::{KeyId, SigningKey};
 
 /// Write images from registries into a new signed bundle
 ///
@@ -33,6 +35,8 @@ use crate::trust::SigningKey;
 Examples:
   sealift export registry.example.com/team/app:1 --output usb/app --key release.key
   sealift export --from images.txt --output usb/all --key release.key
+  sealift export --from images.txt --output usb/all.tar --key release.key
+  sealift export quay.io/ns/app:1 --output - --key release.key | ssh importer sealift import - registry.local ...
   sealift export quay.io/ns/app ghcr.io/ns/app --scoped --dry-run
 
 Names: --names path keeps ns/app:1 of registry.example.com/ns/app:1 (the default); --names scoped, or --scoped,
@@ -44,9 +48,15 @@ pub(super) struct Export {
     /// Read more images from FILE, one a line (# begins a comment; - is stdin)
     #[arg(long, value_name = "FILE")]
     from: Vec<PathBuf>,
-    /// The directory to make; it must not exist
+    /// What to make, which must not exist: a directory, one file if it ends with .tar or .tar.zst, or - for stdout
     #[arg(short, long, value_name = "BUNDLE", required_unless_present = "dry_run")]
     output: Option<PathBuf>,
+    /// With --output -: how to compress the tar
+    #[arg(long, value_enum, value_name = "HOW", default_value_t = Compress::None)]
+    compress: Compress,
+    /// Go by what the tags mean now, also when an interrupted run of this command saw something else
+    #[arg(long)]
+    refresh: bool,
     /// Sign with this OpenSSH private key (or the .pub of a key in ssh-agent)
     #[arg(short, long, value_name = "KEY", required_unless_present = "dry_run")]
     key: Option<PathBuf>,
@@ -88,6 +98,14 @@ enum PlatformAs {
     Manifest,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Compress {
+    /// Not at all
+    None,
+    /// Zstandard
+    Zstd,
+}
+
 pub(super) async fn run(command: &Export, global: &Global, cancel: CancellationToken) -> Result<()> {
     let started = Instant::now();
     let wanted = command.wanted()?;
@@ -95,8 +113,12 @@ pub(super) async fn run(command: &Export, global: &Global, cancel: CancellationT
     // What can be wrong here is told before anything is fetched.
     let place = match (&command.output, &command.key) {
         _ if command.dry_run => None,
-        (Some(output), Some(key)) => Some((output.clone(), SigningKey::load(key)?, created()?)),
+        (Some(output), Some(key)) => Some(command.making(output, key, &wanted, naming)?),
         _ => return Err(Error::usage("--output and --key are needed")),
+    };
+    let recalled = match &place {
+        Some((making, _)) if !command.refresh => making.recall()?,
+        _ => None,
     };
     let progress = global.progress();
     let logins = command.credentials.lookup(wanted.iter().map(|image| &image.host))?;
@@ -109,18 +131,24 @@ pub(super) async fn run(command: &Export, global: &Global, cancel: CancellationT
         keep_going: command.keep_going,
         jobs: command.access.jobs.get(),
     };
-    let Plan { contents, mut failures } = tokio::select! {
-        () = cancel.cancelled() => return Err(Error::interrupted()),
-        planned = export::plan(&client, &wanted, &wishes) => planned?,
+    let Plan { contents, mut failures } = if let Some(contents) = recalled {
+        if !global.quiet {
+            note("going on with what an interrupted run planned (--refresh looks at the tags again)");
+        }
+        Plan { contents, failures: Vec::new() }
+    } else {
+        tokio::select! {
+            () = cancel.cancelled() => return Err(Error::interrupted()),
+            planned = export::plan(&client, &wanted, &wishes) => planned?,
+        }
     };
-    let Some((output, key, created)) = place else {
+    let Some((making, key_id)) = place else {
         print_plan(&contents, command.json)?;
         return all_done(failures, contents.images.len());
     };
-    let key_id = key.public_key().key_id();
-    let shown = output.display().to_string();
+    let shown = command.output.as_ref().map(|output| output.display().to_string()).unwrap_or_default();
     let contents = Arc::new(contents);
-    let (outcome, identity) = export::export(&client, contents.clone(), output, key, created, &options).await?;
+    let (outcome, identity) = export::export(&client, contents.clone(), &making, &options).await?;
     if !global.quiet {
         let summary = outcome.summary;
         note(&format!(
@@ -139,6 +167,28 @@ pub(super) async fn run(command: &Export, global: &Global, cancel: CancellationT
 }
 
 impl Export {
+    /// The bundle to make, and the id of the key that signs it.
+    fn making(&self, output: &Path, key: &Path, wanted: &[Reference], naming: Naming) -> Result<(Making, KeyId)> {
+        let key = SigningKey::load(key)?;
+        let id = key.public_key().key_id();
+        let created = created()?;
+        let mut request = format!("{id}\n{naming:?}\n{:?}\n", std::env::var("SOURCE_DATE_EPOCH").ok());
+        for reference in wanted {
+            request += &format!("{reference}\n");
+        }
+        let output = match (output.to_str(), self.compress) {
+            (Some("-"), Compress::None) => to_stdout(Compression::None)?,
+            (Some("-"), Compress::Zstd) => to_stdout(Compression::Zstd)?,
+            (_, Compress::Zstd) => {
+                return Err(Error::usage("--compress goes with --output -").hint("name the file with .tar.zst"));
+            }
+            (Some(name), _) if name.ends_with(".tar.zst") => Output::Packed(output.to_owned()),
+            (Some(name), _) if name.ends_with(".tar") => Output::Archive(output.to_owned()),
+            _ => Output::Directory(output.to_owned()),
+        };
+        Ok((Making::new(output, key, created, Digest::of(request.as_bytes()))?, id))
+    }
+
     fn wanted(&self) -> Result<Vec<Reference>> {
         let mut wanted = Vec::new();
         for text in &self.images {
@@ -160,6 +210,16 @@ impl Export {
         }
         Ok(wanted)
     }
+}
+
+fn to_stdout(compression: Compression) -> Result<Output> {
+    let stdout = std::io::stdout();
+    if stdout.is_terminal() {
+        return Err(Error::usage("a bundle is not for a terminal").hint("pipe it into another program or a file"));
+    }
+    // Not line by line, as a terminal would have it.
+    let file = stdout.as_fd().try_clone_to_owned().map_err(|e| Error::io("cannot write to stdout", e))?;
+    Ok(Output::Stream(Box::new(std::fs::File::from(file)), "standard output".into(), compression))
 }
 
 fn read_list(path: &Path) -> Result<String> {

@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
-use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use super::access::Access;
@@ -16,7 +15,6 @@ use crate::error::Result;
 use crate::import::{self, Layers, Manner, Target};
 use crate::registry::ExistingTags;
 use crate::transfer::Options;
-use crate::verify;
 
 /// Verify a bundle and push it into a registry, names and digests unchanged
 ///
@@ -29,7 +27,7 @@ Examples:
   sealift import usb/app registry.local:5000 --trust allowed_signers
   sealift import usb/app registry.local:5000/mirror --trust exporter.pub --dry-run")]
 pub(super) struct Import {
-    /// The bundle
+    /// The bundle: a directory, a tar, a tar.zst, or - for stdin
     bundle: PathBuf,
     /// Where to: HOST[:PORT], and perhaps a path to put in front of every name
     #[arg(value_name = "REGISTRY[/PREFIX]")]
@@ -58,7 +56,7 @@ pub(super) async fn run(command: &Import, global: &Global, cancel: CancellationT
     let started = Instant::now();
     let target: Target = command.target.parse()?;
     let trust = command.trust.required()?;
-    let verified = verify::open(&command.bundle, &trust, Timestamp::now())?;
+    let verified = super::open_bundle(&command.bundle, &trust)?;
     let contents = &verified.head.contents;
     if !global.quiet {
         for line in inspect::signer_lines(&verified.head.seal).lines() {

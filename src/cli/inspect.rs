@@ -1,14 +1,13 @@
 //! `sealift inspect`
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use jiff::Timestamp;
 use serde_json::json;
 
 use super::listing;
 use super::output::{escape_controls, escape_json, print_data};
 use super::trust::TrustArguments;
-use crate::bundle::{Bundle, Head, Seal};
+use crate::bundle::{Bundle, BundleStream, Head, Seal, Unverified};
 use crate::error::Result;
 
 /// Show what is in a bundle
@@ -21,7 +20,7 @@ Examples:
   sealift inspect usb/app --trust allowed_signers
   sealift inspect usb/app --json | jq '.images[].name'")]
 pub(super) struct Inspect {
-    /// The bundle
+    /// The bundle: a directory, a tar, a tar.zst, or - for stdin
     bundle: PathBuf,
     #[command(flatten)]
     trust: TrustArguments,
@@ -31,15 +30,24 @@ pub(super) struct Inspect {
 }
 
 pub(super) fn run(command: &Inspect) -> Result<()> {
-    let bundle = Bundle::open(&command.bundle)?;
     let shown = match command.trust.load()? {
-        Some(trust) => {
-            let head = bundle.read_head(bundle.verify_seal(&trust, Timestamp::now())?)?;
-            show(&head, true, command.json)?
-        }
-        None => show(&*bundle.read_head_unverified(bundle.seal_unverified()?)?, false, command.json)?,
+        Some(trust) => show(&super::open_bundle(&command.bundle, &trust)?.head, true, command.json)?,
+        None => show(&*head_unverified(&command.bundle)?, false, command.json)?,
     };
     print_data(&shown)
+}
+
+fn head_unverified(path: &Path) -> Result<Unverified<Head>> {
+    let mut stream = match super::stdin_for(path)? {
+        Some(input) => BundleStream::new(input, super::STDIN)?,
+        None if BundleStream::is_needed(path) => BundleStream::open(path)?,
+        None => {
+            let bundle = Bundle::open(path)?;
+            return bundle.read_head_unverified(bundle.seal_unverified()?);
+        }
+    };
+    let seal = stream.seal_unverified()?;
+    stream.read_head_unverified(seal)
 }
 
 fn show(head: &Head, verified: bool, as_json: bool) -> Result<String> {

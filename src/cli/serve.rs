@@ -13,7 +13,7 @@ use super::trust::TrustArguments;
 use super::{Global, inspect};
 use crate::error::{Error, Result};
 use crate::layout::Layout;
-use crate::serve::{Service, serve};
+use crate::serve::{SealedStore, Service, serve};
 use crate::{transfer, verify};
 
 /// Be a registry: for a bundle, or for an image layout directory
@@ -27,7 +27,7 @@ Examples:
   sealift serve usb/release --trust allowed_signers
   sealift serve --writable ./registry --listen 127.0.0.1:5000")]
 pub(super) struct Serve {
-    /// A bundle, or an OCI image layout directory
+    /// A bundle (a directory or a tar), or an OCI image layout directory
     path: PathBuf,
     /// Where to listen; port 0 takes a free one
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:5000")]
@@ -51,23 +51,26 @@ pub(super) async fn run(command: &Serve, global: &Global, cancel: CancellationTo
         }
         Service::writable(Arc::new(layout))?
     } else {
-        let layout = Layout::open(&command.path)?;
+        let sealed = command.path.is_file() || command.path.join("SHA256SUMS").symlink_metadata().is_ok();
         let trust = command.trust.load()?;
         // Whoever gives trust wants a seal: a bundle whose seal was removed must not pass for a plain layout.
-        if layout.sealed() || trust.is_some() {
+        if sealed || trust.is_some() {
             let trust = trust.map_or_else(|| command.trust.required(), Ok)?;
             let verified = verify::open(&command.path, &trust, Timestamp::now())?;
+            let bundle = verified.bundle()?.clone();
             let progress = global.progress();
             let options = transfer::Options { jobs: DEFAULT_JOBS, progress, cancel: cancel.clone(), keep_going: false };
             verify::layers(&verified, &options).await?;
             if !global.quiet {
                 note(inspect::signer_lines(&verified.head.seal).trim_end());
             }
+            Service::new(Arc::new(SealedStore::new(bundle, verified.head.contents.clone())?))
+        } else {
+            if !global.quiet {
+                note("this layout has no seal: nobody vouches for what is served");
+            }
+            Service::new(Arc::new(Layout::open(&command.path)?))
         }
-        if !global.quiet && !layout.sealed() {
-            note("this layout has no seal: nobody vouches for what is served");
-        }
-        Service::new(Arc::new(layout))
     };
     let cannot_listen = |e| {
         Error::io(format!("cannot listen on {}", command.listen), e)

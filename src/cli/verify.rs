@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 
-use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use super::Global;
@@ -22,7 +21,7 @@ use crate::{transfer, verify};
 Example:
   sealift verify usb/app --trust allowed_signers")]
 pub(super) struct Verify {
-    /// The bundle
+    /// The bundle: a directory, a tar, a tar.zst, or - for stdin
     bundle: PathBuf,
     #[command(flatten)]
     trust: TrustArguments,
@@ -30,7 +29,7 @@ pub(super) struct Verify {
 
 pub(super) async fn run(command: &Verify, global: &Global, cancel: CancellationToken) -> Result<()> {
     let trust = command.trust.required()?;
-    let verified = verify::open(&command.bundle, &trust, Timestamp::now())?;
+    let verified = super::open_bundle(&command.bundle, &trust)?;
     let options = transfer::Options { jobs: DEFAULT_JOBS, progress: global.progress(), cancel, keep_going: false };
     verify::layers(&verified, &options).await?;
     let contents = &verified.head.contents;

@@ -48,6 +48,16 @@ macro_rules! desk {
     };
 }
 
+/// What a run of the program took.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Usage {
+    pub memory_kib: u64,
+    /// Bytes by every read, of sockets too.
+    pub read: u64,
+    /// Bytes by every write, to sockets too.
+    pub written: u64,
+}
+
 /// What a run of the program did. Every check shows all of it when it fails.
 pub struct Run {
     command: String,
@@ -107,18 +117,29 @@ impl Desk {
 
     /// The most memory that a run of the program took, in KiB (the kernel's high-water mark, read until it ends).
     pub fn peak_memory(&self, arguments: &[&str]) -> u64 {
+        self.usage(arguments).memory_kib
+    }
+
+    /// What a run of the program took, read from the kernel until it ends: of the bytes, a last few may be missing.
+    pub fn usage(&self, arguments: &[&str]) -> Usage {
         let mut child =
             Command::new(&self.program).args(arguments).current_dir(self.path()).spawn().expect("the program starts");
-        let status_file = format!("/proc/{}/status", child.id());
-        let mut peak = 0;
+        let [status_file, io_file] = ["status", "io"].map(|name| format!("/proc/{}/{name}", child.id()));
+        let number = |text: &str, key: &str| -> u64 {
+            let value = text.lines().find_map(|line| line.strip_prefix(key)).unwrap_or_default();
+            value.trim().trim_end_matches(" kB").parse().unwrap_or(0)
+        };
+        let mut usage = Usage::default();
         loop {
-            let text = fs::read_to_string(&status_file).unwrap_or_default();
-            let mark = text.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or_default();
-            peak = peak.max(mark.trim().trim_end_matches(" kB").parse().unwrap_or(0));
+            let status = fs::read_to_string(&status_file).unwrap_or_default();
+            let io = fs::read_to_string(&io_file).unwrap_or_default();
+            usage.memory_kib = usage.memory_kib.max(number(&status, "VmHWM:"));
+            usage.read = usage.read.max(number(&io, "rchar:"));
+            usage.written = usage.written.max(number(&io, "wchar:"));
             if let Some(status) = child.try_wait().expect("a child can be waited for") {
                 assert!(status.success(), "sealift {}", arguments.join(" "));
-                assert!(peak > 0, "the program ended before it was looked at");
-                return peak;
+                assert!(usage.memory_kib > 0, "the program ended before it was looked at");
+                return usage;
             }
             std::thread::sleep(Duration::from_millis(2));
         }

@@ -1,24 +1,24 @@
-//! The same promises between the real places: bundle directory and registry (the embedded one, over a socket).
+//! The same promises between the real places: bundles in every form and registry (the embedded one, over a socket).
 
 use std::sync::Arc;
 
-use futures_util::TryStreamExt;
 use jiff::Timestamp;
 use rstest::rstest;
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
 use super::memory::{Memory, MemoryPass, Mood, Recorder};
-use super::{Sample, go};
-use crate::bundle::{Bundle, DirectoryWriter};
+use super::{Sample, go, options};
+use crate::bundle::{ArchiveWriter, DirectoryWriter, StreamWriter};
 use crate::error::Kind;
 use crate::layout::Layout;
-use crate::oci::{Host, Selector};
-use crate::place::{BlobId, Catalog, Destination, Order, Origin, Source};
+use crate::oci::{Digest, Host, Selector};
+use crate::place::{BlobId, Catalog, Destination, Order, Origin};
 use crate::registry::{Client, RegistryDestination, Retry, Settings};
 use crate::serve::Service;
-use crate::transfer::Supply;
+use crate::transfer::{Supply, run};
 use crate::trust::{KeyPair, Trust};
+use crate::verify;
 
 /// What is read from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +26,8 @@ enum From {
     Memory,
     MemoryPass,
     Bundle,
+    Archive,
+    Stream,
     Registry,
 }
 
@@ -34,14 +36,16 @@ enum From {
 enum To {
     MemoryAsPlanned,
     Bundle,
+    Archive,
+    Packed,
     Registry,
 }
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
 async fn everything_moves_between_all_places(
-    #[values(From::Memory, From::MemoryPass, From::Bundle, From::Registry)] from: From,
-    #[values(To::MemoryAsPlanned, To::Bundle, To::Registry)] to: To,
+    #[values(From::Memory, From::MemoryPass, From::Bundle, From::Archive, From::Stream, From::Registry)] from: From,
+    #[values(To::MemoryAsPlanned, To::Bundle, To::Archive, To::Packed, To::Registry)] to: To,
 ) {
     let scene = Scene::new(from).await;
     let (supply, there) = (scene.supply(from, Mood::Good).await, Receiver::new(to).await);
@@ -59,7 +63,7 @@ async fn everything_moves_between_all_places(
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wrong_blob_lands_nothing_anywhere(
     #[values(From::Memory, From::MemoryPass)] from: From,
-    #[values(To::Bundle, To::Registry)] to: To,
+    #[values(To::Bundle, To::Archive, To::Packed, To::Registry)] to: To,
     #[values(Mood::Flipped, Mood::Short, Mood::Long, Mood::Broken)] mood: Mood,
 ) {
     let scene = Scene::new(from).await;
@@ -88,6 +92,8 @@ impl Scene {
         match from {
             From::Memory | From::MemoryPass => {}
             From::Bundle => scene.bundle = Some(fill(Receiver::new(To::Bundle).await).await),
+            From::Archive => scene.bundle = Some(fill(Receiver::new(To::Archive).await).await),
+            From::Stream => scene.bundle = Some(fill(Receiver::new(To::Packed).await).await),
             From::Registry => {
                 let receiver = fill(Receiver::new(To::Registry).await).await;
                 // Every blob of the sample is in both repositories or in the one that is asked.
@@ -103,8 +109,8 @@ impl Scene {
     async fn supply(&self, from: From, mood: Mood) -> Supply {
         let memory = Memory::new(&self.sample, mood);
         match (from, &self.bundle, &self.registry) {
-            (From::Bundle, Some(Receiver::Bundle { folder, .. }), _) => {
-                Supply::Source(Arc::new(Bundle::open(&folder.path().join("bundle")).unwrap()))
+            (From::Bundle | From::Archive | From::Stream, Some(Receiver::Bundle { trust, folder, .. }), _) => {
+                verify::open(&folder.path().join("bundle"), trust, Timestamp::now()).unwrap().supply().unwrap()
             }
             (From::Registry, _, Some(Receiver::Registry { client, .. })) => Supply::Source(Arc::new(client.clone())),
             (From::MemoryPass, ..) => {
@@ -120,7 +126,7 @@ impl Scene {
 enum Receiver {
     Memory(Arc<Recorder>),
     Bundle {
-        writer: Arc<DirectoryWriter>,
+        writer: Arc<dyn Destination>,
         trust: Trust,
         folder: TempDir,
     },
@@ -138,14 +144,18 @@ impl Receiver {
         let folder = tempfile::tempdir().unwrap();
         match to {
             To::MemoryAsPlanned => Receiver::Memory(Arc::new(Recorder::new(Order::AsPlanned))),
-            To::Bundle => {
+            To::Bundle | To::Archive | To::Packed => {
                 let pair = KeyPair::generate("test").unwrap();
                 let line = pair.public_key().allowed_signers_line("test@example.com").unwrap();
                 let trust = Trust::parse(line.as_bytes(), "test", false).unwrap();
                 let output = folder.path().join("bundle");
-                let writer =
-                    DirectoryWriter::new(output, vec![pair.into_signing_key()], Timestamp::UNIX_EPOCH).unwrap();
-                Receiver::Bundle { writer: Arc::new(writer), trust, folder }
+                let (keys, at) = (vec![pair.into_signing_key()], Timestamp::UNIX_EPOCH);
+                let writer: Arc<dyn Destination> = match to {
+                    To::Archive => Arc::new(ArchiveWriter::new(output, keys, at, Digest::of(b"all")).unwrap()),
+                    To::Packed => Arc::new(StreamWriter::packed(output, keys, at).unwrap()),
+                    _ => Arc::new(DirectoryWriter::new(output, keys, at).unwrap()),
+                };
+                Receiver::Bundle { writer, trust, folder }
             }
             To::Registry => {
                 let layout = Layout::create(folder.path().join("registry")).unwrap();
@@ -174,13 +184,19 @@ impl Receiver {
         match self {
             Receiver::Memory(recorder) => assert!(recorder.state.lock().unwrap().committed),
             Receiver::Bundle { trust, folder, .. } => {
-                let bundle = Bundle::open(&folder.path().join("bundle")).unwrap();
-                let head = bundle.read_head(bundle.verify_seal(trust, Timestamp::now()).unwrap()).unwrap();
-                assert_eq!(head.contents.images.len(), sample.contents.images.len());
-                for id in head.contents.blob_ids() {
-                    let chunks: Vec<_> = bundle.open(&head.contents, id, 0).await.unwrap().try_collect().await.unwrap();
-                    assert_eq!(chunks.concat(), sample.blobs[&head.contents.blob(id).digest]);
-                }
+                let verified = verify::open(&folder.path().join("bundle"), trust, Timestamp::now()).unwrap();
+                assert_eq!(verified.head.contents.images.len(), sample.contents.images.len());
+                let kept = Arc::new(Recorder::new(Order::Any));
+                run(verified.head.contents.clone(), verified.supply().unwrap(), kept.clone(), &options())
+                    .await
+                    .unwrap();
+                let state = kept.state.lock().unwrap();
+                assert!(
+                    sample
+                        .blobs
+                        .iter()
+                        .all(|(digest, bytes)| state.blobs.iter().any(|((_, d), b)| d == digest && b == bytes))
+                );
             }
             Receiver::Registry { client, host, .. } => {
                 for image in &sample.contents.images {

@@ -1,0 +1,222 @@
+//! A bundle in one file: `BUNDLE.tar`, the same files in one order that follows from the head.
+//!
+//! ```text
+//! SHA256SUMS  signatures/...  |  bundle.json  oci-layout  index.json  manifests  |  configs  layers  |  1024 zeros
+//!        the seal                              the head, with small configs         in planned order
+//! ```
+//!
+//! Everything is named after its content, so every header and offset ([`chain`]) is known before the first layer is
+//! there: it is written straight into its place, and the seal last. For the same reason nobody has to interpret a tar:
+//! the reader computes every header and every byte of padding from the head and compares ([`members`]).
+//!
+//! [`Archive`] is an archive that can be read in any order, [`ArchiveWriter`] makes one, and takes up what an earlier
+//! run left ([`journal`]). [`BundleStream`] and [`StreamWriter`] are the same for what goes by once: pipes, zstd.
+
+mod chain;
+pub(super) mod journal;
+mod members;
+mod stream;
+mod stream_writer;
+#[cfg(test)]
+mod tests;
+mod writer;
+mod zstd;
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{BufReader, Read};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+
+use super::carrier::Carrier;
+use super::checksums::Checksums;
+use super::files::show;
+use super::source::{Reading, blob_path};
+use chain::Chain;
+use members::{BLOCK, END, Members, check_header, check_zeros, padding, shown_member, trailing};
+
+pub use stream::BundleStream;
+pub use stream_writer::{Compression, StreamWriter};
+pub use writer::ArchiveWriter;
+
+use crate::error::{Error, Result};
+use crate::oci::Digest;
+use crate::place::{BlobId, Chunks, Contents};
+
+/// An open archive of which nothing is known yet.
+#[derive(Debug)]
+pub(super) struct Archive {
+    file: Arc<File>,
+    path: PathBuf,
+    /// In bytes, when it was opened.
+    length: u64,
+    /// Where the seal ends: known when it was read.
+    sealed: OnceLock<u64>,
+    /// Where blobs are: known when the head was read.
+    chain: OnceLock<Chain>,
+}
+
+impl Archive {
+    pub(super) fn open(path: &Path) -> Result<Archive> {
+        let shown = show(path.as_os_str());
+        let failed = |e| Error::io(format!("cannot open {shown}"), e);
+        let file = File::open(path).map_err(failed)?;
+        let mut magic = [0; 4];
+        if file.read_at(&mut magic, 0).map_err(failed)? == 4 && magic == zstd::MAGIC {
+            return Err(Error::usage(format!(
+                "{shown} is compressed: it can only be read from its beginning to its end"
+            ))
+            .hint("decompress it (zstd -d) and use the tar"));
+        }
+        let length = file.metadata().map_err(failed)?.len();
+        let (sealed, chain) = (OnceLock::new(), OnceLock::new());
+        Ok(Archive { file: Arc::new(file), path: path.to_owned(), length, sealed, chain })
+    }
+
+    /// A member's path for a message.
+    pub(super) fn shown(&self, path: &str) -> String {
+        shown_member(&show(self.path.as_os_str()), path)
+    }
+
+    /// Lets the seal be read.
+    pub(super) fn seal<T>(&self, read: impl FnOnce(&mut dyn Carrier) -> Result<T>) -> Result<T> {
+        let mut carrier = Cursor { archive: self, members: self.members(0) };
+        let seal = read(&mut carrier)?;
+        let _ = self.sealed.set(carrier.members.position());
+        Ok(seal)
+    }
+
+    /// Lets the head be read, which follows the seal.
+    pub(super) fn head<T>(&self, read: impl FnOnce(&mut dyn Carrier) -> Result<T>) -> Result<T> {
+        let Some(sealed) = self.sealed.get() else {
+            return Err(Error::damaged(format!("the seal of {} was not read", self.shown(""))));
+        };
+        read(&mut Cursor { archive: self, members: self.members(*sealed) })
+    }
+
+    /// The bytes of a blob from `offset` on.
+    pub(super) fn stream(&self, contents: &Contents, blob: BlobId, offset: u64) -> Result<Chunks> {
+        let (file, begin) = self.blob(blob)?;
+        let shown = self.shown(&blob_path(contents.blob(blob).digest));
+        let end = begin + contents.blob(blob).size;
+        Ok(Reading { file, shown: shown.into(), offset: begin + offset, end }.stream())
+    }
+
+    /// The file, opened again, and where in it the content of a blob begins.
+    pub(super) fn blob(&self, blob: BlobId) -> Result<(File, u64)> {
+        let chain = self
+            .chain
+            .get()
+            .ok_or_else(|| Error::damaged(format!("the head of {} was not verified", self.shown(""))))?;
+        let file = self.file.try_clone().map_err(|e| Error::io(format!("cannot open {} again", self.shown("")), e))?;
+        Ok((file, chain.blob(blob)))
+    }
+
+    fn members(&self, offset: u64) -> Members {
+        let input = BufReader::with_capacity(READ_AHEAD, At { file: self.file.clone(), offset });
+        Members::new(Box::new(input), show(self.path.as_os_str()), offset)
+    }
+
+    /// The length, then every header and all padding from the first blob on.
+    fn check_chain(&self, chain: &Chain, contents: &Contents) -> Result<()> {
+        let shown = self.shown("");
+        if self.length < chain.length() {
+            return Err(Error::damaged(format!("{shown} has {} of {} bytes", self.length, chain.length()))
+                .hint("it was cut off: copy it again from its medium, or ask for it again"));
+        }
+        if self.length > chain.length() {
+            return Err(trailing(&shown, chain.length()));
+        }
+        // What lies between the contents of two blobs is read at once.
+        let mut previous = 0;
+        let mut gap = [0; (2 * BLOCK) as usize];
+        for id in contents.blob_ids() {
+            let blob = contents.blob(id);
+            let gap = &mut gap[..(previous + BLOCK) as usize];
+            let offset = chain.blob(id) - gap.len() as u64;
+            self.read_at(gap, offset)?;
+            let (zeros, header) = gap.split_at(previous as usize);
+            check_zeros(&shown, offset, zeros)?;
+            check_header(&shown, &blob_path(blob.digest), blob.size, offset + previous, header)?;
+            previous = padding(blob.size);
+        }
+        let mut rest = [0; (BLOCK + END) as usize];
+        let rest = &mut rest[..(previous + END) as usize];
+        self.read_at(rest, chain.end - previous)?;
+        check_zeros(&shown, chain.end - previous, rest)
+    }
+
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> Result<()> {
+        self.file.read_exact_at(buffer, offset).map_err(|e| {
+            let shown = self.shown("");
+            match e.kind() {
+                std::io::ErrorKind::UnexpectedEof => {
+                    Error::damaged(format!("{shown} became shorter while it was read"))
+                }
+                _ => Error::io(format!("cannot read {shown} at byte {offset}"), e)
+                    .hint("the medium may be failing: copy the bundle to another one, or ask for it again"),
+            }
+        })
+    }
+}
+
+/// The head of an archive, read from some place on.
+struct Cursor<'a> {
+    archive: &'a Archive,
+    members: Members,
+}
+
+impl Carrier for Cursor<'_> {
+    fn shown(&self, path: &str) -> String {
+        self.archive.shown(path)
+    }
+
+    fn sums(&mut self) -> Result<Bytes> {
+        self.members.sums()
+    }
+
+    fn signatures(&mut self) -> Result<Vec<(String, Bytes)>> {
+        self.members.signatures()
+    }
+
+    fn top(&mut self, name: &'static str, limit: u64) -> Result<Bytes> {
+        self.members.file(name, limit)
+    }
+
+    fn document(&mut self, digest: Digest, size: u64) -> Result<Bytes> {
+        self.members.document(digest, size)
+    }
+
+    fn check_closed(&mut self, _: &Checksums, _: &BTreeMap<Digest, u64>, contents: &Contents) -> Result<()> {
+        let chain = Chain::new(self.members.position(), contents);
+        self.archive.check_chain(&chain, contents)?;
+        let _ = self.archive.chain.set(chain);
+        Ok(())
+    }
+
+    fn config(&mut self, digest: Digest, size: u64) -> Result<bool> {
+        // The chain is right, and configs follow each other.
+        self.members.enter(digest, size)?;
+        Ok(Digest::of(&self.members.content(size)?) == digest)
+    }
+}
+
+/// A file from some offset on, whatever others read in it.
+struct At {
+    file: Arc<File>,
+    offset: u64,
+}
+
+impl Read for At {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let count = self.file.read_at(buffer, self.offset)?;
+        self.offset += count as u64;
+        Ok(count)
+    }
+}
+
+/// How much is read at once of the head, which has many small members.
+const READ_AHEAD: usize = 64 << 10;

@@ -1,0 +1,313 @@
+//! An archive that goes by once: from a pipe, or through zstd. The same checks in the same order; what is wrong after
+//! the head is found when it comes by.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{BufReader, Cursor, Read};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::{StreamExt, stream};
+use jiff::Timestamp;
+use tokio::sync::{Mutex, OwnedMutexGuard, mpsc};
+
+use super::super::carrier::{Carrier, damaged};
+use super::super::checksums::Checksums;
+use super::super::files::show;
+use super::super::reader::Head;
+use super::super::seal::{Seal, Unverified};
+use super::super::source::blob_path;
+use super::members::{Members, shown_member};
+use super::zstd;
+use crate::error::{Error, Result};
+use crate::oci::Digest;
+use crate::place::{Blob, BlobId, BlobKind, Chunks, Contents, Mismatch, Pass};
+use crate::trust::Trust;
+
+/// A bundle that can be read once. The order of calls: the seal, the head, then as a [`Pass`].
+pub struct BundleStream {
+    members: Members,
+    shown: String,
+    /// Configs that were verified with the head, in their order.
+    configs: Vec<Slot>,
+    held: u64,
+    spool: Option<File>,
+}
+
+impl std::fmt::Debug for BundleStream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("BundleStream").field("shown", &self.shown).finish_non_exhaustive()
+    }
+}
+
+enum Slot {
+    Memory(Bytes),
+    Spool { offset: u64, size: u64 },
+}
+
+impl BundleStream {
+    /// A bundle that comes from `input`, as a tar or compressed with zstd; messages call it `shown`.
+    ///
+    /// # Errors
+    /// `Io` if nothing can be read.
+    pub fn new(mut input: Box<dyn Read + Send>, shown: &str) -> Result<BundleStream> {
+        let failed = |e| Error::io(format!("cannot read {shown}"), e);
+        let mut beginning = Vec::with_capacity(zstd::MAGIC.len());
+        input.by_ref().take(zstd::MAGIC.len() as u64).read_to_end(&mut beginning).map_err(failed)?;
+        let packed = beginning == zstd::MAGIC;
+        let input = Cursor::new(beginning).chain(input);
+        let input: Box<dyn Read + Send> = match packed {
+            true => zstd::decoder(input).map_err(failed)?,
+            false => Box::new(input),
+        };
+        let input = Box::new(BufReader::with_capacity(READ_AHEAD, input));
+        let (configs, shown) = (Vec::new(), shown.to_owned());
+        Ok(BundleStream { members: Members::new(input, shown.clone(), 0), shown, configs, held: 0, spool: None })
+    }
+
+    /// A file that is read from its beginning to its end.
+    ///
+    /// # Errors
+    /// `Io` if it cannot be opened.
+    pub fn open(path: &Path) -> Result<BundleStream> {
+        let shown = show(path.as_os_str());
+        let file = File::open(path).map_err(|e| Error::io(format!("cannot open {shown}"), e))?;
+        BundleStream::new(Box::new(file), &shown)
+    }
+
+    /// Whether the file at `path` can only be read as a stream: it is compressed.
+    pub fn is_needed(path: &Path) -> bool {
+        let mut magic = [0; zstd::MAGIC.len()];
+        path.is_file()
+            && File::open(path).is_ok_and(|file| file.read_exact_at(&mut magic, 0).is_ok())
+            && magic == zstd::MAGIC
+    }
+
+    /// Checks who signed `SHA256SUMS`, as of `at`.
+    ///
+    /// # Errors
+    /// As [`Bundle::verify_seal`](super::super::Bundle::verify_seal).
+    pub fn verify_seal(&mut self, trust: &Trust, at: Timestamp) -> Result<Seal> {
+        Seal::verify(self, trust, at)
+    }
+
+    /// The seal without any trust: to look at, not to act upon.
+    pub fn seal_unverified(&mut self) -> Result<Unverified<Seal>> {
+        Seal::look(self)
+    }
+
+    /// Reads and verifies the head. That nothing else comes is known at the end only.
+    ///
+    /// # Errors
+    /// As [`Bundle::read_head`](super::super::Bundle::read_head).
+    pub fn read_head(&mut self, seal: Seal) -> Result<Head> {
+        (self as &mut dyn Carrier).read_head(seal)
+    }
+
+    /// As [`BundleStream::read_head`], for a seal that nobody vouches for.
+    pub fn read_head_unverified(&mut self, seal: Unverified<Seal>) -> Result<Unverified<Head>> {
+        self.read_head(seal.0).map(Unverified)
+    }
+
+    /// The blobs, in the order in which they come. To be called in a tokio runtime.
+    pub fn into_pass(self, contents: Arc<Contents>) -> impl Pass + use<> {
+        let (sender, items) = mpsc::channel(AHEAD);
+        let shown = self.shown.clone();
+        // A thread of its own: a pipe may keep it waiting for ever. It ends when nobody listens any more.
+        tokio::task::spawn_blocking(move || {
+            if let Err(Stop::Failed(error)) = self.send_all(&contents, &sender) {
+                let _ = sender.blocking_send(Err(error));
+            }
+        });
+        StreamPass { items: Arc::new(Mutex::new(Incoming { items, current: None, ended: false })), shown }
+    }
+
+    fn send_all(mut self, contents: &Contents, sender: &mpsc::Sender<Result<Item>>) -> Result<(), Stop> {
+        let send = |item| sender.blocking_send(Ok(item)).map_err(|_| Stop::NobodyListens);
+        let configs = std::mem::take(&mut self.configs);
+        for id in contents.blob_ids() {
+            let blob = contents.blob(id);
+            if let Some(slot) = configs.get(id.0 as usize) {
+                send(Item::Blob(id))?;
+                send(Item::Chunk(self.kept(slot)?))?;
+                continue;
+            }
+            self.members.enter(blob.digest, blob.size)?;
+            send(Item::Blob(id))?;
+            let mut left = blob.size;
+            while left > 0 {
+                let mut chunk = vec![0; CHUNK.min(usize::try_from(left).unwrap_or(CHUNK))];
+                self.members.read_exact(&mut chunk)?;
+                left -= chunk.len() as u64;
+                send(Item::Chunk(chunk.into()))?;
+            }
+            self.members.pad(blob.size)?;
+        }
+        self.members.end()?;
+        send(Item::End)
+    }
+
+    fn keep(&mut self, bytes: Bytes) -> Result<()> {
+        use std::io::{Seek, SeekFrom, Write};
+        let size = bytes.len() as u64;
+        if self.held + size <= MEMORY {
+            self.held += size;
+            self.configs.push(Slot::Memory(bytes));
+            return Ok(());
+        }
+        let failed =
+            |e| Error::io("cannot write the temporary file of configs", e).hint("set TMPDIR to a folder with space");
+        if self.spool.is_none() {
+            self.spool = Some(tempfile::tempfile().map_err(failed)?);
+        }
+        let file = self.spool.as_mut().expect("made above");
+        let offset = file.seek(SeekFrom::End(0)).map_err(failed)?;
+        file.write_all(&bytes).map_err(failed)?;
+        self.configs.push(Slot::Spool { offset, size });
+        Ok(())
+    }
+
+    fn kept(&self, slot: &Slot) -> Result<Bytes> {
+        match (slot, &self.spool) {
+            (Slot::Memory(bytes), _) => Ok(bytes.clone()),
+            (Slot::Spool { offset, size }, Some(file)) => {
+                let mut bytes = vec![0; *size as usize];
+                file.read_exact_at(&mut bytes, *offset)
+                    .map_err(|e| Error::io("cannot read the temporary file of configs", e))?;
+                Ok(bytes.into())
+            }
+            (Slot::Spool { .. }, None) => unreachable!("a spooled slot is made after its file"),
+        }
+    }
+}
+
+impl Carrier for BundleStream {
+    fn shown(&self, path: &str) -> String {
+        shown_member(&self.shown, path)
+    }
+
+    fn sums(&mut self) -> Result<Bytes> {
+        self.members.sums()
+    }
+
+    fn signatures(&mut self) -> Result<Vec<(String, Bytes)>> {
+        self.members.signatures()
+    }
+
+    fn top(&mut self, name: &'static str, limit: u64) -> Result<Bytes> {
+        self.members.file(name, limit)
+    }
+
+    fn document(&mut self, digest: Digest, size: u64) -> Result<Bytes> {
+        self.members.document(digest, size)
+    }
+
+    /// Seen as it comes by.
+    fn check_closed(&mut self, _: &Checksums, _: &BTreeMap<Digest, u64>, contents: &Contents) -> Result<()> {
+        let configs = contents.blobs.iter().take_while(|blob| blob.kind == BlobKind::Config).map(|blob| blob.size);
+        let total: u64 = configs.sum();
+        if total > CONFIGS_BYTES {
+            return Err(Error::refused(format!("the configs have {total} bytes, more than {CONFIGS_BYTES}"))
+                .hint("import it from a seekable file or a directory"));
+        }
+        Ok(())
+    }
+
+    fn config(&mut self, digest: Digest, size: u64) -> Result<bool> {
+        let bytes = self.members.document(digest, size)?;
+        let right = Digest::of(&bytes) == digest;
+        self.keep(bytes)?;
+        Ok(right)
+    }
+}
+
+/// What the reading thread sends.
+enum Item {
+    Blob(BlobId),
+    Chunk(Bytes),
+    /// Also the end of the archive is right.
+    End,
+}
+
+enum Stop {
+    Failed(Error),
+    NobodyListens,
+}
+
+impl From<Error> for Stop {
+    fn from(error: Error) -> Stop {
+        Stop::Failed(error)
+    }
+}
+
+struct StreamPass {
+    items: Arc<Mutex<Incoming>>,
+    shown: String,
+}
+
+struct Incoming {
+    items: mpsc::Receiver<Result<Item>>,
+    /// The next blob, seen while the one before it was read.
+    current: Option<BlobId>,
+    ended: bool,
+}
+
+impl Incoming {
+    /// The next chunk of the blob that is being read; nothing at its end.
+    async fn chunk(&mut self) -> Option<Result<Bytes>> {
+        if self.current.is_some() || self.ended {
+            return None;
+        }
+        match self.items.recv().await {
+            Some(Ok(Item::Chunk(bytes))) => Some(Ok(bytes)),
+            Some(Ok(Item::Blob(id))) => {
+                self.current = Some(id);
+                None
+            }
+            Some(Ok(Item::End)) => {
+                self.ended = true;
+                None
+            }
+            Some(Err(error)) => {
+                self.ended = true;
+                Some(Err(error))
+            }
+            // The thread has told already why it ended.
+            None => Some(Err(Error::interrupted())),
+        }
+    }
+}
+
+#[async_trait]
+impl Pass for StreamPass {
+    async fn next(&mut self, _: &Contents) -> Result<Option<(BlobId, Chunks)>> {
+        let mut incoming = self.items.clone().lock_owned().await;
+        // What is left of the blob before is skipped.
+        while let Some(chunk) = incoming.chunk().await {
+            chunk?;
+        }
+        let Some(id) = incoming.current.take() else { return Ok(None) };
+        let chunks = stream::unfold(incoming, |mut incoming: OwnedMutexGuard<Incoming>| async move {
+            incoming.chunk().await.map(|chunk| (chunk, incoming))
+        });
+        Ok(Some((id, chunks.boxed())))
+    }
+
+    fn mismatch(&self) -> Mismatch {
+        let shown = self.shown.clone();
+        Arc::new(move |blob: &Blob, what: &str| damaged(&shown_member(&shown, &blob_path(blob.digest)), what))
+    }
+}
+
+/// How much is read at once.
+const CHUNK: usize = 256 << 10;
+const READ_AHEAD: usize = 64 << 10;
+/// How many chunks wait for whoever takes them.
+const AHEAD: usize = 8;
+/// Configs that are kept in memory, in bytes: 8 MiB. The others go to a private temporary file.
+const MEMORY: u64 = 8 << 20;
+/// All small configs together, in bytes: 1 GiB.
+const CONFIGS_BYTES: u64 = 1 << 30;

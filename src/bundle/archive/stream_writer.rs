@@ -1,0 +1,342 @@
+//! An archive written from its beginning to its end: into a pipe, or compressed. Its seal comes first, so what was
+//! cut off has a seal and never verifies for lack of the rest.
+
+use std::collections::HashSet;
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::StreamExt;
+use jiff::Timestamp;
+use rustix::fs::{Mode, OFlags};
+use tokio::sync::{mpsc, oneshot};
+
+use super::super::files::{Folder, show};
+use super::super::sealing::{self, HeadFiles, Sealed};
+use super::super::source::blob_path;
+use super::super::workshop::{exists, give_name, is_same, lock, parent_of, remove};
+use super::super::writer::blocking;
+use super::chain::{ZEROS, write_member, write_seal, write_top};
+use super::members::{header, padding};
+use super::zstd::{Frames, is_packed};
+use crate::error::{Error, Kind, Result};
+use crate::oci::Digest;
+use crate::place::{BlobId, Body, Chunks, Contents, Destination, LandingId, Linked, Order, Presence, ScopeId};
+use crate::trust::SigningKey;
+
+/// Whether a stream is compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Compression {
+    /// A tar.
+    None,
+    /// Zstandard, with a window of at most 8 MiB. What is compressed already is not compressed again.
+    Zstd,
+}
+
+/// Writes one archive into something that takes bytes in their order.
+pub struct StreamWriter {
+    output: Mutex<Option<Box<dyn Write + Send>>>,
+    /// What gets its name at the end.
+    file: Option<Arc<PartialFile>>,
+    shown: String,
+    compression: Compression,
+    keys: Arc<Vec<SigningKey>>,
+    created: Timestamp,
+    ready: OnceLock<Ready>,
+}
+
+struct Ready {
+    sealed: Sealed,
+    line: tokio::sync::Mutex<Line>,
+}
+
+impl StreamWriter {
+    /// A bundle that goes into `output`, which messages call `shown`; the rest as for
+    /// [`ArchiveWriter::new`](super::ArchiveWriter::new).
+    ///
+    /// # Errors
+    /// `Usage` if there is no key, one twice, or more than a bundle can hold signatures.
+    pub fn new(
+        output: Box<dyn Write + Send>,
+        shown: &str,
+        compression: Compression,
+        keys: Vec<SigningKey>,
+        created: Timestamp,
+    ) -> Result<StreamWriter> {
+        sealing::check_keys(&keys)?;
+        Ok(StreamWriter {
+            output: Mutex::new(Some(output)),
+            file: None,
+            shown: shown.to_owned(),
+            compression,
+            keys: Arc::new(keys),
+            created,
+            ready: OnceLock::new(),
+        })
+    }
+
+    /// A bundle that will be the file `output`, compressed. What a run leaves that did not end is of no use to the
+    /// next one.
+    ///
+    /// # Errors
+    /// As [`StreamWriter::new`]; `Io` if the output exists, cannot be written, or another run writes it.
+    pub fn packed(output: PathBuf, keys: Vec<SigningKey>, created: Timestamp) -> Result<StreamWriter> {
+        let file = PartialFile::create(output)?;
+        let shown = show(file.output.as_os_str());
+        let own = file.file.try_clone().map_err(|e| Error::io(format!("cannot write {shown}"), e))?;
+        let mut writer = StreamWriter::new(Box::new(own), &shown, Compression::Zstd, keys, created)?;
+        writer.file = Some(Arc::new(file));
+        Ok(writer)
+    }
+
+    /// The identity of the bundle: known from [`Destination::prepare`] on.
+    pub fn identity(&self) -> Option<Digest> {
+        self.ready.get().map(|ready| ready.sealed.identity())
+    }
+
+    fn ready(&self) -> Result<&Ready> {
+        self.ready.get().ok_or_else(|| Error::new(Kind::Io, "the bundle was not prepared for writing"))
+    }
+}
+
+#[async_trait]
+impl Destination for StreamWriter {
+    fn order(&self) -> Order {
+        Order::AsPlanned
+    }
+
+    async fn prepare(&self, contents: &Contents) -> Result<HashSet<BlobId>> {
+        let head = HeadFiles::new(contents, self.created)?;
+        let keys = self.keys.clone();
+        // May wait for a passphrase or a touch.
+        let sealed = blocking(move || head.seal(&keys)).await?;
+        let output = self.output.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let output = output.ok_or_else(|| Error::new(Kind::Io, "the bundle was prepared twice"))?;
+        let mut line = Line::begin(output, self.compression, &self.shown);
+        write_head_pieces(&sealed, contents, &mut line).await?;
+        if self.ready.set(Ready { sealed, line: tokio::sync::Mutex::new(line) }).is_err() {
+            return Err(Error::new(Kind::Io, "the bundle was prepared twice"));
+        }
+        Ok(HashSet::new())
+    }
+
+    async fn presence(&self, _: &Contents, _: BlobId, _: ScopeId) -> Result<Presence> {
+        Ok(Presence::Absent)
+    }
+
+    async fn put(&self, contents: &Contents, id: BlobId, _: ScopeId, body: &mut Body) -> Result<()> {
+        let blob = contents.blob(id);
+        let mut line = self.ready()?.line.lock().await;
+        // Opened first: what cannot be had at all leaves the stream where it was.
+        let mut chunks = body.open().await?;
+        line.send(Piece::Head(Bytes::copy_from_slice(&header(&blob_path(blob.digest), blob.size)))).await?;
+        line.send(Piece::Content).await?;
+        while let Some(chunk) = chunks.next().await {
+            line.send(Piece::Bytes(chunk?)).await?;
+        }
+        line.send(Piece::Head(Bytes::from_static(&ZEROS).slice(..padding(blob.size) as usize))).await
+    }
+
+    async fn link(&self, _: &Contents, _: BlobId, _: ScopeId, _: ScopeId) -> Result<Linked> {
+        Ok(Linked::Done)
+    }
+
+    async fn read_back(&self, _: &Contents, _: BlobId, _: ScopeId) -> Result<Chunks> {
+        Err(Error::new(Kind::Io, "what went into a pipe cannot be read again"))
+    }
+
+    async fn land(&self, _: &Contents, _: LandingId) -> Result<()> {
+        // Documents went ahead of the blobs.
+        self.ready().map(drop)
+    }
+
+    async fn commit(&self, contents: &Contents) -> Result<()> {
+        let ready = self.ready()?;
+        if HeadFiles::new(contents, self.created)?.identity() != ready.sealed.identity() {
+            return Err(Error::new(Kind::Io, "images were dropped after the bundle was planned")
+                .hint("export to a directory, or run the same command again without them"));
+        }
+        let mut line = ready.line.lock().await;
+        line.send(Piece::Head(Bytes::from_static(&ZEROS))).await?;
+        line.finish().await?;
+        match self.file.clone() {
+            Some(file) => blocking(move || file.finish()).await,
+            None => Ok(()),
+        }
+    }
+}
+
+/// `.NAME.partial`, which goes away unless it is finished.
+struct PartialFile {
+    parent: Folder,
+    name: OsString,
+    output: PathBuf,
+    /// Locked.
+    file: File,
+}
+
+impl PartialFile {
+    fn create(output: PathBuf) -> Result<PartialFile> {
+        let shown = show(output.as_os_str());
+        let file_name = output.file_name().ok_or_else(|| Error::usage(format!("{shown} is no name of a bundle")))?;
+        if output.symlink_metadata().is_ok() {
+            return Err(exists(&shown));
+        }
+        let parent = Folder::open(parent_of(&output))?;
+        let mut name = OsString::from(".");
+        name.push(file_name);
+        name.push(".partial");
+        let failed = |e| Error::io(format!("cannot write {}", parent.shown(&name)), e);
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(parent.fd(), &name, flags, Mode::from_raw_mode(0o644));
+        let file = File::from(file.map_err(|e| failed(e.into()))?);
+        lock(&file, &shown)?;
+        // Whoever had the lock before may have finished, and this file have its final name now.
+        if !parent.look(&name)?.is_some_and(|stat| is_same(&file, &stat)) {
+            return Err(exists(&shown));
+        }
+        file.set_len(0).map_err(failed)?;
+        Ok(PartialFile { parent, name, output, file })
+    }
+
+    fn finish(&self) -> Result<()> {
+        let failed =
+            |e: rustix::io::Errno| Error::io(format!("cannot write {}", self.parent.shown(&self.name)), e.into());
+        rustix::fs::fdatasync(&self.file).map_err(failed)?;
+        give_name(&self.parent, &self.name, &self.output)
+    }
+}
+
+impl Drop for PartialFile {
+    fn drop(&mut self) {
+        if self.parent.look(&self.name).ok().flatten().is_some_and(|stat| is_same(&self.file, &stat)) {
+            let _ = remove(&self.parent, &self.name);
+        }
+    }
+}
+
+/// Seal and head, a document at a time: together they may be larger than memory should be.
+async fn write_head_pieces(sealed: &Sealed, contents: &Contents, line: &mut Line) -> Result<()> {
+    let mut buffer = Vec::new();
+    let mut sink = |bytes: &[u8]| {
+        buffer.extend_from_slice(bytes);
+        Ok(())
+    };
+    write_seal(sealed, &mut sink)?;
+    write_top(sealed, &mut sink)?;
+    for digest in &contents.document_order {
+        let mut sink = |bytes: &[u8]| {
+            buffer.extend_from_slice(bytes);
+            Ok(())
+        };
+        write_member(&blob_path(*digest), &contents.documents.get(*digest)?.0, &mut sink)?;
+        if buffer.len() >= BUFFER {
+            line.send(Piece::Head(std::mem::take(&mut buffer).into())).await?;
+        }
+    }
+    line.send(Piece::Head(buffer.into())).await
+}
+
+/// What goes to the writing thread.
+enum Piece {
+    /// Headers, padding, documents.
+    Head(Bytes),
+    /// A blob's content follows.
+    Content,
+    Bytes(Bytes),
+}
+
+/// The way to the thread that writes: a pipe may keep it waiting.
+struct Line {
+    pieces: Option<mpsc::Sender<Piece>>,
+    done: Option<oneshot::Receiver<io::Result<()>>>,
+    shown: String,
+}
+
+impl Line {
+    fn begin(output: Box<dyn Write + Send>, compression: Compression, shown: &str) -> Line {
+        let (sender, receiver) = mpsc::channel(AHEAD);
+        let (tell, done) = oneshot::channel();
+        tokio::task::spawn_blocking(move || {
+            let _ = tell.send(match compression {
+                Compression::None => write_plain(receiver, output),
+                Compression::Zstd => write_packed(receiver, output),
+            });
+        });
+        Line { pieces: Some(sender), done: Some(done), shown: shown.to_owned() }
+    }
+
+    async fn send(&mut self, piece: Piece) -> Result<()> {
+        let sent = match &self.pieces {
+            Some(pieces) => pieces.send(piece).await.is_ok(),
+            None => false,
+        };
+        if sent { Ok(()) } else { self.finish().await.and(Err(Error::interrupted())) }
+    }
+
+    /// Waits until everything is written.
+    async fn finish(&mut self) -> Result<()> {
+        self.pieces = None;
+        let Some(done) = self.done.take() else { return Err(Error::interrupted()) };
+        let written = done.await.map_err(|_| Error::interrupted())?;
+        written.map_err(|e| {
+            Error::io(format!("cannot write the bundle to {}", self.shown), e)
+                .hint("whoever reads it has stopped, or the medium is full: see what it says, then run the same command again")
+        })
+    }
+}
+
+fn write_plain(mut pieces: mpsc::Receiver<Piece>, mut output: Box<dyn Write + Send>) -> io::Result<()> {
+    while let Some(piece) = pieces.blocking_recv() {
+        match piece {
+            Piece::Head(bytes) | Piece::Bytes(bytes) => output.write_all(&bytes)?,
+            Piece::Content => {}
+        }
+    }
+    output.flush()
+}
+
+fn write_packed(mut pieces: mpsc::Receiver<Piece>, output: Box<dyn Write + Send>) -> io::Result<()> {
+    let mut frames = Frames::new(io::BufWriter::with_capacity(BUFFER, output));
+    let mut undecided: Option<Vec<u8>> = None;
+    while let Some(piece) = pieces.blocking_recv() {
+        match piece {
+            Piece::Content => undecided = Some(Vec::new()),
+            Piece::Bytes(bytes) => match undecided.as_mut() {
+                None => frames.write(&bytes)?,
+                Some(beginning) => {
+                    beginning.extend_from_slice(&bytes);
+                    if beginning.len() >= TELLING {
+                        decide(&mut frames, &mut undecided)?;
+                    }
+                }
+            },
+            Piece::Head(bytes) => {
+                decide(&mut frames, &mut undecided)?;
+                frames.pack()?;
+                frames.write(&bytes)?;
+            }
+        }
+    }
+    frames.finish()?.flush()
+}
+
+/// Chooses the frame for a blob by how it begins.
+fn decide(frames: &mut Frames<impl Write>, undecided: &mut Option<Vec<u8>>) -> io::Result<()> {
+    let Some(beginning) = undecided.take() else { return Ok(()) };
+    match is_packed(&beginning) {
+        true => frames.plain()?,
+        false => frames.pack()?,
+    }
+    frames.write(&beginning)
+}
+
+/// How many bytes tell what content is.
+const TELLING: usize = 6;
+const BUFFER: usize = 256 << 10;
+/// How many pieces wait for the thread that writes.
+const AHEAD: usize = 8;

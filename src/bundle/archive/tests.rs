@@ -1,0 +1,484 @@
+//! Archives in process: writer, reader and stream together, and everything that must be refused.
+
+use std::io::{Cursor, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use futures_util::TryStreamExt;
+use tokio_util::sync::CancellationToken;
+
+use super::super::fixture::{Key, Memory, good, now, read};
+use super::super::{Bundle, Head, SUMS};
+use super::{ArchiveWriter, BundleStream, Compression, StreamWriter};
+use crate::error::{Error, Kind, Result};
+use crate::oci::Digest;
+use crate::place::{Builder, Contents, Destination, Named, Pass, Source};
+use crate::progress::Silent;
+use crate::transfer::{Options, Summary, Supply, run};
+
+fn request() -> Digest {
+    Digest::of(b"request")
+}
+
+fn writer(path: &Path, key: &Key) -> ArchiveWriter {
+    ArchiveWriter::new(path.to_owned(), vec![key.load()], now(), request()).unwrap()
+}
+
+async fn go(memory: Memory, contents: Contents, destination: Arc<dyn Destination>) -> Result<Summary> {
+    let options = Options {
+        jobs: std::num::NonZeroUsize::new(3).unwrap(),
+        progress: Arc::new(Silent),
+        cancel: CancellationToken::new(),
+    };
+    run(Arc::new(contents), Supply::Source(Arc::new(memory)), destination, &options).await
+}
+
+async fn write_good(path: &Path, key: &Key) {
+    let (memory, contents) = good();
+    go(memory, contents, Arc::new(writer(path, key))).await.unwrap();
+}
+
+/// One image with two small layers: an archive of some 7 KiB.
+fn tiny() -> (Memory, Contents) {
+    let mut memory = Memory::default();
+    let app = memory.manifest(b"{}", &[b"one", &[7; 512]], &[]);
+    let mut builder = Builder::default();
+    builder.document(&app).unwrap();
+    let named = Named { name: "a/b:1".parse().unwrap(), source: "h.io/a/b:1".into(), document: app.digest() };
+    builder.image(named, None);
+    (memory, builder.finish().unwrap())
+}
+
+/// The bytes of the tiny archive.
+async fn tiny_tar(key: &Key) -> Vec<u8> {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("b.tar");
+    let (memory, contents) = tiny();
+    go(memory, contents, Arc::new(writer(&path, key))).await.unwrap();
+    std::fs::read(path).unwrap()
+}
+
+/// Bytes that another thread writes.
+#[derive(Clone, Default)]
+struct Shared(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Shared {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+async fn streamed(compression: Compression, key: &Key, (memory, contents): (Memory, Contents)) -> Vec<u8> {
+    let shared = Shared::default();
+    let writer = StreamWriter::new(Box::new(shared.clone()), "a pipe", compression, vec![key.load()], now()).unwrap();
+    go(memory, contents, Arc::new(writer)).await.unwrap();
+    std::mem::take(&mut *shared.0.lock().unwrap())
+}
+
+/// All that a file is checked for, the layers too.
+async fn read_all(path: &Path, key: &Key) -> Result<Head> {
+    let bundle = Bundle::open(path)?;
+    let head = bundle.read_head(bundle.verify_seal(&key.trust, now())?)?;
+    for id in head.contents.blob_ids() {
+        let bytes: Vec<Bytes> = bundle.open(&head.contents, id, 0).await?.try_collect().await?;
+        if Digest::of(&bytes.concat()) != head.contents.blob(id).digest {
+            return Err(bundle.mismatch(&head.contents, id, "its digest"));
+        }
+    }
+    Ok(head)
+}
+
+/// All that a stream is checked for, the layers too.
+async fn pass_all(bytes: Vec<u8>, key: &Key) -> Result<Head> {
+    let mut stream = BundleStream::new(Box::new(Cursor::new(bytes)), "a pipe")?;
+    let seal = stream.verify_seal(&key.trust, now())?;
+    let head = stream.read_head(seal)?;
+    let mut pass = stream.into_pass(head.contents.clone());
+    while let Some((id, chunks)) = pass.next(&head.contents).await? {
+        let bytes: Vec<Bytes> = chunks.try_collect().await?;
+        let blob = head.contents.blob(id);
+        if Digest::of(&bytes.concat()) != blob.digest {
+            return Err(pass.mismatch()(blob, "its digest"));
+        }
+    }
+    Ok(head)
+}
+
+fn names(root: &Path) -> Vec<String> {
+    let mut names: Vec<String> =
+        std::fs::read_dir(root).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+#[tokio::test]
+async fn an_archive_is_read_back_and_is_the_same_however_it_was_written() {
+    let (dir, key) = (tempfile::tempdir().unwrap(), Key::new());
+    let path = dir.path().join("b.tar");
+    write_good(&path, &key).await;
+    assert_eq!(names(dir.path()), ["b.tar"], "nothing is left beside it");
+    let head = read_all(&path, &key).await.unwrap();
+    let contents = good().1;
+    assert_eq!((&head.contents.images, &head.contents.landings), (&contents.images, &contents.landings));
+    assert_eq!(head.created, now());
+
+    let bytes = std::fs::read(&path).unwrap();
+    let again = dir.path().join("again.tar");
+    write_good(&again, &key).await;
+    assert_eq!(std::fs::read(&again).unwrap(), bytes);
+    assert_eq!(streamed(Compression::None, &key, good()).await, bytes);
+    let packed = streamed(Compression::Zstd, &key, good()).await;
+    assert_eq!(zstd::decode_all(Cursor::new(&packed)).unwrap(), bytes);
+
+    let identity = head.identity();
+    assert_eq!(pass_all(bytes, &key).await.unwrap().identity(), identity);
+    assert_eq!(pass_all(packed, &key).await.unwrap().identity(), identity);
+}
+
+#[tokio::test]
+async fn tar_unpacks_it_into_the_directory_that_it_stands_for() {
+    let (dir, key) = (tempfile::tempdir().unwrap(), Key::new());
+    let path = dir.path().join("b.tar");
+    write_good(&path, &key).await;
+    let folder = dir.path().join("unpacked");
+    std::fs::create_dir(&folder).unwrap();
+    let status = std::process::Command::new("tar").arg("-C").arg(&folder).arg("-xf").arg(&path).status().unwrap();
+    assert!(status.success());
+    let identity = read(&folder, &key.trust).unwrap().identity();
+    assert_eq!(identity, read(&path, &key.trust).unwrap().identity());
+}
+
+#[tokio::test]
+async fn every_flipped_byte_and_every_cut_of_a_file_is_refused() {
+    let key = Key::new();
+    let good = tiny_tar(&key).await;
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("b.tar");
+    for at in 0..good.len() {
+        let mut bytes = good.clone();
+        bytes[at] ^= 1 << (at % 8);
+        std::fs::write(&path, &bytes).unwrap();
+        let error = read_all(&path, &key).await.expect_err("a flipped byte");
+        assert!(matches!(error.kind(), Kind::Damaged | Kind::Untrusted), "{at}: {error:?}");
+        std::fs::write(&path, &good[..at]).unwrap();
+        assert_eq!(read_all(&path, &key).await.expect_err("cut").kind(), Kind::Damaged, "{at}");
+    }
+    std::fs::write(&path, &good).unwrap();
+    read_all(&path, &key).await.unwrap();
+}
+
+#[tokio::test]
+async fn every_flipped_byte_and_every_cut_of_a_stream_is_refused() {
+    let key = Key::new();
+    let good = tiny_tar(&key).await;
+    // Steps that share no factor with a block: every place of a header is hit. The file's test is the complete one.
+    for at in (0..good.len()).step_by(3) {
+        let mut bytes = good.clone();
+        bytes[at] ^= 1 << (at % 8);
+        let error = pass_all(bytes, &key).await.expect_err("a flipped byte");
+        assert!(matches!(error.kind(), Kind::Damaged | Kind::Untrusted), "{at}: {error:?}");
+        assert_eq!(pass_all(good[..at].to_vec(), &key).await.expect_err("cut").kind(), Kind::Damaged, "{at}");
+    }
+    pass_all(good, &key).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_changed_or_cut_zst_is_refused_or_unpacks_to_the_same() {
+    let key = Key::new();
+    let good = streamed(Compression::Zstd, &key, tiny()).await;
+    let identity = pass_all(good.clone(), &key).await.unwrap().identity();
+    for at in 0..good.len() {
+        let mut bytes = good.clone();
+        bytes[at] ^= 1 << (at % 8);
+        if let Ok(head) = pass_all(bytes, &key).await {
+            assert_eq!(head.identity(), identity, "{at}");
+        }
+        let error = pass_all(good[..at].to_vec(), &key).await.expect_err("cut");
+        assert_eq!(error.kind(), Kind::Damaged, "{at}: {error:?}");
+    }
+}
+
+/// What someone does to a good archive who cannot sign. Every one is refused before a registry is written to when
+/// the file is seekable, and at the end at the latest when it is not.
+#[tokio::test]
+async fn every_attack_on_an_archive_is_refused() {
+    let key = Key::new();
+    let good = tiny_tar(&key).await;
+    let blocks = |bytes: &[u8]| bytes.chunks(512).map(<[u8]>::to_vec).collect::<Vec<_>>();
+    let at = |name: &str| blocks(&good).iter().position(|block| block.starts_with(name.as_bytes())).expect(name) * 512;
+    // Changes one header and makes its sum right again.
+    let edit = |name: &str, change: &dyn Fn(&mut tar::Header)| {
+        let (mut bytes, begin) = (good.clone(), at(name));
+        let mut header = tar::Header::from_byte_slice(&bytes[begin..begin + 512]).clone();
+        change(&mut header);
+        header.set_cksum();
+        bytes[begin..begin + 512].copy_from_slice(header.as_bytes());
+        bytes
+    };
+    let insert = |before: usize, path: &str, kind: tar::EntryType, content: &[u8]| {
+        let mut header = tar::Header::new_ustar();
+        header.as_mut_bytes()[..path.len()].copy_from_slice(path.as_bytes());
+        header.set_mode(0o644);
+        header.set_size(content.len() as u64);
+        header.set_entry_type(kind);
+        header.set_cksum();
+        let mut member = header.as_bytes().to_vec();
+        member.extend_from_slice(content);
+        member.resize(member.len().next_multiple_of(512), 0);
+        [&good[..before], &member, &good[before..]].concat()
+    };
+    let (last, end) = (at("blobs/sha256/"), good.len() - 1024);
+    let config = format!("blobs/sha256/{}", Digest::of(b"{}").hex());
+    let (layer, index) = (format!("blobs/sha256/{}", Digest::of(b"one").hex()), at("index.json"));
+    let member = |begin: usize, size: usize| good[begin..begin + 512 + size.next_multiple_of(512)].to_vec();
+    let one = member(at(&layer), 3);
+    let without = |begin: usize, length: usize| [&good[..begin], &good[begin + length..]].concat();
+    let swapped = {
+        let (first, second) = (at(&config), at(&layer));
+        [&good[..first], &good[second..second + 1024], &good[first..second], &good[second + 1024..]].concat()
+    };
+    use tar::EntryType;
+    let mut bomb = good.clone();
+    bomb.truncate(end);
+    bomb.resize(end + (64 << 20), 0);
+    let attacks: Vec<(&str, Vec<u8>)> = vec![
+        ("traversal", insert(end, "../../etc/passwd", EntryType::Regular, b"x")),
+        ("absolute", insert(last, "/etc/passwd", EntryType::Regular, b"x")),
+        ("link", insert(last, "blobs/sha256/link", EntryType::Symlink, b"")),
+        ("hard-link", insert(last, "blobs/sha256/link", EntryType::Link, b"")),
+        ("device", insert(last, "blobs/sha256/null", EntryType::Char, b"")),
+        ("directory", insert(last, "blobs/", EntryType::Directory, b"")),
+        ("pax-override", insert(at(&layer), "pax", EntryType::XHeader, b"16 path=../evil\n")),
+        ("pax-global", insert(0, "pax", EntryType::XGlobalHeader, b"16 path=../evil\n")),
+        ("gnu-long-name", insert(at(&layer), "././@LongLink", EntryType::GNULongName, b"../evil\0")),
+        ("sparse", edit(&layer, &|header| header.set_entry_type(EntryType::GNUSparse))),
+        ("layer-becomes-link", edit(&layer, &|header| header.set_entry_type(EntryType::Symlink))),
+        ("old-type", edit(&layer, &|header| header.as_mut_bytes()[156] = 0)),
+        ("mode-4777", edit(&layer, &|header| header.set_mode(0o4777))),
+        ("owner", edit("index.json", &|header| header.set_uid(1000))),
+        ("time", edit("bundle.json", &|header| header.set_mtime(1))),
+        ("mode-of-the-seal", edit(SUMS, &|header| header.set_mode(0o4777))),
+        ("prefix", edit(&layer, &|header| header.as_mut_bytes()[345..353].copy_from_slice(b"../evil/"))),
+        ("link-name", edit(&layer, &|header| header.as_mut_bytes()[157..160].copy_from_slice(b"../"))),
+        ("size-beyond", edit(&layer, &|header| header.set_size(4))),
+        ("size-huge", edit(&layer, &|header| header.set_size(u64::MAX >> 1))),
+        ("size-of-the-seal", edit(SUMS, &|header| header.set_size(1 << 40))),
+        ("size-of-the-index", edit("index.json", &|header| header.set_size(17 << 20))),
+        ("wrong-sum", {
+            let mut bytes = good.clone();
+            bytes[at(&layer) + 148] ^= 1;
+            bytes
+        }),
+        ("duplicate", [&good[..end], &one, &good[end..]].concat()),
+        ("duplicate-signature", {
+            let begin = at("signatures/");
+            let signature = &good[begin..at("bundle.json")];
+            [&good[..begin], signature, &good[begin..]].concat()
+        }),
+        ("wrong-order", swapped),
+        ("missing-layer", without(at(&layer), 1024)),
+        ("missing-signature", without(at("signatures/"), at("bundle.json") - at("signatures/"))),
+        ("docker-manifest-first", insert(0, "manifest.json", EntryType::Regular, b"[]")),
+        ("docker-manifest", insert(index, "manifest.json", EntryType::Regular, b"[]")),
+        ("docker-manifest-last", insert(end, "manifest.json", EntryType::Regular, b"[]")),
+        ("no-end", good[..end].to_vec()),
+        ("half-an-end", good[..end + 512].to_vec()),
+        ("trailing-zeros", [&good[..], &[0; 512]].concat()),
+        ("trailing-data", [&good[..], b"x"].concat()),
+        ("second-archive", [&good[..], &good[..]].concat()),
+        ("bomb", bomb),
+    ];
+    assert_eq!(one.len(), 1024);
+    let (dir, file) = (tempfile::tempdir().unwrap(), "b.tar");
+    let path = dir.path().join(file);
+    let refused = |error: &Error| matches!(error.kind(), Kind::Damaged | Kind::Untrusted | Kind::Refused);
+    let mut wrong = Vec::new();
+    for (name, bytes) in attacks {
+        std::fs::write(&path, &bytes).unwrap();
+        match read(&path, &key.trust) {
+            Err(error) if refused(&error) => {}
+            other => wrong.push(format!("{name}: {other:?}")),
+        }
+        match pass_all(bytes.clone(), &key).await {
+            Err(error) if refused(&error) => {}
+            other => wrong.push(format!("{name} in a stream: {other:?}")),
+        }
+        match pass_all(zstd::encode_all(Cursor::new(bytes), 1).unwrap(), &key).await {
+            Err(error) if refused(&error) => {}
+            other => wrong.push(format!("{name} in zstd: {other:?}")),
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[tokio::test]
+async fn zstd_may_not_ask_for_much_memory_and_nothing_may_follow_it() {
+    let key = Key::new();
+    let good = tiny_tar(&key).await;
+    let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), 1).unwrap();
+    encoder.window_log(27).unwrap();
+    encoder.write_all(&good).unwrap();
+    let wide = encoder.finish().unwrap();
+    assert_eq!(pass_all(wide, &key).await.expect_err("a window of 128 MiB").kind(), Kind::Damaged);
+    let packed = zstd::encode_all(Cursor::new(&good), 1).unwrap();
+    pass_all(packed.clone(), &key).await.unwrap();
+    let junk = [&packed[..], b"junk"].concat();
+    assert_eq!(pass_all(junk, &key).await.expect_err("junk").kind(), Kind::Damaged);
+    let twice = [&packed[..], &packed[..]].concat();
+    assert_eq!(pass_all(twice, &key).await.expect_err("a second archive").kind(), Kind::Damaged);
+}
+
+#[tokio::test]
+async fn what_is_compressed_already_costs_next_to_nothing_and_the_rest_gets_smaller() {
+    let key = Key::new();
+    let noise: Vec<u8> =
+        (0..300_000u32).flat_map(|n| n.wrapping_mul(2_654_435_761).rotate_left(n).to_le_bytes()).collect();
+    let packed = zstd::encode_all(Cursor::new(&noise), 1).unwrap();
+    let image = |layer: &[u8]| {
+        let mut memory = Memory::default();
+        let app = memory.manifest(b"{}", &[layer], &[]);
+        let mut builder = Builder::default();
+        builder.document(&app).unwrap();
+        let named = Named { name: "a/b:1".parse().unwrap(), source: "h.io/a/b:1".into(), document: app.digest() };
+        builder.image(named, None);
+        (memory, builder.finish().unwrap())
+    };
+    let plain = streamed(Compression::Zstd, &key, image(&packed)).await;
+    assert!(plain.len() < packed.len() + packed.len() / 1000 + 8192, "{} of {}", plain.len(), packed.len());
+    let text = b"the same words again and again ".repeat(50_000);
+    let small = streamed(Compression::Zstd, &key, image(&text)).await;
+    assert!(small.len() < text.len() / 20, "{} of {}", small.len(), text.len());
+    for bytes in [plain, small] {
+        pass_all(bytes, &key).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn an_interrupted_run_is_gone_on_with_as_it_was_planned_and_nothing_is_believed() {
+    let (dir, key) = (tempfile::tempdir().unwrap(), Key::new());
+    let path = dir.path().join("b.tar");
+    let reference: PathBuf = dir.path().join("reference.tar");
+    write_good(&reference, &key).await;
+
+    let (mut memory, contents) = good();
+    memory.cut = Some(contents.blobs.last().unwrap().digest);
+    let error = go(memory, contents, Arc::new(writer(&path, &key))).await.unwrap_err();
+    assert_eq!(error.chain(), "cut");
+    assert_eq!(names(dir.path()), [".b.tar.journal", ".b.tar.partial", "reference.tar"]);
+    let partial = dir.path().join(".b.tar.partial");
+    assert_eq!(read(&partial, &key.trust).unwrap_err().kind(), Kind::Damaged);
+    assert!(std::fs::read(&partial).unwrap()[..512].iter().all(|byte| *byte == 0));
+
+    // One blob that the journal lists is not what it was, and the last line is torn.
+    let whole = std::fs::read(&reference).unwrap();
+    let mut bytes = std::fs::read(&partial).unwrap();
+    let config = whole.windows(12).position(|window| window == b"{\"config\":1}").unwrap();
+    bytes[config] ^= 1;
+    std::fs::write(&partial, &bytes).unwrap();
+    let journal = dir.path().join(".b.tar.journal");
+    let mut lines = std::fs::read(&journal).unwrap();
+    lines.extend_from_slice(b"done 0123");
+    std::fs::write(&journal, &lines).unwrap();
+
+    // Later, and the tags have moved: the plan is pinned, its time too.
+    let later = "2027-01-01T00:00:00Z".parse().unwrap();
+    let again = ArchiveWriter::new(path.clone(), vec![key.load()], later, request()).unwrap();
+    let pinned = again.recall().unwrap().expect("the plan was kept");
+    let again = Arc::new(again);
+    let (memory, _) = good();
+    let blobs = pinned.blobs.len() as u64;
+    let summary = go(memory, pinned, again).await.unwrap();
+    assert!(summary.moved >= 2 && summary.already >= 1 && summary.moved + summary.already == blobs, "{summary:?}");
+    assert_eq!(std::fs::read(&path).unwrap(), whole);
+    assert_eq!(names(dir.path()), ["b.tar", "reference.tar"]);
+}
+
+#[tokio::test]
+async fn another_request_another_key_and_another_plan_start_over() {
+    let (dir, key) = (tempfile::tempdir().unwrap(), Key::new());
+    let path = dir.path().join("b.tar");
+    let interrupt = async || {
+        let (mut memory, contents) = good();
+        memory.cut = Some(contents.blobs.last().unwrap().digest);
+        go(memory, contents, Arc::new(writer(&path, &key))).await.unwrap_err();
+    };
+    interrupt().await;
+    let other = ArchiveWriter::new(path.clone(), vec![key.load()], now(), Digest::of(b"other")).unwrap();
+    assert!(other.recall().unwrap().is_none());
+    drop(other);
+    let stranger = Key::new();
+    let other = ArchiveWriter::new(path.clone(), vec![stranger.load()], now(), request()).unwrap();
+    assert!(other.recall().unwrap().is_none());
+    drop(other);
+    interrupt().await;
+    let (memory, contents) = tiny();
+    go(memory, contents, Arc::new(writer(&path, &key))).await.unwrap();
+    assert_eq!(std::fs::read(&path).unwrap(), tiny_tar(&key).await);
+}
+
+#[tokio::test]
+async fn a_run_that_was_killed_after_sealing_is_finished() {
+    let (dir, key) = (tempfile::tempdir().unwrap(), Key::new());
+    let path = dir.path().join("b.tar");
+    write_good(&path, &key).await;
+    let whole = std::fs::read(&path).unwrap();
+    std::fs::rename(&path, dir.path().join(".b.tar.partial")).unwrap();
+    let (memory, contents) = good();
+    let summary = go(memory, contents, Arc::new(writer(&path, &key))).await.unwrap();
+    assert_eq!(summary.moved, 0);
+    assert_eq!(std::fs::read(&path).unwrap(), whole);
+}
+
+#[tokio::test]
+async fn a_second_run_at_once_and_what_is_there_are_left_alone() {
+    let (dir, key) = (tempfile::tempdir().unwrap(), Key::new());
+    let path = dir.path().join("b.tar");
+    let first = writer(&path, &key);
+    first.recall().unwrap();
+    let error = writer(&path, &key).recall().unwrap_err();
+    assert!(error.chain().contains("another export"), "{error:?}");
+    drop(first);
+    assert!(names(dir.path()).is_empty(), "a run that fetched nothing leaves nothing");
+    std::fs::write(&path, b"mine").unwrap();
+    let error = writer(&path, &key).recall().unwrap_err();
+    assert!(error.chain().contains("exists already"), "{error:?}");
+    assert_eq!(std::fs::read(&path).unwrap(), b"mine");
+    let packed = StreamWriter::packed(path.clone(), vec![key.load()], now());
+    assert!(packed.is_err_and(|error| error.chain().contains("exists already")));
+}
+
+#[tokio::test]
+async fn a_reader_of_the_pipe_that_goes_away_is_an_error() {
+    struct Gone;
+    impl Write for Gone {
+        fn write(&mut self, _: &[u8]) -> std::io::Result<usize> {
+            Err(std::io::ErrorKind::BrokenPipe.into())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let key = Key::new();
+    for compression in [Compression::None, Compression::Zstd] {
+        let writer = StreamWriter::new(Box::new(Gone), "a pipe", compression, vec![key.load()], now()).unwrap();
+        let (memory, contents) = good();
+        let error = go(memory, contents, Arc::new(writer)).await.unwrap_err();
+        assert_eq!(error.kind(), Kind::Io, "{error:?}");
+    }
+}
+
+#[test]
+fn sizes_beyond_8_gib_have_one_form_too() {
+    use super::members::header;
+    for size in [(8 << 30) - 1, 8 << 30, 8 << 40] {
+        let block = header("blobs/sha256/x", size);
+        assert_eq!(tar::Header::from_byte_slice(&block).entry_size().unwrap(), size);
+        assert_eq!(&block[257..265], b"ustar\x0000");
+    }
+}
