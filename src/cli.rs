@@ -16,21 +16,24 @@ mod output;
 mod password;
 mod progress;
 mod serve;
+mod stderr;
 mod trust;
 mod verify;
 
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use clap::{ArgAction, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, Parser, Subcommand};
 use tokio_util::sync::CancellationToken;
 
 use crate::error::{Error, Failure, Result, exit};
 use crate::progress::{Progress, Silent};
+use progress::ProgressKind;
 
 /// Parses the process's arguments, runs the command, and says how it went.
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    stderr::set_voice(arguments.global.progress.voice(arguments.global.noisy()));
     output::init_tracing(arguments.global.verbose);
     match run(&arguments) {
         Ok(()) => ExitCode::from(exit::DONE),
@@ -75,16 +78,8 @@ struct Global {
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     quiet: bool,
     /// How to show what happens on stderr
-    #[arg(long, value_enum, default_value_t = ProgressKind::Plain, global = true, value_name = "HOW")]
+    #[arg(long, value_enum, default_value_t = ProgressKind::Auto, global = true, value_name = "HOW")]
     progress: ProgressKind,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum ProgressKind {
-    /// A line now and then
-    Plain,
-    /// Nothing
-    None,
 }
 
 #[derive(Debug, Subcommand)]
@@ -117,11 +112,16 @@ fn run(arguments: &Arguments) -> Result<()> {
 }
 
 impl Global {
+    /// Whether diagnostics are written to stderr line by line: then nothing can be redrawn there.
+    fn noisy(&self) -> bool {
+        self.verbose >= 2
+    }
+
     fn progress(&self) -> Arc<dyn Progress> {
         if self.quiet || self.progress == ProgressKind::None {
             Arc::new(Silent)
         } else {
-            Arc::new(progress::Plain::new(self.verbose > 0))
+            self.progress.progress(self.verbose > 0, self.noisy())
         }
     }
 }
@@ -144,6 +144,7 @@ fn with_runtime<F: Future<Output = Result<()>>>(job: impl FnOnce(CancellationTok
     let interrupted = cancel.clone();
     runtime.spawn(async move {
         if tokio::signal::ctrl_c().await.is_ok() {
+            output::note("stopping; press Ctrl-C again to stop at once");
             interrupted.cancel();
         }
         if tokio::signal::ctrl_c().await.is_ok() {
