@@ -6,6 +6,7 @@
 
 mod access;
 mod credentials;
+mod done;
 mod export;
 mod import;
 mod inspect;
@@ -15,6 +16,7 @@ mod login;
 mod output;
 mod password;
 mod progress;
+mod reference;
 mod serve;
 mod stderr;
 mod trust;
@@ -92,6 +94,8 @@ enum Command {
     Serve(serve::Serve),
     Login(login::Login),
     Logout(login::Logout),
+    Man(reference::Man),
+    Completions(reference::Completions),
 }
 
 fn run(arguments: &Arguments) -> Result<()> {
@@ -106,6 +110,8 @@ fn run(arguments: &Arguments) -> Result<()> {
             let wanted = command.ask()?;
             with_runtime(|cancel| login::run(command, wanted, global, cancel))
         }
+        Command::Man(command) => reference::run_man(command, global.quiet),
+        Command::Completions(command) => reference::run_completions(command),
         Command::Logout(command) => login::run_logout(command, global),
         Command::Serve(command) => with_runtime(|cancel| serve::run(command, global, cancel)),
     }

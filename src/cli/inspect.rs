@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 
 use jiff::Timestamp;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::listing;
-use super::output::{escape_controls, print_data};
+use super::output::{escape_controls, print_data, print_json};
 use super::trust::TrustArguments;
 use crate::bundle::{Bundle, Head, Seal};
 use crate::error::Result;
@@ -32,31 +32,20 @@ pub(super) struct Inspect {
 
 pub(super) fn run(command: &Inspect) -> Result<()> {
     let bundle = Bundle::open(&command.bundle)?;
-    let shown = match command.trust.load()? {
+    match command.trust.load()? {
         Some(trust) => {
             let head = bundle.read_head(bundle.verify_seal(&trust, Timestamp::now())?)?;
-            show(&head, true, command.json)?
+            show(&head, true, command.json)
         }
-        None => show(&*bundle.read_head_unverified(bundle.seal_unverified()?)?, false, command.json)?,
-    };
-    print_data(&shown)
+        None => show(&*bundle.read_head_unverified(bundle.seal_unverified()?)?, false, command.json),
+    }
 }
 
-fn show(head: &Head, verified: bool, as_json: bool) -> Result<String> {
+fn show(head: &Head, verified: bool, as_json: bool) -> Result<()> {
     if as_json {
         let mut value = listing::json(&head.contents)?;
-        value["verified"] = json!(verified);
-        value["identity"] = json!(head.identity());
-        value["created"] = json!(head.created.to_string());
-        value["tool"] = json!(head.tool);
-        let trusted = head.seal.signers.iter().map(|signer| {
-            json!({"keyId": signer.key.key_id().to_string(), "principals": signer.principals, "trusted": true})
-        });
-        let others = head.seal.bystanders.iter().map(
-            |other| json!({"keyId": other.key.key_id().to_string(), "principals": [], "trusted": false, "reason": other.why}),
-        );
-        value["signers"] = trusted.chain(others).collect();
-        return Ok(format!("{value:#}\n"));
+        vouch(&mut value, head, verified);
+        return print_json(&value);
     }
     let mut text = String::new();
     if !verified {
@@ -66,7 +55,22 @@ fn show(head: &Head, verified: bool, as_json: bool) -> Result<String> {
     text += &signer_lines(&head.seal);
     text += "\n";
     text += &listing::table(&head.contents)?;
-    Ok(escape_controls(&text))
+    print_data(&escape_controls(&text))
+}
+
+/// Says in a JSON object which bundle it is about, and who vouches for it.
+pub(super) fn vouch(value: &mut Value, head: &Head, verified: bool) {
+    value["verified"] = json!(verified);
+    value["identity"] = json!(head.identity().to_string());
+    value["created"] = json!(head.created.to_string());
+    value["tool"] = json!(head.tool);
+    let trusted = head.seal.signers.iter().map(
+        |signer| json!({"keyId": signer.key.key_id().to_string(), "principals": signer.principals, "trusted": true}),
+    );
+    let others = head.seal.bystanders.iter().map(
+        |other| json!({"keyId": other.key.key_id().to_string(), "principals": [], "trusted": false, "reason": other.why}),
+    );
+    value["signers"] = trusted.chain(others).collect();
 }
 
 /// `signed by: WHO (key id ...)`, a line each; those that do not count say why.

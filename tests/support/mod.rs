@@ -18,7 +18,7 @@ mod token;
 mod walk;
 
 pub use corpus::{Reference, corpus, push_corpus, references, tree};
-pub use desk::{Desk, Run, Sample, Serving};
+pub use desk::{Desk, Run, Running, Sample, Serving};
 pub use http::{
     Answer, Manifest, catalog, delete, get, head, put_manifest, raw_blob, raw_manifest, request, sha256, tags,
 };
