@@ -6,6 +6,7 @@
 
 mod access;
 mod credentials;
+mod done;
 mod export;
 mod import;
 mod inspect;
@@ -15,7 +16,9 @@ mod login;
 mod output;
 mod password;
 mod progress;
+mod reference;
 mod serve;
+mod stderr;
 mod trust;
 mod verify;
 
@@ -26,7 +29,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use clap::{ArgAction, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, Parser, Subcommand};
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
@@ -34,10 +37,12 @@ use crate::error::{Error, Failure, Result, exit};
 use crate::progress::{Progress, Silent};
 use crate::trust::Trust;
 use crate::verify::Verified;
+use progress::ProgressKind;
 
 /// Parses the process's arguments, runs the command, and says how it went.
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    stderr::set_voice(arguments.global.progress.voice(arguments.global.noisy()));
     output::init_tracing(arguments.global.verbose);
     match run(&arguments) {
         Ok(()) => ExitCode::from(exit::DONE),
@@ -82,16 +87,8 @@ struct Global {
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     quiet: bool,
     /// How to show what happens on stderr
-    #[arg(long, value_enum, default_value_t = ProgressKind::Plain, global = true, value_name = "HOW")]
+    #[arg(long, value_enum, default_value_t = ProgressKind::Auto, global = true, value_name = "HOW")]
     progress: ProgressKind,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum ProgressKind {
-    /// A line now and then
-    Plain,
-    /// Nothing
-    None,
 }
 
 #[derive(Debug, Subcommand)]
@@ -104,6 +101,8 @@ enum Command {
     Serve(serve::Serve),
     Login(login::Login),
     Logout(login::Logout),
+    Man(reference::Man),
+    Completions(reference::Completions),
 }
 
 fn run(arguments: &Arguments) -> Result<()> {
@@ -118,17 +117,24 @@ fn run(arguments: &Arguments) -> Result<()> {
             let wanted = command.ask()?;
             with_runtime(|cancel| login::run(command, wanted, global, cancel))
         }
+        Command::Man(command) => reference::run_man(command, global.quiet),
+        Command::Completions(command) => reference::run_completions(command),
         Command::Logout(command) => login::run_logout(command, global),
         Command::Serve(command) => with_runtime(|cancel| serve::run(command, global, cancel)),
     }
 }
 
 impl Global {
+    /// Whether diagnostics are written to stderr line by line: then nothing can be redrawn there.
+    fn noisy(&self) -> bool {
+        self.verbose >= 2
+    }
+
     fn progress(&self) -> Arc<dyn Progress> {
         if self.quiet || self.progress == ProgressKind::None {
             Arc::new(Silent)
         } else {
-            Arc::new(progress::Plain::new(self.verbose > 0))
+            self.progress.progress(self.verbose > 0, self.noisy())
         }
     }
 }
@@ -176,6 +182,7 @@ fn with_runtime<F: Future<Output = Result<()>>>(job: impl FnOnce(CancellationTok
     let interrupted = cancel.clone();
     runtime.spawn(async move {
         if tokio::signal::ctrl_c().await.is_ok() {
+            output::note("stopping; press Ctrl-C again to stop at once");
             interrupted.cancel();
         }
         if tokio::signal::ctrl_c().await.is_ok() {

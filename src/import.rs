@@ -1,11 +1,14 @@
 //! Bundle to registry: verified, then pushed, names unchanged, digests unchanged.
 
+use std::collections::{BTreeSet, HashSet};
 use std::str::FromStr;
 use std::sync::Arc;
 
+use globset::Glob;
+
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Host, Name, Repository};
-use crate::place::{Contents, Reason};
+use crate::place::{Contents, Reason, Relations};
 use crate::progress::Event;
 use crate::registry::{Client, ExistingTags, RegistryDestination};
 use crate::transfer::{self, Options, Outcome};
@@ -80,7 +83,41 @@ pub enum Layers {
     First,
 }
 
-/// Pushes everything: blobs, then manifests, then tags, each verified in the read that sends it.
+/// What is left of `contents` when only the names that one of `patterns` matches land, and what refers to them. A
+/// pattern (`*` and `?` match any characters, `{a,b}` either) must match the whole name, `path:tag` or `path@digest`,
+/// or its path: then every tag lands.
+///
+/// # Errors
+/// `Usage` for what is not a pattern, and when one of them matches no name.
+pub fn only(contents: &Contents, patterns: &[String]) -> Result<Contents> {
+    let names: Vec<(String, &str)> =
+        contents.images.iter().map(|image| (image.name.to_string(), image.name.repository().as_str())).collect();
+    let mut matched = BTreeSet::new();
+    for pattern in patterns {
+        let glob =
+            Glob::new(pattern).map_err(|e| Error::usage(format!("{pattern:?} is not a pattern")).caused_by(e))?;
+        let glob = glob.compile_matcher();
+        let hit = |(name, repository): &(String, &str)| glob.is_match(name) || glob.is_match(repository);
+        let hits: Vec<u32> = (0..).zip(&names).filter(|(_, names)| hit(names)).map(|(number, _)| number).collect();
+        if hits.is_empty() {
+            return Err(nothing_matches(pattern, contents));
+        }
+        matched.extend(hits);
+    }
+    let chosen = Relations::of(contents)?.with_referrers(matched);
+    let chosen: HashSet<&Name> = chosen.iter().map(|image| &contents.images[*image as usize].name).collect();
+    contents.only(|image| chosen.contains(&image.name))
+}
+
+fn nothing_matches(pattern: &str, contents: &Contents) -> Error {
+    let example = contents.images.first().map_or_else(String::new, |image| format!(", such as {}", image.name));
+    Error::usage(format!("no name in the bundle matches {pattern:?}")).hint(format!(
+        "a pattern must match a whole name{example}, or all of its path; sealift inspect lists the names"
+    ))
+}
+
+/// Pushes `contents`, all of the bundle or what [`only`] leaves of it: blobs, then manifests, then tags, each
+/// verified in the read that sends it.
 ///
 /// # Errors
 /// `Damaged` for bytes that are not what was sealed: then no manifest and no tag has been pushed. `Registry` when
@@ -88,17 +125,17 @@ pub enum Layers {
 pub async fn import(
     client: &Client,
     verified: &Verified,
+    contents: Arc<Contents>,
     target: &Target,
     manner: Manner,
     options: &Options,
 ) -> Result<Outcome> {
-    landing_places(&verified.head.contents, target)?;
+    landing_places(&contents, target)?;
     if manner.layers == Layers::First {
         // A stream cannot be read twice: to be said before it is read once.
         verified.bundle()?;
         verify::layers(verified, options).await?;
     }
-    let contents = verified.head.contents.clone();
     let sparse = contents.absent.iter().any(|absent| absent.reason == Reason::Platform);
     if sparse {
         options.progress.event(Event::Warning(SPARSE));

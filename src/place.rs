@@ -7,6 +7,7 @@
 mod body;
 mod contents;
 mod documents;
+mod relations;
 
 use std::collections::HashSet;
 use std::pin::Pin;
@@ -22,6 +23,7 @@ pub use contents::{
     OriginId, Reason, ScopeId,
 };
 pub use documents::Documents;
+pub use relations::Relations;
 
 use crate::error::{Error, Result};
 use crate::oci::{Descriptor, Digest, Document, Host, Repository, Selector, Tag};

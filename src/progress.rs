@@ -46,6 +46,11 @@ pub enum Event<'a> {
         /// In bytes.
         size: u64,
     },
+    /// A blob cannot be had or put, and the run goes past it.
+    BlobFailed {
+        /// Which.
+        digest: Digest,
+    },
     /// A named image or referrer is in place.
     Landed {
         /// Where.

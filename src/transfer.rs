@@ -229,6 +229,7 @@ impl Job {
         if !self.keep_going || error.kind() == Kind::Interrupted {
             return Err(error);
         }
+        self.progress.event(Event::BlobFailed { digest: self.blob(id).digest });
         self.failed.lock().unwrap_or_else(PoisonError::into_inner).insert(id, error);
         Ok(())
     }

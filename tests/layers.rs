@@ -26,8 +26,9 @@ const LAYERS: [&[&str]; 17] = [
 ];
 
 /// Crates that only one module may name.
-const OWNED_CRATES: [(&str, &[&str]); 5] = [
+const OWNED_CRATES: [(&str, &[&str]); 6] = [
     ("clap", &["cli"]),
+    ("indicatif", &["cli"]),
     ("reqwest", &["registry"]),
     ("ed25519_dalek", &["trust"]),
     ("axum", &["serve"]),

@@ -8,13 +8,15 @@ use std::time::Instant;
 
 use clap::ValueEnum;
 use jiff::Timestamp;
+use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use super::access::Access;
 use super::credentials::Credentials;
-use super::output::{human_size, note, print_data};
-use super::progress::count;
-use super::{Global, all_done, listing};
+use super::done::Done;
+use super::listing::{self, Totals};
+use super::output::{note, print_data, print_json};
+use super::{Global, all_done, stderr};
 use crate::bundle::Compression;
 use crate::error::{Error, Result};
 use crate::export::{self, Making, Output};
@@ -81,8 +83,8 @@ pub(super) struct Export {
     /// Show what would be carried and under which names, and write nothing
     #[arg(long)]
     dry_run: bool,
-    /// With --dry-run: as JSON
-    #[arg(long, requires = "dry_run")]
+    /// Print the result (with --dry-run, the plan) as JSON
+    #[arg(long)]
     json: bool,
     #[command(flatten)]
     credentials: Credentials,
@@ -149,20 +151,24 @@ pub(super) async fn run(command: &Export, global: &Global, cancel: CancellationT
     let shown = command.output.as_ref().map(|output| output.display().to_string()).unwrap_or_default();
     let contents = Arc::new(contents);
     let (outcome, identity) = export::export(&client, contents.clone(), &making, &options).await?;
-    if !global.quiet {
-        let summary = outcome.summary;
-        note(&format!(
-            "sealed {shown}: {}, {} fetched ({}), {} there already, in {:.1} s",
-            count(contents.images.len(), "image"),
-            count(summary.moved as usize, "blob"),
-            human_size(summary.moved_bytes),
-            summary.already,
-            started.elapsed().as_secs_f64()
-        ));
-        note(&format!("bundle {identity}, signed by key id {key_id}"));
-    }
     let asked = contents.images.len() + failures.len();
     failures.extend(outcome.failures);
+    let done =
+        Done { summary: outcome.summary, totals: Totals::of(&contents)?, seconds: started.elapsed().as_secs_f64() };
+    if !global.quiet {
+        let seal = format!("bundle {identity}, signed by key id {key_id}");
+        let lines = done.lines(&format!("sealed {shown}"), "fetched") + &seal;
+        stderr::summary(done.json("fetched", failures.len()), &lines);
+    }
+    if command.json {
+        let mut value = listing::json(&contents)?;
+        value["bundle"] = json!(shown);
+        value["identity"] = json!(identity.to_string());
+        value["signers"] = json!([{"keyId": key_id.to_string()}]);
+        done.add_to(&mut value, "fetched");
+        listing::keep_landed(&mut value, &failures);
+        print_json(&value)?;
+    }
     all_done(failures, asked)
 }
 
@@ -243,7 +249,7 @@ fn created() -> Result<Timestamp> {
 
 fn print_plan(contents: &crate::place::Contents, json: bool) -> Result<()> {
     if json {
-        return print_data(&super::output::escape_json(&format!("{:#}\n", listing::json(contents)?)));
+        return print_json(&listing::json(contents)?);
     }
     print_data(&super::output::escape_controls(&listing::table(contents)?))
 }

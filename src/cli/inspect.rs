@@ -2,10 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::listing;
-use super::output::{escape_controls, escape_json, print_data};
+use super::output::{escape_controls, print_data, print_json};
 use super::trust::TrustArguments;
 use crate::bundle::{Bundle, BundleStream, Head, Seal, Unverified};
 use crate::error::Result;
@@ -30,11 +30,10 @@ pub(super) struct Inspect {
 }
 
 pub(super) fn run(command: &Inspect) -> Result<()> {
-    let shown = match command.trust.load()? {
-        Some(trust) => show(&super::open_bundle(&command.bundle, &trust)?.head, true, command.json)?,
-        None => show(&*head_unverified(&command.bundle)?, false, command.json)?,
-    };
-    print_data(&shown)
+    match command.trust.load()? {
+        Some(trust) => show(&super::open_bundle(&command.bundle, &trust)?.head, true, command.json),
+        None => show(&*head_unverified(&command.bundle)?, false, command.json),
+    }
 }
 
 fn head_unverified(path: &Path) -> Result<Unverified<Head>> {
@@ -50,21 +49,11 @@ fn head_unverified(path: &Path) -> Result<Unverified<Head>> {
     stream.read_head_unverified(seal)
 }
 
-fn show(head: &Head, verified: bool, as_json: bool) -> Result<String> {
+fn show(head: &Head, verified: bool, as_json: bool) -> Result<()> {
     if as_json {
         let mut value = listing::json(&head.contents)?;
-        value["verified"] = json!(verified);
-        value["identity"] = json!(head.identity());
-        value["created"] = json!(head.created.to_string());
-        value["tool"] = json!(head.tool);
-        let trusted = head.seal.signers.iter().map(|signer| {
-            json!({"keyId": signer.key.key_id().to_string(), "principals": signer.principals, "trusted": true})
-        });
-        let others = head.seal.bystanders.iter().map(
-            |other| json!({"keyId": other.key.key_id().to_string(), "principals": [], "trusted": false, "reason": other.why}),
-        );
-        value["signers"] = trusted.chain(others).collect();
-        return Ok(escape_json(&format!("{value:#}\n")));
+        vouch(&mut value, head, verified);
+        return print_json(&value);
     }
     let mut text = String::new();
     if !verified {
@@ -74,7 +63,22 @@ fn show(head: &Head, verified: bool, as_json: bool) -> Result<String> {
     text += &signer_lines(&head.seal);
     text += "\n";
     text += &listing::table(&head.contents)?;
-    Ok(escape_controls(&text))
+    print_data(&escape_controls(&text))
+}
+
+/// Says in a JSON object which bundle it is about, and who vouches for it.
+pub(super) fn vouch(value: &mut Value, head: &Head, verified: bool) {
+    value["verified"] = json!(verified);
+    value["identity"] = json!(head.identity().to_string());
+    value["created"] = json!(head.created.to_string());
+    value["tool"] = json!(head.tool);
+    let trusted = head.seal.signers.iter().map(
+        |signer| json!({"keyId": signer.key.key_id().to_string(), "principals": signer.principals, "trusted": true}),
+    );
+    let others = head.seal.bystanders.iter().map(
+        |other| json!({"keyId": other.key.key_id().to_string(), "principals": [], "trusted": false, "reason": other.why}),
+    );
+    value["signers"] = trusted.chain(others).collect();
 }
 
 /// `signed by: WHO (key id ...)`, a line each; those that do not count say why.

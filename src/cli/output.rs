@@ -3,32 +3,15 @@
 use std::fmt::Write as _;
 use std::io::{self, Write};
 
+use serde_json::Value;
+
+use super::stderr;
+pub(super) use super::stderr::{note, print_error};
 use crate::error::{Error, Result};
-
-/// `error: ...` and `hint: ...` lines on stderr.
-pub(super) fn print_error(error: &Error) {
-    let mut text = format!("error: {}\n", error.chain());
-    for hint in error.hints() {
-        let _ = writeln!(text, "hint: {hint}");
-    }
-    if let Some((end, _)) = text.char_indices().nth(LONGEST_ERROR) {
-        text.truncate(end);
-        text.push_str("...\n");
-    }
-    // Nobody is left to tell if stderr is closed.
-    let _ = io::stderr().write_all(escape_controls(&text).as_bytes());
-}
-
-/// In characters: what goes wrong with a stranger's content may repeat that content.
-const LONGEST_ERROR: usize = 16 << 10;
-
-/// A line on stderr.
-pub(super) fn note(line: &str) {
-    let _ = writeln!(io::stderr(), "{}", escape_controls(line));
-}
 
 /// Data on stdout, as it is.
 pub(super) fn print_data(text: &str) -> Result<()> {
+    stderr::clear_status();
     let mut stdout = io::stdout().lock();
     stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).map_err(|e| Error::io("cannot write to stdout", e))
 }
@@ -41,27 +24,37 @@ pub(super) fn is_broken_pipe(error: &Error) -> bool {
         && error.to_string().contains("stdout")
 }
 
+/// Data on stdout, as indented JSON.
+pub(super) fn print_json(value: &Value) -> Result<()> {
+    print_data(&escape_json(&format!("{value:#}\n")))
+}
+
+/// JSON in one line.
+pub(super) fn json_line(value: &Value) -> String {
+    escape_json(&value.to_string())
+}
+
+/// What may drive a terminal is escaped in JSON too; it stays the same JSON, because such characters are in strings
+/// only.
+fn escape_json(text: &str) -> String {
+    escape(text, |plain, c| {
+        let _ = write!(plain, "\\u{:04x}", u32::from(c));
+    })
+}
+
 /// Control characters other than line feeds, and characters that reorder text, become visible escapes: text from a
 /// bundle or a server must not drive the terminal.
 pub(super) fn escape_controls(text: &str) -> String {
-    escape(text, |plain, c| plain.extend(c.escape_unicode()))
+    escape(text, |plain, c| {
+        let _ = write!(plain, "{}", c.escape_unicode());
+    })
 }
 
-/// The same for a JSON text, which stays the same JSON: what it escapes can only stand inside of strings.
-pub(super) fn escape_json(text: &str) -> String {
-    // All of these are below U+10000: one escape each.
-    escape(text, |plain, c| *plain += &format!("\\u{:04x}", u32::from(c)))
-}
-
-fn escape(text: &str, put: impl Fn(&mut String, char)) -> String {
+fn escape(text: &str, write: impl Fn(&mut String, char)) -> String {
     let mut plain = String::with_capacity(text.len());
     for c in text.chars() {
         let reorders = matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-        if (c.is_control() && c != '\n') || reorders {
-            put(&mut plain, c);
-        } else {
-            plain.push(c);
-        }
+        if (c.is_control() && c != '\n') || reorders { write(&mut plain, c) } else { plain.push(c) }
     }
     plain
 }
@@ -98,6 +91,14 @@ mod tests {
     fn control_characters_of_strangers_do_not_reach_the_terminal() {
         assert_eq!(escape_json("{\"a\": \"\u{9b}2J\u{202e}\"}\n"), "{\"a\": \"\\u009b2J\\u202e\"}\n");
         assert_eq!(escape_controls("a\u{1b}[2Jb\r\nc\u{202e}"), "a\\u{1b}[2Jb\\u{d}\nc\\u{202e}");
+    }
+
+    #[test]
+    fn json_with_control_characters_is_escaped_and_stays_the_same_json() {
+        let value = serde_json::json!({"a\u{9b}2J": "b\u{202e}\n\u{1b}c"});
+        let line = json_line(&value);
+        assert!(!line.chars().any(|c| c.is_control() || c == '\u{202e}'), "{line:?}");
+        assert_eq!(serde_json::from_str::<Value>(&line).unwrap(), value);
     }
 
     #[test]

@@ -2,13 +2,14 @@
 
 use std::path::PathBuf;
 
+use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use super::Global;
 use super::access::DEFAULT_JOBS;
-use super::output::{human_size, print_data};
-use super::progress::count;
+use super::listing::{self, Totals};
+use super::output::{escape_controls, print_data, print_json};
 use super::trust::TrustArguments;
+use super::{Global, inspect};
 use crate::error::Result;
 use crate::{transfer, verify};
 
@@ -18,13 +19,17 @@ use crate::{transfer, verify};
 /// Without sealift the same is checked by scripts/verify-bundle, with ssh-keygen and sha256sum.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Example:
-  sealift verify usb/app --trust allowed_signers")]
+Examples:
+  sealift verify usb/app --trust allowed_signers
+  sealift verify usb/app --trust allowed_signers --json | jq -r .identity")]
 pub(super) struct Verify {
     /// The bundle: a directory, a tar, a tar.zst, or - for stdin
     bundle: PathBuf,
     #[command(flatten)]
     trust: TrustArguments,
+    /// Print the answer as JSON
+    #[arg(long)]
+    json: bool,
 }
 
 pub(super) async fn run(command: &Verify, global: &Global, cancel: CancellationToken) -> Result<()> {
@@ -33,12 +38,16 @@ pub(super) async fn run(command: &Verify, global: &Global, cancel: CancellationT
     let options = transfer::Options { jobs: DEFAULT_JOBS, progress: global.progress(), cancel, keep_going: false };
     verify::layers(&verified, &options).await?;
     let contents = &verified.head.contents;
-    print_data(&format!(
-        "verified: {}, {}, {}\nbundle:   {}\n{}",
-        count(contents.images.len(), "image"),
-        count(contents.blobs.len(), "blob"),
-        human_size(contents.blob_bytes()),
+    if command.json {
+        let mut value = listing::json(contents)?;
+        inspect::vouch(&mut value, &verified.head, true);
+        value["layersVerified"] = json!(true);
+        return print_json(&value);
+    }
+    let totals = Totals::of(contents)?;
+    print_data(&escape_controls(&format!(
+        "verified: {totals}\nbundle:   {}\n{}",
         verified.head.identity(),
-        super::inspect::signer_lines(&verified.head.seal),
-    ))
+        inspect::signer_lines(&verified.head.seal),
+    )))
 }

@@ -58,6 +58,21 @@ pub struct Usage {
     pub written: u64,
 }
 
+/// A run of the program that has not ended.
+pub struct Running {
+    command: String,
+    child: Child,
+}
+
+impl Running {
+    /// Presses Ctrl-C once, and waits for the end.
+    pub fn interrupt(self) -> Run {
+        let pid = i32::try_from(self.child.id()).ok().and_then(rustix::process::Pid::from_raw).expect("a process id");
+        rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("a child can be interrupted");
+        Run { command: self.command, output: self.child.wait_with_output().expect("the program ends") }
+    }
+}
+
 /// What a run of the program did. Every check shows all of it when it fails.
 pub struct Run {
     command: String,
@@ -91,6 +106,20 @@ impl Desk {
     /// The same with some variables of the environment and with `input` on stdin.
     pub fn sealift_with<S: AsRef<str>>(&self, arguments: &[S], variables: &[(&str, &str)], input: &str) -> Run {
         let arguments: Vec<&str> = arguments.iter().map(AsRef::as_ref).collect();
+        let mut child = self.spawn(&arguments, variables);
+        // It may end without reading.
+        let _ = child.stdin.take().expect("a pipe").write_all(input.as_bytes());
+        let output = child.wait_with_output().expect("the program ends");
+        Run { command: format!("sealift {}", arguments.join(" ")), output }
+    }
+
+    /// Begins a run, to be interrupted.
+    pub fn start(&self, arguments: &[&str]) -> Running {
+        let child = self.spawn(arguments, &[]);
+        Running { command: format!("sealift {}", arguments.join(" ")), child }
+    }
+
+    fn spawn(&self, arguments: &[&str], variables: &[(&str, &str)]) -> Child {
         let mut command = Command::new(&self.program);
         for variable in ["REGISTRY_AUTH_FILE", "XDG_RUNTIME_DIR", "XDG_CONFIG_HOME", "DOCKER_CONFIG"] {
             command.env_remove(variable);
@@ -98,8 +127,8 @@ impl Desk {
         for proxy in ["HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY"] {
             command.env_remove(proxy).env_remove(proxy.to_lowercase());
         }
-        let mut child = command
-            .args(&arguments)
+        command
+            .args(arguments)
             .current_dir(self.path())
             .env("SOURCE_DATE_EPOCH", "1700000000")
             .env("HOME", "/nonexistent")
@@ -108,11 +137,7 @@ impl Desk {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
-            .expect("the program starts");
-        // It may end without reading.
-        let _ = child.stdin.take().expect("a pipe").write_all(input.as_bytes());
-        let output = child.wait_with_output().expect("the program ends");
-        Run { command: format!("sealift {}", arguments.join(" ")), output }
+            .expect("the program starts")
     }
 
     /// The most memory that a run of the program took, in KiB (the kernel's high-water mark, read until it ends).
@@ -217,6 +242,11 @@ impl Run {
     pub fn stderr_contains(&self, part: &str) -> &Self {
         assert!(self.stderr().contains(part), "{part:?} is not in what was said\n{}", self.all());
         self
+    }
+
+    /// The code with which it ended.
+    pub fn exit_code(&self) -> i32 {
+        self.output.status.code().expect("no signal ended it")
     }
 
     pub fn stdout(&self) -> String {

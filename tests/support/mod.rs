@@ -20,7 +20,7 @@ mod token;
 mod walk;
 
 pub use corpus::{Reference, busybox, corpus, push_corpus, references, tree};
-pub use desk::{Desk, Run, Sample, Serving, Usage};
+pub use desk::{Desk, Run, Running, Sample, Serving, Usage};
 pub use forward::{ForwardProxy, Forwarded};
 pub use http::{
     Answer, Manifest, catalog, delete, get, head, put_manifest, raw_blob, raw_manifest, request, sha256, tags,

@@ -1,0 +1,50 @@
+//! How a run went, the same for every command that moves images.
+
+use serde_json::{Value, json};
+
+use super::listing::Totals;
+use super::output::human_size;
+use super::progress::count;
+use crate::transfer::Summary;
+
+pub(super) struct Done {
+    pub(super) summary: Summary,
+    /// Of what was planned.
+    pub(super) totals: Totals,
+    /// From the command's start.
+    pub(super) seconds: f64,
+}
+
+impl Done {
+    /// The fields of the event `summary`; `moved` is the command's word for that.
+    pub(super) fn json(&self, moved: &str, failures: usize) -> Value {
+        let mut value = self.totals.json();
+        value["failures"] = json!(failures);
+        self.add_to(&mut value, moved);
+        value
+    }
+
+    /// `{"sent": {"blobs": 2, "bytes": 123}, ...}`
+    pub(super) fn add_to(&self, value: &mut Value, moved: &str) {
+        let summary = self.summary;
+        value[moved] = json!({"blobs": summary.moved, "bytes": summary.moved_bytes});
+        value["alreadyThere"] = json!(summary.already);
+        value["mounted"] = json!(summary.linked);
+        value["seconds"] = json!((self.seconds * 1000.0).round() / 1000.0);
+    }
+
+    /// For people, in two lines that begin with `what`.
+    pub(super) fn lines(&self, what: &str, moved: &str) -> String {
+        let summary = self.summary;
+        let mut parts =
+            vec![format!("{} {moved} ({})", count(summary.moved as usize, "blob"), human_size(summary.moved_bytes))];
+        if summary.already > 0 {
+            parts.push(format!("{} there already", summary.already));
+        }
+        if summary.linked > 0 {
+            parts.push(format!("{} mounted", summary.linked));
+        }
+        parts.push(format!("{} saved by sharing", human_size(self.totals.saved)));
+        format!("{what}: {}, in {:.1} s\n  {}\n", self.totals.images(), self.seconds, parts.join(", "))
+    }
+}

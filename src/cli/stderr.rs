@@ -1,0 +1,145 @@
+//! The one way to stderr. Lines and a status that is redrawn in place share the terminal here, so that a line never
+//! lands in the middle of the status; with `--progress json` every line is an object.
+
+use std::io::{self, Write};
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde_json::{Value, json};
+
+use super::output::{escape_controls, json_line};
+use crate::error::{Error, Kind};
+
+/// How stderr is written to; chosen once, before anything is said.
+pub(super) enum Voice {
+    /// Lines, for people and logs.
+    Lines,
+    /// Lines above a status that is redrawn.
+    Status(Status),
+    /// One JSON object a line.
+    Json,
+}
+
+/// A few lines at the bottom of a terminal.
+pub(super) struct Status {
+    bar: ProgressBar,
+    drawn: Mutex<bool>,
+}
+
+/// Chooses, for the whole process.
+pub(super) fn set_voice(voice: Voice) {
+    // It is called once, by `main`.
+    let _ = VOICE.set(voice);
+}
+
+/// A line.
+pub(super) fn note(line: &str) {
+    match voice() {
+        Voice::Lines => write(&format!("{}\n", escape_controls(line))),
+        Voice::Status(status) => status.print(&escape_controls(line)),
+        Voice::Json => event(&json!({"event": "note", "text": line})),
+    }
+}
+
+/// An event for programs; nothing for people.
+pub(super) fn event(value: &Value) {
+    if let Voice::Json = voice() {
+        write(&format!("{}\n", json_line(value)));
+    }
+}
+
+/// How a run went: an event for programs, lines for people.
+pub(super) fn summary(value: Value, lines: &str) {
+    clear_status();
+    match voice() {
+        Voice::Json => {
+            let mut object = json!({"event": "summary"});
+            if let (Value::Object(object), Value::Object(fields)) = (&mut object, value) {
+                object.extend(fields);
+            }
+            event(&object);
+        }
+        _ => lines.lines().for_each(note),
+    }
+}
+
+/// `error: ...` and `hint: ...` lines, or an event.
+pub(super) fn print_error(error: &Error) {
+    clear_status();
+    if let Voice::Json = voice() {
+        return event(&json!({
+            "event": "error", "kind": kind_name(error.kind()), "message": error.chain(), "hints": error.hints(),
+            "exitCode": error.kind().exit_code(),
+        }));
+    }
+    let hints = error.hints().iter().map(|hint| format!("hint: {hint}\n"));
+    let text: String = std::iter::once(format!("error: {}\n", error.chain())).chain(hints).collect();
+    write(&escape_controls(&text));
+}
+
+/// Puts `lines` in the place of the status, if there is a place for one. They must be narrower than the terminal and
+/// free of strangers' control characters.
+pub(super) fn draw_status(lines: &[String]) {
+    if let Voice::Status(status) = voice() {
+        let mut drawn = status.lock();
+        if !*drawn {
+            status.bar.reset();
+        }
+        *drawn = true;
+        // One call draws all lines in one write: nothing is seen half-drawn.
+        status.bar.set_message(lines.join("\n"));
+    }
+}
+
+/// Takes the status away, so that what follows stands where it stood.
+pub(super) fn clear_status() {
+    if let Voice::Status(status) = voice() {
+        let mut drawn = status.lock();
+        if std::mem::take(&mut *drawn) {
+            status.bar.finish_and_clear();
+        }
+    }
+}
+
+impl Status {
+    pub(super) fn new() -> Self {
+        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(DRAWS_A_SECOND));
+        bar.set_style(ProgressStyle::with_template("{msg}").expect("the template is valid"));
+        Status { bar, drawn: Mutex::new(false) }
+    }
+
+    fn print(&self, line: &str) {
+        let drawn = self.lock();
+        if *drawn { self.bar.println(line) } else { write(&format!("{line}\n")) }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, bool> {
+        self.drawn.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn voice() -> &'static Voice {
+    VOICE.get().unwrap_or(&Voice::Lines)
+}
+
+fn write(text: &str) {
+    // Nobody is left to tell if stderr is closed.
+    let _ = io::stderr().write_all(text.as_bytes());
+}
+
+fn kind_name(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Io => "io",
+        Kind::Registry => "registry",
+        Kind::NotFound => "not-found",
+        Kind::Usage => "usage",
+        Kind::Damaged => "damaged",
+        Kind::Untrusted => "untrusted",
+        Kind::Refused => "refused",
+        Kind::Partial => "partial",
+        Kind::Interrupted => "interrupted",
+    }
+}
+
+static VOICE: OnceLock<Voice> = OnceLock::new();
+const DRAWS_A_SECOND: u8 = 10;

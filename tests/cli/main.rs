@@ -1,0 +1,32 @@
+//! The command line as people and programs meet it: one file a command.
+
+mod export;
+mod import;
+mod inspect;
+mod keygen;
+mod progress;
+mod reference;
+mod serve;
+mod verify;
+
+use std::fs;
+
+use support::Desk;
+
+/// What each line of `sealift` says on stderr and how it ends, one after the other. The desk has an empty directory
+/// `empty`, a list with a fault `list`, and a sealed directory `sealed`.
+fn transcript(lines: &[&str]) -> String {
+    let desk = support::desk!();
+    fs::create_dir(desk.path().join("empty")).unwrap();
+    fs::write(desk.path().join("list"), "h.io/a:1\nnot a reference\n").unwrap();
+    desk.shell(".", "mkdir -p sealed/blobs/sha256; cd sealed; printf '{\"imageLayoutVersion\":\"1.0.0\"}' > oci-layout; printf '{\"schemaVersion\":2,\"manifests\":[]}' > index.json; touch SHA256SUMS");
+    lines.iter().map(|line| said(&desk, line)).collect()
+}
+
+fn said(desk: &Desk, line: &str) -> String {
+    let arguments: Vec<&str> = line.split(' ').chain(["--quiet"]).collect();
+    let run = desk.sealift_with(&arguments, &[("COLUMNS", "100")], "");
+    assert!(run.stdout().is_empty(), "{}", run.stdout());
+    let here = desk.path().display().to_string();
+    format!("$ sealift {line}\n{}[{}]\n\n", run.stderr().replace(&here, "HERE"), run.exit_code())
+}
