@@ -53,3 +53,10 @@ fn parse_seconds(text: &str) -> Result<f64, String> {
         _ => Err("a number of seconds between 0 and 3600".into()),
     }
 }
+
+impl Access {
+    /// Whether `--tls-verify` is on, for what files say about single registries.
+    pub(super) fn verifies(&self) -> bool {
+        self.tls_verify
+    }
+}
