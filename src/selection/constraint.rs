@@ -458,7 +458,8 @@ mod tests {
         fn a_version_is_matched_by_itself(tag in "v?(0|[1-9][0-9]{0,3})(\\.(0|[1-9][0-9]{0,3})){0,2}(-[a-z]{1,5})?") {
             let version = version(&tag).expect("a version");
             for operator in ["", "=", ">=", "<=", "~", "^"] {
-                prop_assert!(Constraint::parse(&format!("{operator}{tag}")).expect("a constraint").matches(&version));
+                let constraint = Constraint::parse(&format!("{operator}{tag}")).expect("a constraint");
+                prop_assert!(constraint.matches(&version));
             }
         }
     }

@@ -310,7 +310,8 @@ docker.io:
         assert!(fault(&text).contains("line"));
         let tags = format!("    a: &a [{}]\n", "x, ".repeat(1000));
         let many: String = (0..2000).map(|n| format!("    b{n}: *a\n")).collect();
-        assert!(fault(&format!("r.io:\n  images:\n{tags}{many}")).contains("too much"));
+        let said = fault(&format!("r.io:\n  images:\n{tags}{many}"));
+        assert!(said.contains("too much"), "{said}");
         let nested = format!("r.io: {}", "[".repeat(10_000));
         assert!(fault(&nested).contains("sync.yaml"));
     }

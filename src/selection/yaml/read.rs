@@ -64,7 +64,6 @@ fn options() -> Options {
         // Snippets would show what is in the file.
         with_snippet: false,
         budget: serde_saphyr::budget! {
-            max_documents: 1,
             max_aliases: 5_000,
             max_anchors: 5_000,
             max_depth: 16,
@@ -97,10 +96,16 @@ impl Trail {
     fn error(&self, origin: &str, error: &serde_saphyr::Error) -> Error {
         use serde_saphyr::Error as Fault;
         let keys = self.keys.borrow();
-        let line = error.location().map(|location| location.line()).filter(|line| *line > 0);
-        let line = line.or(keys.last().map(|(line, _)| *line)).unwrap_or(1);
+        let cause = match error.without_snippet() {
+            Fault::AliasError { error, .. } => error,
+            other => other,
+        };
+        let fault = self.fault.take();
+        // The parser knows where a value is; what is found here is wrong about a key.
+        let known = error.location().filter(|_| fault.is_none()).map(|location| location.line());
+        let line = known.filter(|line| *line > 0).or(keys.last().map(|(line, _)| *line)).unwrap_or(1);
         let names: Vec<&str> = keys.iter().map(|(_, key)| key.as_str()).collect();
-        let what = match (self.fault.take(), error.without_snippet()) {
+        let what = match (fault, cause) {
             (Some(fault), _) => fault,
             (_, Fault::DuplicateMappingKey { key: Some(key), .. }) => format!("{} is there twice", shorten(key)),
             (_, Fault::DuplicateMappingKey { key: None, .. }) => "a key is there twice".to_owned(),
