@@ -8,6 +8,7 @@ mod helper;
 mod secret;
 
 use std::fmt;
+use std::sync::Arc;
 
 pub use file::{AuthFile, LoginKey, MAX_AUTH_FILE};
 pub use helper::Helper;
@@ -58,7 +59,10 @@ pub struct ForHost {
     pub credential: Credential,
 }
 
-/// Several places, the first that knows something wins.
+/// One place after the other, the first that knows something wins.
+pub struct First(pub Vec<Arc<dyn Lookup>>);
+
+/// Several files, the first that knows something wins.
 pub struct Files(pub Vec<AuthFile>);
 
 impl Credential {
@@ -110,6 +114,17 @@ impl Lookup for Nobody {
 impl Lookup for ForHost {
     fn find(&self, host: &Host, _: Option<&Repository>) -> Result<Option<Credential>> {
         Ok((*host == self.host).then(|| self.credential.clone()))
+    }
+}
+
+impl Lookup for First {
+    fn find(&self, host: &Host, repository: Option<&Repository>) -> Result<Option<Credential>> {
+        for place in &self.0 {
+            if let Some(found) = place.find(host, repository)? {
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
     }
 }
 

@@ -7,23 +7,30 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use crate::bundle::{ArchiveWriter, Compression, DirectoryWriter, StreamWriter};
-use crate::error::{Kind, Result};
-use crate::oci::{Digest, Reference};
+use crate::error::{Failure, Kind, Result};
+use crate::oci::Digest;
 use crate::place::{Catalog, Contents, Destination};
 use crate::plan::{Plan, Wishes};
 use crate::registry::Client;
+use crate::selection::{Expanded, Filter, Wanted};
 use crate::transfer::{self, Options, Outcome, Supply};
 use crate::trust::SigningKey;
 use crate::{plan, selection};
 
-/// Everything that `wanted` asks for, read from the registries but not moved: repositories become their tags,
-/// indexes come with all their children.
+/// Everything that `wanted` asks for, read from the registries but not moved: repositories become those of their tags
+/// that `filter` keeps, indexes come with all their children.
 ///
 /// # Errors
-/// See [`selection::expand`] and [`plan::plan`].
-pub async fn plan(catalog: &dyn Catalog, wanted: &[Reference], wishes: &Wishes) -> Result<Plan> {
-    let images = selection::expand(catalog, wanted).await?;
-    plan::plan(catalog, &images, wishes).await
+/// See [`selection::expand`] and [`plan::plan`]. With `keep_going` a repository that cannot be listed is a failure
+/// of the plan, else one error names all of them.
+pub async fn plan(catalog: &dyn Catalog, wanted: &[Wanted], filter: &Filter, wishes: &Wishes) -> Result<Plan> {
+    let Expanded { images, failures } = selection::expand(catalog, wanted, filter).await?;
+    if !failures.is_empty() && (!wishes.keep_going || images.is_empty()) {
+        return Err(Failure::report(failures, wanted.len()));
+    }
+    let mut plan = plan::plan(catalog, &images, wishes).await?;
+    plan.failures.extend(failures);
+    Ok(plan)
 }
 
 /// Where a bundle goes, and in which form.

@@ -1,81 +1,199 @@
-//! What to carry: references as people write them, and lists of them, made into single images.
+//! What to carry: references as people write them, lists of them ([`list`]), skopeo's YAML ([`yaml`]), and which tags of
+//! a repository ([`tags`], [`constraint`]), made into single images.
+//!
+//! Knows no place but the [`Catalog`] that it asks for tags. What a file says about a registry (logins, certificates) is
+//! handed on as data: see [`Registry`].
+
+mod constraint;
+mod list;
+mod tags;
+mod yaml;
 
 use std::collections::BTreeSet;
+use std::fmt;
+use std::path::PathBuf;
 
-use futures_util::{StreamExt, TryStreamExt, stream};
+use futures_util::{StreamExt, stream};
 
-use crate::error::{Error, Result};
-use crate::oci::{Reference, Selector};
+pub use constraint::{Constraint, ConstraintFault, version};
+pub use tags::{Filter, TagRegex};
+
+use crate::credentials::Credential;
+use crate::error::{Error, Failure, Kind, Result};
+use crate::oci::{Host, Reference, Repository, Selector, Tag};
 use crate::place::Catalog;
 
-/// Reads a list: one reference a line, `#` begins a comment, blank lines do not count. `origin` is the file's name
-/// for messages.
-///
-/// # Errors
-/// `Usage`, with file and line.
-pub fn parse_list(text: &str, origin: &str) -> Result<Vec<Reference>> {
-    if text.len() > MAX_LIST {
-        return Err(Error::usage(format!("{origin} is larger than {} MiB", MAX_LIST >> 20)));
+/// What is asked for, and how the registries are to be spoken to that it comes from.
+#[derive(Debug, Clone, Default)]
+pub struct Selection {
+    /// In the order in which it was written.
+    pub wanted: Vec<Wanted>,
+    /// What files say about registries, each registry once in a file.
+    pub registries: Vec<Registry>,
+}
+
+/// Images of one repository.
+#[derive(Debug, Clone)]
+pub struct Wanted {
+    /// Whom to ask.
+    pub host: Host,
+    /// For what.
+    pub repository: Repository,
+    /// Which of its images.
+    pub which: Which,
+}
+
+/// Which images of a repository.
+#[derive(Debug, Clone)]
+pub enum Which {
+    /// Exactly this one: a tag or a digest.
+    One(Selector),
+    /// Every tag.
+    Every,
+    /// The tags in which this is found.
+    Regex(TagRegex),
+    /// The tags that are versions and fit.
+    Versions(Constraint),
+}
+
+/// What skopeo's YAML says about a registry.
+#[derive(Debug, Clone)]
+pub struct Registry {
+    /// Which one.
+    pub host: Host,
+    /// Where it is written, for messages: the file and the line.
+    pub origin: String,
+    /// `credentials`: whom it is to be asked as. Never shown.
+    pub credential: Option<Credential>,
+    /// `tls-verify`: whether it must prove who it is.
+    pub tls_verify: Option<bool>,
+    /// `cert-dir`: where its certificate authorities (`*.crt`) and our certificates (`*.cert`, `*.key`) are.
+    pub cert_dir: Option<PathBuf>,
+}
+
+/// Single images, and what had to be left out.
+#[derive(Debug, Default)]
+pub struct Expanded {
+    /// Each once, in the order of the selection; all have a selector.
+    pub images: Vec<Reference>,
+    /// Repositories that cannot be listed, or of which nothing is left.
+    pub failures: Vec<Failure>,
+}
+
+impl Selection {
+    /// Reads a list, one reference a line. `origin` is the file's name for messages.
+    ///
+    /// # Errors
+    /// `Usage`, with file and line.
+    pub fn from_list(text: &str, origin: &str) -> Result<Selection> {
+        check_size(text, origin)?;
+        Ok(Selection { wanted: list::parse(text, origin)?, registries: Vec::new() })
     }
-    let mut references = Vec::new();
-    for (number, line) in text.trim_start_matches('\u{feff}').lines().enumerate() {
-        let line = line.split('#').next().unwrap_or_default().trim();
-        if line.is_empty() {
-            continue;
+
+    /// Reads the YAML of `skopeo sync --src yaml`, see skopeo-sync(1).
+    ///
+    /// # Errors
+    /// `Usage`, with file, line and key. Values below `credentials` are never repeated.
+    pub fn from_yaml(text: &str, origin: &str) -> Result<Selection> {
+        check_size(text, origin)?;
+        yaml::parse(text, origin)
+    }
+
+    /// Adds what `other` asks for.
+    ///
+    /// # Errors
+    /// `Usage` when both say something about one registry.
+    pub fn add(&mut self, other: Selection) -> Result<()> {
+        for registry in &other.registries {
+            if let Some(known) = self.registries.iter().find(|known| known.host == registry.host) {
+                return Err(Error::usage(format!(
+                    "{} and {} both say how to speak to {}",
+                    known.origin, registry.origin, registry.host
+                ))
+                .hint("say it in one file, or export them one after the other"));
+            }
         }
-        let reference = line.parse().map_err(|e| {
-            Error::usage(format!("{origin}, line {}", number + 1))
-                .caused_by(e)
-                .hint("a list has one image reference a line, such as registry.example.com/ns/app:1")
-        })?;
-        references.push(reference);
+        self.wanted.extend(other.wanted);
+        self.registries.extend(other.registries);
+        Ok(())
     }
-    Ok(references)
 }
 
-/// Makes every repository without a tag into its tags, and drops what is there twice. The order stays.
+impl From<Reference> for Wanted {
+    fn from(reference: Reference) -> Self {
+        let which = reference.selector.map_or(Which::Every, Which::One);
+        Wanted { host: reference.host, repository: reference.repository, which }
+    }
+}
+
+impl fmt::Display for Wanted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.host, self.repository)?;
+        match &self.which {
+            Which::One(selector) => write!(f, "{selector}"),
+            Which::Every | Which::Regex(_) | Which::Versions(_) => Ok(()),
+        }
+    }
+}
+
+/// Makes every repository into those of its tags that are wanted and that `filter` keeps, and drops what is there twice.
+/// Images that are named one by one are not filtered. The order stays.
 ///
 /// # Errors
-/// `NotFound` for a repository without tags; what the catalog says when it cannot be listed.
-pub async fn expand(catalog: &dyn Catalog, wanted: &[Reference]) -> Result<Vec<Reference>> {
-    let expanded: Vec<Vec<Reference>> =
-        stream::iter(wanted).map(|reference| expand_one(catalog, reference)).buffered(LISTINGS).try_collect().await?;
+/// Only when the run is stopped; repositories that fail are in the result.
+pub async fn expand(catalog: &dyn Catalog, wanted: &[Wanted], filter: &Filter) -> Result<Expanded> {
+    let mut listings =
+        stream::iter(wanted).map(async |wanted| (wanted, expand_one(catalog, wanted, filter).await)).buffered(LISTINGS);
+    let mut expanded = Expanded::default();
     let mut seen = BTreeSet::new();
-    Ok(expanded.into_iter().flatten().filter(|reference| seen.insert(reference.clone())).collect())
+    while let Some((wanted, images)) = listings.next().await {
+        match images {
+            Ok(images) => expanded.images.extend(images.into_iter().filter(|image| seen.insert(image.clone()))),
+            Err(error) if error.kind() == Kind::Interrupted => return Err(error),
+            Err(error) => expanded.failures.push(Failure { image: wanted.to_string(), error }),
+        }
+    }
+    Ok(expanded)
 }
 
-/// The largest list that is read, 16 MiB.
-pub const MAX_LIST: usize = 16 << 20;
+/// The largest list or YAML file that is read, 16 MiB.
+pub const MAX_FILE: usize = 16 << 20;
 
 /// How many tag listings are asked for at once.
 const LISTINGS: usize = 4;
 
-async fn expand_one(catalog: &dyn Catalog, reference: &Reference) -> Result<Vec<Reference>> {
-    if reference.selector.is_some() {
-        return Ok(vec![reference.clone()]);
+fn check_size(text: &str, origin: &str) -> Result<()> {
+    if text.len() > MAX_FILE {
+        return Err(Error::usage(format!("{origin} is larger than {} MiB", MAX_FILE >> 20)));
     }
-    let tags = catalog.tags(&reference.host, &reference.repository).await?;
-    if tags.is_empty() {
-        return Err(Error::not_found(format!("the repository {reference} has no tags"))
-            .hint("name an image by digest (REPOSITORY@sha256:...) if it has none"));
-    }
-    Ok(tags.into_iter().map(|tag| reference.with(Selector::Tag(tag))).collect())
+    Ok(())
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_list_has_one_reference_a_line_with_comments() {
-        let text = "\u{feff}# our images\r\nh.io/ns/app:1  # the old one\r\n\n  busybox\n";
-        let list: Vec<String> = parse_list(text, "list.txt").unwrap().iter().map(ToString::to_string).collect();
-        assert_eq!(list, ["h.io/ns/app:1", "docker.io/library/busybox"]);
+async fn expand_one(catalog: &dyn Catalog, wanted: &Wanted, filter: &Filter) -> Result<Vec<Reference>> {
+    let image = |selector| Reference {
+        host: wanted.host.clone(),
+        repository: wanted.repository.clone(),
+        selector: Some(selector),
+    };
+    if let Which::One(selector) = &wanted.which {
+        return Ok(vec![image(selector.clone())]);
     }
-
-    #[test]
-    fn a_bad_line_is_named_by_file_and_number() {
-        let error = parse_list("h.io/a:1\n\nh.io/UPPER:1\n", "list.txt").expect_err("must fail");
-        assert!(error.chain().starts_with("list.txt, line 3"), "{}", error.chain());
+    let tags = catalog.tags(&wanted.host, &wanted.repository).await?;
+    if tags.is_empty() {
+        return Err(Error::not_found(format!("the repository {wanted} has no tags"))
+            .hint("name an image by digest (REPOSITORY@sha256:...) if it has none"));
     }
+    let all = tags.len();
+    let fits = |tag: &Tag| match &wanted.which {
+        Which::One(_) | Which::Every => true,
+        Which::Regex(regex) => regex.matches(tag),
+        Which::Versions(constraint) => version(tag.as_str()).is_some_and(|version| constraint.matches(&version)),
+    };
+    let kept = filter.keep(tags.into_iter().filter(fits).collect());
+    if kept.is_empty() {
+        return Err(Error::not_found(format!("none of the {all} tags of {wanted} is what was asked for")).hint(
+            "look at --include, --exclude and --latest, and at the expression or constraint in the file, if any",
+        ));
+    }
+    Ok(kept.into_iter().map(|tag| image(Selector::Tag(tag))).collect())
 }

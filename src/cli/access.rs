@@ -94,6 +94,13 @@ fn parse_seconds(text: &str) -> Result<f64, String> {
     }
 }
 
+impl Access {
+    /// Whether `--tls-verify` is on, for what files say about single registries.
+    pub(super) fn verifies(&self) -> bool {
+        self.tls_verify
+    }
+}
+
 /// `20MiB`, `500k`, `1.5 MB/s`, `4096`: bytes a second. A unit without `i` and `B` is one of 1024, as for curl and wget.
 fn parse_rate(text: &str) -> Result<NonZeroU64, String> {
     let text = text.trim().trim_end_matches("/s");

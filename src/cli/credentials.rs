@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::password;
-use crate::credentials::{AuthFile, Credential, Files, ForHost, Lookup, MAX_AUTH_FILE, Nobody, Secret};
+use crate::credentials::{AuthFile, Credential, Files, First, ForHost, Lookup, MAX_AUTH_FILE, Nobody, Secret};
 use crate::error::{Error, Result};
 use crate::oci::Host;
 
@@ -55,6 +55,34 @@ impl Credentials {
                     .hint("log in to each of them (sealift login HOST), then run this without the option"))
             }
         }
+    }
+
+    /// The same for a run that also has logins from a file of images. These are for their own registries only and win,
+    /// as in skopeo; with `--no-creds` they do not count either.
+    pub(super) fn lookup_beside<'a>(
+        &self,
+        hosts: impl IntoIterator<Item = &'a Host>,
+        written: Vec<ForHost>,
+    ) -> Result<Arc<dyn Lookup>> {
+        if self.no_creds || written.is_empty() {
+            return self.lookup(hosts);
+        }
+        let mut others = hosts.into_iter().filter(|host| !written.iter().any(|login| login.host == **host)).peekable();
+        let needed = others.peek().is_some();
+        let others = self.lookup(others)?;
+        if !needed && (self.creds.is_some() || self.username.is_some() || self.registry_token.is_some()) {
+            return Err(Error::usage(format!(
+                "there are two logins to {}: an option, and the YAML file",
+                written[0].host
+            ))
+            .hint("leave one of them out"));
+        }
+        let mut places: Vec<Arc<dyn Lookup>> = Vec::new();
+        for login in written {
+            places.push(Arc::new(login));
+        }
+        places.push(others);
+        Ok(Arc::new(First(places)))
     }
 
     /// Whether stdin is taken by a password.

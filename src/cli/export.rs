@@ -1,6 +1,7 @@
 //! `sealift export`
 
 use std::io::{IsTerminal, Read};
+use std::num::NonZeroUsize;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,12 +19,13 @@ use super::listing::{self, Totals};
 use super::output::{note, print_data, print_json};
 use super::{Global, all_done, stderr};
 use crate::bundle::Compression;
+use crate::credentials::{ForHost, Lookup};
 use crate::error::{Error, Result};
 use crate::export::{self, Making, Output};
 use crate::naming::Naming;
 use crate::oci::{Digest, Reference};
 use crate::plan::{Plan, PlatformWish, Platforms, Wishes};
-use crate::selection;
+use crate::selection::{self, Filter, Registry, Selection};
 use crate::transfer::Options;
 use crate::trust::{KeyId, SigningKey};
 
@@ -40,6 +42,17 @@ Examples:
   sealift export --from images.txt --output usb/all.tar --key release.key
   sealift export quay.io/ns/app:1 --output - --key release.key | ssh importer sealift import - registry.local ...
   sealift export quay.io/ns/app ghcr.io/ns/app --scoped --dry-run
+  sealift export quay.io/ns/app --include 'v1.*' --exclude '*-rc*' --latest 3 --dry-run
+  sealift export --from sync.yaml --output usb/all --key release.key
+
+A list has one IMAGE a line. A .yaml or .yml file is that of skopeo sync, with all its keys:
+  quay.io:
+    images:
+      ns/app: [\"1.4\", \"1.5\"]     # tags and digests; [] for every tag
+    images-by-tag-regex:
+      ns/tool: ^v1\\.
+    images-by-semver:
+      ns/db: \">= 2.1, < 3\"
 
 Names: --names path keeps ns/app:1 of registry.example.com/ns/app:1 (the default); --names scoped, or --scoped,
 keeps registry.example.com/ns/app:1; --names base keeps app:1. An import never changes them.")]
@@ -47,9 +60,18 @@ pub(super) struct Export {
     /// What to carry
     #[arg(value_name = "IMAGE", required_unless_present = "from")]
     images: Vec<String>,
-    /// Read more images from FILE, one a line (# begins a comment; - is stdin)
+    /// Read more images from FILE: a list, one a line (# begins a comment; - is stdin), or skopeo's YAML (see below)
     #[arg(long, value_name = "FILE")]
     from: Vec<PathBuf>,
+    /// Of repositories without a tag: only tags like this, such as '1.*'; may be given again
+    #[arg(long, value_name = "GLOB")]
+    include: Vec<String>,
+    /// Of repositories without a tag: no tags like this, such as '*-rc*'; may be given again
+    #[arg(long, value_name = "GLOB")]
+    exclude: Vec<String>,
+    /// Of repositories without a tag: the N highest versions each; tags that are no versions do not count
+    #[arg(long, value_name = "N")]
+    latest: Option<NonZeroUsize>,
     /// What to make, which must not exist: a directory, one file if it ends with .tar or .tar.zst, or - for stdout
     #[arg(short, long, value_name = "BUNDLE", required_unless_present = "dry_run")]
     output: Option<PathBuf>,
@@ -110,12 +132,13 @@ enum Compress {
 
 pub(super) async fn run(command: &Export, global: &Global, cancel: CancellationToken) -> Result<()> {
     let started = Instant::now();
-    let wanted = command.wanted()?;
+    let selection = command.selection()?;
+    let filter = Filter::new(&command.include, &command.exclude, command.latest)?;
     let naming = if command.scoped { Naming::Scoped } else { command.names };
     // What can be wrong here is told before anything is fetched.
     let place = match (&command.output, &command.key) {
         _ if command.dry_run => None,
-        (Some(output), Some(key)) => Some(command.making(output, key, &wanted, naming)?),
+        (Some(output), Some(key)) => Some(command.making(output, key, &selection, naming)?),
         _ => return Err(Error::usage("--output and --key are needed")),
     };
     let recalled = match &place {
@@ -123,7 +146,7 @@ pub(super) async fn run(command: &Export, global: &Global, cancel: CancellationT
         _ => None,
     };
     let progress = global.progress();
-    let logins = command.credentials.lookup(wanted.iter().map(|image| &image.host))?;
+    let logins = command.logins(&selection)?;
     let client = command.access.client(&progress, logins)?;
     let options = Options { keep_going: command.keep_going, ..command.access.options(&progress, cancel.clone()) };
     let wishes = Wishes {
@@ -141,7 +164,7 @@ pub(super) async fn run(command: &Export, global: &Global, cancel: CancellationT
     } else {
         tokio::select! {
             () = cancel.cancelled() => return Err(Error::interrupted()),
-            planned = export::plan(&client, &wanted, &wishes) => planned?,
+            planned = export::plan(&client, &selection.wanted, &filter, &wishes) => planned?,
         }
     };
     let Some((making, key_id)) = place else {
@@ -174,14 +197,15 @@ pub(super) async fn run(command: &Export, global: &Global, cancel: CancellationT
 
 impl Export {
     /// The bundle to make, and the id of the key that signs it.
-    fn making(&self, output: &Path, key: &Path, wanted: &[Reference], naming: Naming) -> Result<(Making, KeyId)> {
+    fn making(&self, output: &Path, key: &Path, selection: &Selection, naming: Naming) -> Result<(Making, KeyId)> {
         let key = SigningKey::load(key)?;
         let id = key.public_key().key_id();
         let created = created()?;
-        let mut request = format!("{id}\n{naming:?}\n{:?}\n", std::env::var("SOURCE_DATE_EPOCH").ok());
-        for reference in wanted {
-            request += &format!("{reference}\n");
-        }
+        // All that decides what is carried: another request must not go on with this one's plan.
+        let epoch = std::env::var("SOURCE_DATE_EPOCH").ok();
+        let tags = (&self.include, &self.exclude, self.latest);
+        let carried = (&self.platform, self.platform_as, self.no_referrers, self.keep_going);
+        let request = format!("{id} {naming:?} {epoch:?} {tags:?} {carried:?} {:?}", selection.wanted);
         let output = match (output.to_str(), self.compress) {
             (Some("-"), Compress::None) => to_stdout(Compression::None)?,
             (Some("-"), Compress::Zstd) => to_stdout(Compression::Zstd)?,
@@ -195,26 +219,50 @@ impl Export {
         Ok((Making::new(output, key, created, Digest::of(request.as_bytes()))?, id))
     }
 
-    fn wanted(&self) -> Result<Vec<Reference>> {
-        let mut wanted = Vec::new();
+    fn selection(&self) -> Result<Selection> {
+        let mut selection = Selection::default();
         for text in &self.images {
-            let reference = text.parse().map_err(|e| {
+            let reference: Reference = text.parse().map_err(|e| {
                 Error::usage("this is not an image reference")
                     .caused_by(e)
                     .hint("write REGISTRY/REPOSITORY:TAG, such as registry.example.com/ns/app:1")
             })?;
-            wanted.push(reference);
+            selection.wanted.push(reference.into());
         }
         for path in &self.from {
             if path == Path::new("-") && self.credentials.reads_stdin() {
                 return Err(Error::usage("--from - and --password-stdin both want to read stdin"));
             }
-            wanted.extend(selection::parse_list(&read_list(path)?, &path.display().to_string())?);
+            let (text, origin) = (read_file(path)?, path.display().to_string());
+            let yaml = path.extension().is_some_and(|ending| ending == "yaml" || ending == "yml");
+            let read = if yaml { Selection::from_yaml } else { Selection::from_list };
+            selection.add(read(&text, &origin)?)?;
         }
-        if wanted.is_empty() {
+        if selection.wanted.is_empty() {
             return Err(Error::usage("there is nothing to export: the list is empty"));
         }
-        Ok(wanted)
+        Ok(selection)
+    }
+
+    /// Who we are to whom, from options and files. What a file demands of a connection and cannot be had is an error.
+    fn logins(&self, selection: &Selection) -> Result<Arc<dyn Lookup>> {
+        for Registry { host, origin, tls_verify, cert_dir, .. } in &selection.registries {
+            if let Some(verify) = tls_verify.filter(|verify| *verify != self.access.verifies()) {
+                let for_all = self.access.verifies();
+                return Err(Error::usage(format!(
+                    "{origin}: tls-verify: {verify} for {host} alone is not supported yet; the run has {for_all}"
+                ))
+                .hint(format!("give --tls-verify={verify} for the whole run, or take the line out of the file")));
+            }
+            if cert_dir.is_some() {
+                return Err(Error::usage(format!("{origin}: cert-dir for {host} alone is not supported yet"))
+                    .hint("take the line out of the file, and add the authority to those of the system"));
+            }
+        }
+        let written = selection.registries.iter().filter_map(|registry| {
+            Some(ForHost { host: registry.host.clone(), credential: registry.credential.clone()? })
+        });
+        self.credentials.lookup_beside(selection.wanted.iter().map(|image| &image.host), written.collect())
     }
 }
 
@@ -228,7 +276,7 @@ fn to_stdout(compression: Compression) -> Result<Output> {
     Ok(Output::Stream(Box::new(std::fs::File::from(file)), "standard output".into(), compression))
 }
 
-fn read_list(path: &Path) -> Result<String> {
+fn read_file(path: &Path) -> Result<String> {
     let what = || format!("cannot read the list {}", path.display());
     let reader: Box<dyn Read> = if path == Path::new("-") {
         Box::new(std::io::stdin())
@@ -236,7 +284,7 @@ fn read_list(path: &Path) -> Result<String> {
         Box::new(std::fs::File::open(path).map_err(|e| Error::io(what(), e))?)
     };
     let mut bytes = Vec::new();
-    reader.take(selection::MAX_LIST as u64 + 1).read_to_end(&mut bytes).map_err(|e| Error::io(what(), e))?;
+    reader.take(selection::MAX_FILE as u64 + 1).read_to_end(&mut bytes).map_err(|e| Error::io(what(), e))?;
     String::from_utf8(bytes).map_err(|_| Error::usage(format!("{} is not UTF-8 text", path.display())))
 }
 

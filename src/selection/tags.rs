@@ -1,0 +1,218 @@
+//! Which tags of a repository: globs, regular expressions, the newest versions.
+
+use std::cmp::Reverse;
+use std::collections::HashSet;
+use std::num::NonZeroUsize;
+
+use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
+use regex::Regex;
+
+use super::constraint::version;
+use crate::error::{Error, Result};
+use crate::oci::Tag;
+
+/// What is kept of the tags of every repository that is listed. By default everything.
+#[derive(Debug, Clone, Default)]
+pub struct Filter {
+    include: Option<GlobSet>,
+    exclude: Option<GlobSet>,
+    latest: Option<NonZeroUsize>,
+}
+
+/// A regular expression over tags as skopeo's `images-by-tag-regex` has it: RE2's grammar, found anywhere in the tag.
+#[derive(Debug, Clone)]
+pub struct TagRegex(Regex);
+
+impl Filter {
+    /// Keeps tags that one of `include` matches (no glob: all), that none of `exclude` matches, and of these the
+    /// `latest` highest versions.
+    ///
+    /// # Errors
+    /// `Usage` for a glob that is none.
+    pub fn new(include: &[String], exclude: &[String], latest: Option<NonZeroUsize>) -> Result<Filter> {
+        let set = |globs: &[String]| -> Result<Option<GlobSet>> {
+            let mut builder = GlobSetBuilder::new();
+            for glob in globs {
+                let fault = |e: globset::Error| {
+                    let message = format!("{glob:?} is not a pattern for tags: {}", e.kind());
+                    Error::usage(message).hint("* is any text, ? one character, [0-9] one of several, {a,b} one of two")
+                };
+                builder.add(GlobBuilder::new(glob).build().map_err(fault)?);
+            }
+            let set = builder.build().map_err(|e| Error::usage("these patterns are too large").caused_by(e))?;
+            Ok((!globs.is_empty()).then_some(set))
+        };
+        Ok(Filter { include: set(include)?, exclude: set(exclude)?, latest })
+    }
+
+    /// What is kept, in the same order.
+    pub(super) fn keep(&self, mut tags: Vec<Tag>) -> Vec<Tag> {
+        tags.retain(|tag| {
+            self.include.as_ref().is_none_or(|globs| globs.is_match(tag.as_str()))
+                && !self.exclude.as_ref().is_some_and(|globs| globs.is_match(tag.as_str()))
+        });
+        if let Some(latest) = self.latest {
+            // Of tags for one version (1.2 and 1.2.0) the more exact one first.
+            let mut versions: Vec<_> = tags
+                .iter()
+                .filter_map(|tag| Some(Reverse((version(tag.as_str())?, tag.as_str().len(), tag))))
+                .collect();
+            versions.sort();
+            let newest: HashSet<Tag> =
+                versions.into_iter().take(latest.get()).map(|Reverse((_, _, tag))| tag.clone()).collect();
+            tags.retain(|tag| newest.contains(tag));
+        }
+        tags
+    }
+}
+
+impl TagRegex {
+    /// Reads one.
+    ///
+    /// # Errors
+    /// `Usage` with what is wrong in it.
+    pub fn new(text: &str) -> Result<TagRegex> {
+        let fault = || Error::usage(format!("{text:?} is not a regular expression"));
+        let translated = from_re2(text).map_err(|why| fault().caused_by(why))?;
+        Ok(TagRegex(Regex::new(&translated).map_err(|e| fault().caused_by(e))?))
+    }
+
+    pub(super) fn matches(&self, tag: &Tag) -> bool {
+        self.0.is_match(tag.as_str())
+    }
+}
+
+/// The same expression for the `regex` crate, which reads more into classes than RE2 (`[a&&b]`, `[a[b]]`) and does not
+/// know `\Q...\E`. What else differs is refused by that crate or does not matter for tags, which are ASCII.
+fn from_re2(text: &str) -> Result<String, &'static str> {
+    let mut translated = String::with_capacity(text.len());
+    let mut rest = text;
+    // Where a class began, to know its first character.
+    let mut class: Option<&str> = None;
+    while let Some(c) = rest.chars().next() {
+        let after = &rest[c.len_utf8()..];
+        match (c, class) {
+            ('\\', None) if after.starts_with('Q') => {
+                let quoted = &after[1..];
+                let (quoted, after) = quoted.split_once("\\E").unwrap_or((quoted, ""));
+                translated.push_str(&regex::escape(quoted));
+                rest = after;
+                continue;
+            }
+            ('\\', _) => {
+                let escaped = after.chars().next().map_or(0, char::len_utf8);
+                translated.push('\\');
+                translated.push_str(&after[..escaped]);
+                rest = &after[escaped..];
+                continue;
+            }
+            ('[', None) => {
+                let begin = if after.starts_with('^') { &after[1..] } else { after };
+                translated.push_str(&rest[..rest.len() - begin.len()]);
+                class = Some(begin);
+                rest = begin;
+                continue;
+            }
+            ('[', Some(_)) if after.starts_with(':') && after.contains(":]") => {
+                let end = after.find(":]").map_or(0, |at| at + 2);
+                translated.push('[');
+                translated.push_str(&after[..end]);
+                rest = &after[end..];
+                continue;
+            }
+            ('[' | '&' | '~', Some(_)) => translated.push('\\'),
+            ('-', Some(_)) if after.starts_with('-') => return Err("write \\- for a hyphen between [ and ]"),
+            (']', Some(begin)) if begin.len() != rest.len() => class = None,
+            _ => {}
+        }
+        translated.push(c);
+        rest = after;
+    }
+    Ok(translated)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use rstest::rstest;
+
+    fn tags(text: &str) -> Vec<Tag> {
+        text.split_whitespace().map(|tag| tag.parse().expect("a tag")).collect()
+    }
+
+    fn kept(include: &[&str], exclude: &[&str], latest: usize, from: &str) -> String {
+        let owned = |globs: &[&str]| globs.iter().map(|&glob| glob.to_owned()).collect::<Vec<_>>();
+        let filter = Filter::new(&owned(include), &owned(exclude), NonZeroUsize::new(latest)).expect("a filter");
+        filter.keep(tags(from)).iter().map(Tag::as_str).collect::<Vec<_>>().join(" ")
+    }
+
+    #[rstest]
+    #[case::all(&[], &[], "latest 1 1-alpine 2.0", "latest 1 1-alpine 2.0")]
+    #[case::included(&["1*"], &[], "latest 1 1-alpine 2.0 21", "1 1-alpine")]
+    #[case::any_of_several(&["1*", "latest"], &[], "latest 1 2.0", "latest 1")]
+    #[case::excluded(&[], &["*-alpine"], "latest 1 1-alpine", "latest 1")]
+    #[case::exclusion_wins(&["1*"], &["*-alpine", "*-rc?"], "1 1-alpine 1-rc1 2", "1")]
+    #[case::whole_tags_only(&["1"], &[], "1 1.0 21", "1")]
+    #[case::classes_and_choices(&["v[0-9].{0,1}"], &[], "v1.0 v2.1 v3.2 va.0", "v1.0 v2.1")]
+    fn globs_choose_tags(#[case] include: &[&str], #[case] exclude: &[&str], #[case] from: &str, #[case] to: &str) {
+        assert_eq!(kept(include, exclude, 0, from), to);
+    }
+
+    #[rstest]
+    #[case::by_number_not_by_text(2, "1.9.0 1.10.0 1.2.0", "1.9.0 1.10.0")]
+    #[case::other_tags_do_not_count(2, "latest 1.1.0 edge v1.2.0 sha256-00.sig 1.0.0", "1.1.0 v1.2.0")]
+    #[case::prereleases_are_lower(1, "2.0.0-rc.1 2.0.0 2.0.0-rc.2", "2.0.0")]
+    #[case::the_exact_tag_of_a_version(1, "1.2 1.2.0 1", "1.2.0")]
+    #[case::all_if_there_are_fewer(9, "1.0.0 x", "1.0.0")]
+    #[case::none_if_there_are_none(1, "latest", "")]
+    fn the_latest_are_the_highest_versions(#[case] latest: usize, #[case] from: &str, #[case] to: &str) {
+        assert_eq!(kept(&[], &[], latest, from), to);
+    }
+
+    #[test]
+    fn a_glob_that_is_none_is_named() {
+        let error = Filter::new(&["[1".to_owned()], &[], None).expect_err("not a glob");
+        assert!(error.chain().contains("[1"), "{}", error.chain());
+    }
+
+    #[rstest]
+    #[case::anywhere(r"13", "1.13.2", true)]
+    #[case::anchored(r"^1\.13\.[12]-alpine-perl$", "1.13.1-alpine-perl", true)]
+    #[case::anchored_misses(r"^1\.13\.[12]-alpine-perl$", "1.13.1-alpine-perl2", false)]
+    #[case::case_matters(r"Alpine", "1-alpine", false)]
+    #[case::case_folded(r"(?i)Alpine", "1-alpine", true)]
+    #[case::quoted(r"^\Q1.2\E$", "1.2", true)]
+    #[case::quoted_dot(r"^\Q1.2\E$", "1x2", false)]
+    #[case::ampersands_are_characters(r"^[a&&b]$", "a", true)]
+    #[case::a_bracket_in_a_class(r"^[[a]$", "a", true)]
+    #[case::posix_class(r"^[[:digit:]]+$", "123", true)]
+    #[case::posix_class_misses(r"^[[:digit:]]+$", "12a", false)]
+    #[case::bracket_first(r"^[]a]$", "a", true)]
+    #[case::not_bracket_first(r"^[^]a]$", "b", true)]
+    #[case::hyphen_last(r"^[a-]+$", "a-", true)]
+    fn expressions_mean_what_re2_means(#[case] expression: &str, #[case] tag: &str, #[case] expected: bool) {
+        let regex = TagRegex::new(expression).expect("an expression");
+        assert_eq!(regex.matches(&tag.parse().expect("a tag")), expected);
+    }
+
+    #[test]
+    fn an_expression_that_is_none_is_refused() {
+        for text in ["[", "(", "*", "a{2,1}", "[a--b]", r"\"] {
+            assert!(TagRegex::new(text).is_err(), "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_expression_panics(text in "\\PC{0,30}") {
+            let _ = TagRegex::new(&text);
+            let _ = Filter::new(std::slice::from_ref(&text), &[], None);
+        }
+
+        #[test]
+        fn no_class_panics(text in r"[\[\]\\^:QE&~a-]{0,16}") {
+            let _ = TagRegex::new(&text);
+        }
+    }
+}
