@@ -27,7 +27,7 @@ enum Layers {
     /// A directory or an archive.
     Bundle(Arc<Bundle>),
     /// What can be read once.
-    Stream(Mutex<Option<BundleStream>>),
+    Stream(Mutex<Option<Box<BundleStream>>>),
 }
 
 impl Verified {
@@ -83,7 +83,7 @@ pub fn open_stream(input: Box<dyn Read + Send>, shown: &str, trust: &Trust, at: 
 fn from_stream(mut stream: BundleStream, trust: &Trust, at: Timestamp) -> Result<Verified> {
     let seal = stream.verify_seal(trust, at)?;
     let head = stream.read_head(seal)?;
-    Ok(Verified { layers: Layers::Stream(Mutex::new(Some(stream))), head })
+    Ok(Verified { layers: Layers::Stream(Mutex::new(Some(Box::new(stream)))), head })
 }
 
 fn once() -> Error {

@@ -267,8 +267,9 @@ fn busybox_at(host: &str) -> String {
 
 /// What bundles and their side files are on the desk.
 fn left(desk: &Desk) -> Vec<String> {
-    let files = fs::read_dir(desk.path()).unwrap().map(|file| file.unwrap().file_name().into_string().unwrap());
-    let mut files: Vec<String> = files.filter(|name| name.contains(".tar")).collect();
+    let files = fs::read_dir(desk.path()).expect("the desk");
+    let names = files.map(|file| file.expect("a file").file_name().to_string_lossy().into_owned());
+    let mut files: Vec<String> = names.filter(|name| name.contains(".tar")).collect();
     files.sort();
     files
 }

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use futures_util::TryStreamExt;
+use rstest::rstest;
 use tokio_util::sync::CancellationToken;
 
 use super::super::fixture::{Key, Memory, good, now, read};
@@ -154,13 +155,15 @@ async fn tar_unpacks_it_into_the_directory_that_it_stands_for() {
     assert_eq!(identity, read(&path, &key.trust).unwrap().identity());
 }
 
+#[rstest]
 #[tokio::test]
-async fn every_flipped_byte_and_every_cut_of_a_file_is_refused() {
+async fn every_flipped_byte_and_every_cut_of_a_file_is_refused(#[values(0, 1, 2, 3)] part: usize) {
     let key = Key::new();
     let good = tiny_tar(&key).await;
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("b.tar");
-    for at in 0..good.len() {
+    // In parts that run at the same time; together they are every byte.
+    for at in (part..good.len()).step_by(4) {
         let mut bytes = good.clone();
         bytes[at] ^= 1 << (at % 8);
         std::fs::write(&path, &bytes).unwrap();

@@ -319,7 +319,7 @@ impl Site {
             return Ok(());
         }
         match rustix::fs::fallocate(&*self.file, FallocateFlags::empty(), 0, length) {
-            Err(e @ (Errno::NOSPC | Errno::FBIG | Errno::DQUOT)) => return Err(self.failed(e.into())),
+            Err(e @ (Errno::NOSPC | Errno::FBIG | Errno::DQUOT)) => Err(self.failed(e.into())),
             _ => self.file.set_len(length).map_err(|e| self.failed(e)),
         }
     }
@@ -353,7 +353,7 @@ impl Site {
 impl Drop for Site {
     /// A run that fetched nothing leaves nothing.
     fn drop(&mut self) {
-        let unfinished = self.parent.look(&self.name).ok().flatten().is_some_and(|stat| is_same(&*self.file, &stat));
+        let unfinished = self.parent.look(&self.name).ok().flatten().is_some_and(|stat| is_same(&self.file, &stat));
         if unfinished && !*self.worth.get_mut() {
             let _ = remove(&self.parent, &self.name);
             let _ = Journal::remove(&self.parent, &self.journal_name);
