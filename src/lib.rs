@@ -24,6 +24,9 @@
 //! # Ok::<(), sealift::Error>(())
 //! ```
 
+// Tests may unwrap, helpers of theirs too; the product says why it is sure.
+#![warn(clippy::unwrap_used)]
+
 pub mod bundle;
 pub mod cli;
 pub mod credentials;

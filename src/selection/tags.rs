@@ -107,7 +107,7 @@ fn from_re2(text: &str) -> Result<String, &'static str> {
                 continue;
             }
             ('[', None) => {
-                let begin = if after.starts_with('^') { &after[1..] } else { after };
+                let begin = after.strip_prefix('^').unwrap_or(after);
                 translated.push_str(&rest[..rest.len() - begin.len()]);
                 class = Some(begin);
                 rest = begin;

@@ -31,8 +31,9 @@ async fn go(memory: Memory, contents: Contents, destination: Arc<dyn Destination
         jobs: std::num::NonZeroUsize::new(3).unwrap(),
         progress: Arc::new(Silent),
         cancel: CancellationToken::new(),
+        keep_going: false,
     };
-    run(Arc::new(contents), Supply::Source(Arc::new(memory)), destination, &options).await
+    run(Arc::new(contents), Supply::Source(Arc::new(memory)), destination, &options).await.map(|done| done.summary)
 }
 
 async fn write_good(path: &Path, key: &Key) {
