@@ -6,18 +6,18 @@ use rstest::rstest;
 use serde_json::Value;
 use support::{Desk, FaultProxy, RealRegistry, Rule, desk, put_manifest, raw_manifest, sha256};
 
-/// A registry with `team/app`, `team/tool` and `team/db`, all of one small image, under many tags.
+/// A registry with `pick/app`, `pick/tool` and `pick/db`, all of one small image, under many tags.
 fn registry() -> RealRegistry {
     let registry = RealRegistry::with_corpus();
     let host = registry.host();
     let found = raw_manifest(host, "docker/single", "2.36").expect("a small image is in the corpus");
-    let manifest: Value = serde_json::from_slice(&found.bytes).unwrap();
+    let manifest: Value = serde_json::from_slice(&found.bytes).expect("a manifest");
     for (repository, tags) in TAGS {
-        let layers = manifest["layers"].as_array().unwrap();
+        let layers = manifest["layers"].as_array().expect("layers");
         for blob in layers.iter().chain([&manifest["config"]]) {
-            let digest = blob["digest"].as_str().unwrap();
+            let digest = blob["digest"].as_str().expect("a digest");
             let path = format!("/v2/{repository}/blobs/uploads/?mount={digest}&from=docker/single");
-            assert_eq!(support::request(host, "POST", &path, &[], b"").unwrap().status, 201);
+            assert_eq!(support::request(host, "POST", &path, &[], b"").expect("an answer").status, 201);
         }
         for tag in tags.split_whitespace() {
             put_manifest(host, repository, tag, &found.media_type, &found.bytes);
@@ -27,18 +27,22 @@ fn registry() -> RealRegistry {
 }
 
 const TAGS: [(&str, &str); 3] = [
-    ("team/app", "1.9.0 1.10.0 1.10.1-rc.1 v1.8.0 2.0 latest nightly-7"),
-    ("team/tool", "1.13.1-perl 1.13.2-perl 1.13.3-perl 1.13.1 edge"),
-    ("team/db", "3.11.9 3.12.0 3.12.1 4.0.0 4.1.0-beta.1 current"),
+    ("pick/app", "1.9.0 1.10.0 1.10.1-rc.1 v1.8.0 2.0 latest nightly-7"),
+    ("pick/tool", "1.13.1-perl 1.13.2-perl 1.13.3-perl 1.13.1 edge"),
+    ("pick/db", "3.11.9 3.12.0 3.12.1 4.0.0 4.1.0-beta.1 current"),
 ];
 
 /// The names that a plan lands, sorted.
 fn planned(desk: &Desk, arguments: &[&str]) -> Vec<String> {
     let fixed = ["export", "--dry-run", "--json", "--no-referrers", "--retry-delay", "0.05"];
     let json = desk.sealift(&[&fixed, arguments].concat()).success().stdout();
-    let plan: Value = serde_json::from_str(&json).unwrap();
-    let mut names: Vec<String> =
-        plan["images"].as_array().unwrap().iter().map(|image| image["name"].as_str().unwrap().to_owned()).collect();
+    let plan: Value = serde_json::from_str(&json).expect("JSON");
+    let mut names: Vec<String> = plan["images"]
+        .as_array()
+        .expect("images")
+        .iter()
+        .map(|image| image["name"].as_str().expect("a name").to_owned())
+        .collect();
     names.sort();
     names
 }
@@ -47,32 +51,32 @@ fn planned(desk: &Desk, arguments: &[&str]) -> Vec<String> {
 fn a_yaml_file_picks_exactly_what_it_says() {
     let (registry, desk) = (registry(), desk!());
     let host = registry.host();
-    let digest = sha256(&raw_manifest(host, "team/db", "current").unwrap().bytes);
+    let digest = sha256(&raw_manifest(host, "pick/db", "current").unwrap().bytes);
     let yaml = format!(
         "{host}:
   images:
-    team/app: [latest, 2.0]
+    pick/app: [latest, 2.0]
     docker/single: []
-    team/db: ['{digest}']
+    pick/db: ['{digest}']
   images-by-tag-regex:
-    team/tool: ^1\\.13\\.[12]-perl$
+    pick/tool: ^1\\.13\\.[12]-perl$
   images-by-semver:
-    team/db: '>= 3.12, < 4.0 || 4.1.0-0'
+    pick/db: '>= 3.12, < 4.0 || 4.1.0-0'
   tls-verify: true
 "
     );
     fs::write(desk.path().join("sync.yaml"), yaml).unwrap();
     let mut expected: Vec<String> = [
-        "team/app:latest",
-        "team/app:2.0",
-        "team/tool:1.13.1-perl",
-        "team/tool:1.13.2-perl",
-        "team/db:3.12.0",
-        "team/db:3.12.1",
+        "pick/app:latest",
+        "pick/app:2.0",
+        "pick/tool:1.13.1-perl",
+        "pick/tool:1.13.2-perl",
+        "pick/db:3.12.0",
+        "pick/db:3.12.1",
     ]
     .map(str::to_owned)
     .into();
-    expected.push(format!("team/db@{digest}"));
+    expected.push(format!("pick/db@{digest}"));
     expected.extend(support::tags(host, "docker/single").iter().map(|tag| format!("docker/single:{tag}")));
     expected.sort();
     assert_eq!(planned(&desk, &["--from", "sync.yaml"]), expected);
@@ -82,8 +86,8 @@ fn a_yaml_file_picks_exactly_what_it_says() {
 fn skopeo_picks_the_same_from_the_same_file() {
     let (registry, desk) = (registry(), desk!());
     let yaml = format!(
-        "{}:\n  images:\n    team/app: [latest, 2.0]\n    docker/single: []\n  images-by-tag-regex:\n    \
-         team/tool: ^1\\.13\\.[12]-perl$\n  tls-verify: false\n",
+        "{}:\n  images:\n    pick/app: [latest, 2.0]\n    docker/single: []\n  images-by-tag-regex:\n    \
+         pick/tool: ^1\\.13\\.[12]-perl$\n  tls-verify: false\n",
         registry.host()
     );
     fs::write(desk.path().join("skopeo.yaml"), &yaml).unwrap();
@@ -115,12 +119,12 @@ fn skopeo_picks_the_same_from_the_same_file() {
 #[case::all_three(&["--exclude", "*-*", "--exclude", "2*", "--latest", "2"], "1.10.0 1.9.0")]
 fn globs_and_latest_choose_tags_of_a_repository(#[case] options: &[&str], #[case] expected: &str) {
     let (registry, desk) = (registry(), desk!());
-    let expected: Vec<String> = expected.split(' ').map(|tag| format!("team/app:{tag}")).collect();
-    let image = format!("{}/team/app", registry.host());
+    let expected: Vec<String> = expected.split(' ').map(|tag| format!("pick/app:{tag}")).collect();
+    let image = format!("{}/pick/app", registry.host());
     assert_eq!(planned(&desk, &[options, &[&image]].concat()), expected);
     fs::write(desk.path().join("list"), format!("{image}\n")).unwrap();
     assert_eq!(planned(&desk, &[options, &["--from", "list"]].concat()), expected);
-    fs::write(desk.path().join("sync.yml"), format!("{}:\n  images:\n    team/app: []\n", registry.host())).unwrap();
+    fs::write(desk.path().join("sync.yml"), format!("{}:\n  images:\n    pick/app: []\n", registry.host())).unwrap();
     assert_eq!(planned(&desk, &[options, &["--from", "sync.yml"]].concat()), expected);
 }
 
@@ -128,18 +132,18 @@ fn globs_and_latest_choose_tags_of_a_repository(#[case] options: &[&str], #[case
 fn images_that_are_named_are_not_filtered_and_matches_are() {
     let (registry, desk) = (registry(), desk!());
     let yaml = format!(
-        "{}:\n  images:\n    team/app: [nightly-7]\n  images-by-semver:\n    team/db: '>=3'\n",
+        "{}:\n  images:\n    pick/app: [nightly-7]\n  images-by-semver:\n    pick/db: '>=3'\n",
         registry.host()
     );
     fs::write(desk.path().join("sync.yaml"), yaml).unwrap();
     let names = planned(&desk, &["--from", "sync.yaml", "--latest", "1"]);
-    assert_eq!(names, ["team/app:nightly-7", "team/db:4.0.0"]);
+    assert_eq!(names, ["pick/app:nightly-7", "pick/db:4.0.0"]);
 }
 
 #[test]
 fn a_repository_of_which_nothing_is_left_is_an_error() {
     let (registry, desk) = (registry(), desk!());
-    let image = format!("{}/team/app", registry.host());
+    let image = format!("{}/pick/app", registry.host());
     let run = desk.sealift(&["export", "--dry-run", "--include", "9*", &image]);
     run.code(1).stderr_contains("none of the 7 tags").stderr_contains(&image).stderr_contains("--include");
 }
@@ -184,14 +188,14 @@ fn a_login_in_the_file_is_used_and_never_shown() {
 fn a_repository_that_cannot_be_listed_stops_the_run_or_is_gone_past() {
     let (registry, desk) = (registry(), desk!());
     let proxy = FaultProxy::start(registry.host());
-    proxy.inject(Rule::on("GET", "/team/tool/tags/list").answer(403, &[], "{}"));
-    let yaml = format!("{}:\n  images: {{team/tool: [], team/app: [], team/gone: []}}\n", proxy.host());
+    proxy.inject(Rule::on("GET", "/pick/tool/tags/list").answer(403, &[], "{}"));
+    let yaml = format!("{}:\n  images: {{pick/tool: [], pick/app: [], pick/gone: []}}\n", proxy.host());
     fs::write(desk.path().join("sync.yaml"), yaml).unwrap();
     let export = ["export", "--from", "sync.yaml", "--output", "bundle", "--key", "key", "--retry-delay", "0.05"];
-    desk.sealift(&export).code(1).stderr_contains("team/tool").stderr_contains("team/gone");
+    desk.sealift(&export).code(1).stderr_contains("pick/tool").stderr_contains("pick/gone");
     assert!(!desk.path().join("bundle").exists());
     let partly = desk.sealift(&[&export[..], &["--keep-going"]].concat());
-    partly.code(4).stderr_contains("team/tool").stderr_contains("team/gone").stderr_contains("2 of 9");
+    partly.code(4).stderr_contains("pick/tool").stderr_contains("pick/gone").stderr_contains("2 of 9");
     let json = desk.sealift(&["inspect", "bundle", "--json"]).success().stdout();
     let value: Value = serde_json::from_str(&json).unwrap();
     assert_eq!(value["totals"]["images"], 7, "{json}");

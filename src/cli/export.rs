@@ -45,7 +45,7 @@ Examples:
   sealift export quay.io/ns/app --include 'v1.*' --exclude '*-rc*' --latest 3 --dry-run
   sealift export --from sync.yaml --output usb/all --key release.key
 
-A list has one IMAGE a line. A .yaml or .yml file is that of skopeo sync, with all its keys:
+A list has one IMAGE a line. A .yaml or .yml file is that of skopeo sync (cert-dir not yet):
   quay.io:
     images:
       ns/app: [\"1.4\", \"1.5\"]     # tags and digests; [] for every tag

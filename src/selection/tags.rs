@@ -1,7 +1,6 @@
 //! Which tags of a repository: globs, regular expressions, the newest versions.
 
-use std::cmp::Reverse;
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
 
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
@@ -52,15 +51,10 @@ impl Filter {
                 && !self.exclude.as_ref().is_some_and(|globs| globs.is_match(tag.as_str()))
         });
         if let Some(latest) = self.latest {
-            // Of tags for one version (1.2 and 1.2.0) the more exact one first.
-            let mut versions: Vec<_> = tags
-                .iter()
-                .filter_map(|tag| Some(Reverse((version(tag.as_str())?, tag.as_str().len(), tag))))
-                .collect();
-            versions.sort();
-            let newest: HashSet<Tag> =
-                versions.into_iter().take(latest.get()).map(|Reverse((_, _, tag))| tag.clone()).collect();
-            tags.retain(|tag| newest.contains(tag));
+            // Tags for one version (2, 2.0 and 2.0.0) count once and stay together.
+            let versions: BTreeSet<_> = tags.iter().filter_map(|tag| version(tag.as_str())).collect();
+            let newest: BTreeSet<_> = versions.into_iter().rev().take(latest.get()).collect();
+            tags.retain(|tag| version(tag.as_str()).is_some_and(|version| newest.contains(&version)));
         }
         tags
     }
@@ -163,7 +157,7 @@ mod tests {
     #[case::by_number_not_by_text(2, "1.9.0 1.10.0 1.2.0", "1.9.0 1.10.0")]
     #[case::other_tags_do_not_count(2, "latest 1.1.0 edge v1.2.0 sha256-00.sig 1.0.0", "1.1.0 v1.2.0")]
     #[case::prereleases_are_lower(1, "2.0.0-rc.1 2.0.0 2.0.0-rc.2", "2.0.0")]
-    #[case::the_exact_tag_of_a_version(1, "1.2 1.2.0 1", "1.2.0")]
+    #[case::tags_of_one_version_count_once(2, "2 1.2 2.0 1.2.0 1", "2 1.2 2.0 1.2.0")]
     #[case::all_if_there_are_fewer(9, "1.0.0 x", "1.0.0")]
     #[case::none_if_there_are_none(1, "latest", "")]
     fn the_latest_are_the_highest_versions(#[case] latest: usize, #[case] from: &str, #[case] to: &str) {
