@@ -13,6 +13,7 @@ use crate::registry::{Client, Retry, Settings, Tls};
 use crate::transfer;
 
 #[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Registries")]
 pub(super) struct Access {
     /// Whether to demand HTTPS with a valid certificate; loopback addresses may always be plain HTTP
     #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set)]

@@ -37,8 +37,11 @@ Examples:
   sealift export --from images.txt --output usb/all --key release.key
   sealift export quay.io/ns/app ghcr.io/ns/app --scoped --dry-run
 
-Names: --names path keeps ns/app:1 of registry.example.com/ns/app:1 (the default); --names scoped, or --scoped,
-keeps registry.example.com/ns/app:1; --names base keeps app:1. An import never changes them.")]
+Names, of registry.example.com/ns/app:1 for one:
+  --names path keeps ns/app:1 (the default)
+  --names scoped, or --scoped, keeps registry.example.com/ns/app:1
+  --names base keeps app:1
+An import never changes them.")]
 pub(super) struct Export {
     /// What to carry
     #[arg(value_name = "IMAGE", required_unless_present = "from")]
