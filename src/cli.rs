@@ -69,16 +69,24 @@ struct Arguments {
 }
 
 const EXAMPLES: &str = "\
-Move one image:
+Move one image. Where there is internet (make the key only once):
   sealift keygen release.key > allowed_signers
   sealift export registry.example.com/team/app:1 --output usb/app --key release.key
-      ... carry usb/app and, once and by a way you trust, allowed_signers ...
+Carry the directory usb/app; hand over allowed_signers once, by a way that both sides trust.
+In the isolated network:
+  sealift verify usb/app --trust allowed_signers
   sealift import usb/app registry.local:5000 --trust allowed_signers
+Now it is registry.local:5000/team/app:1, with the same digest.
+
+A registry that wants a login: sealift login HOST. One without HTTPS: --tls-verify=false.
+To see first what would happen: export --dry-run, inspect, import --dry-run.
+No registry there? sealift serve usb/app --trust allowed_signers is one.
 
 Exit codes: 0 done; 1 cannot read, reach or write; 2 wrong usage, or no trust given;
 3 the bundle is damaged, not trusted or refused; 4 partly done; 130 stopped by Ctrl-C.";
 
 #[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Everywhere")]
 struct Global {
     /// Say more; twice for every request
     #[arg(short, long, action = ArgAction::Count, global = true)]
@@ -86,8 +94,9 @@ struct Global {
     /// Say nothing but errors
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     quiet: bool,
-    /// How to show what happens on stderr
-    #[arg(long, value_enum, default_value_t = ProgressKind::Auto, global = true, value_name = "HOW")]
+    /// How to show on stderr what happens: auto (bars on a terminal, else plain), plain (a line now and then), json
+    /// (an object a line; sealift's README lists them) or none
+    #[arg(long, value_enum, hide_possible_values = true, default_value_t = ProgressKind::Auto, global = true, value_name = "HOW")]
     progress: ProgressKind,
 }
 

@@ -36,7 +36,11 @@ impl FromStr for Target {
             Some((host, prefix)) => (host, Some(prefix.trim_end_matches('/'))),
             None => (rest, None),
         };
-        let fault = |e| Error::usage(format!("{text:?} is not REGISTRY[/PREFIX]")).caused_by(e);
+        let fault = |e| {
+            Error::usage(format!("{text:?} is not REGISTRY[/PREFIX]"))
+                .caused_by(e)
+                .hint("write HOST[:PORT], such as registry.local:5000, and perhaps a path in lower case: HOST/mirror")
+        };
         Ok(Target { host: host.parse().map_err(fault)?, prefix: prefix.map(str::parse).transpose().map_err(fault)? })
     }
 }

@@ -68,7 +68,8 @@ impl Layout {
         let shown = path.display();
         let root = rustix::fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
             .map_err(|e| match e {
-                Errno::NOENT => Error::not_found(format!("there is no directory {shown}")),
+                Errno::NOENT => Error::not_found(format!("there is no directory {shown}"))
+                    .hint("check the path, and whether the medium is mounted"),
                 e => Error::io(format!("cannot open {shown}"), e.into()),
             })?;
         let no_layout = |e: Error| {

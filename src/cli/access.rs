@@ -14,6 +14,7 @@ use crate::registry::{CertificateDirectories, Client, Proxies, ProxyUrl, Rate, R
 use crate::transfer;
 
 #[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Registries")]
 pub(super) struct Access {
     /// Whether to demand HTTPS with a valid certificate; loopback addresses may always be plain HTTP
     #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set)]

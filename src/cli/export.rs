@@ -54,8 +54,11 @@ A list has one IMAGE a line. A .yaml or .yml file is that of skopeo sync (cert-d
     images-by-semver:
       ns/db: \">= 2.1, < 3\"
 
-Names: --names path keeps ns/app:1 of registry.example.com/ns/app:1 (the default); --names scoped, or --scoped,
-keeps registry.example.com/ns/app:1; --names base keeps app:1. An import never changes them.")]
+Names, of registry.example.com/ns/app:1 for one:
+  --names path keeps ns/app:1 (the default)
+  --names scoped, or --scoped, keeps registry.example.com/ns/app:1
+  --names base keeps app:1
+An import never changes them.")]
 pub(super) struct Export {
     /// What to carry
     #[arg(value_name = "IMAGE", required_unless_present = "from")]

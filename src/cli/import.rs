@@ -33,7 +33,7 @@ use crate::verify::Verified;
 Examples:
   sealift import usb/app registry.local:5000 --trust allowed_signers
   sealift import usb/app registry.local:5000/mirror --trust exporter.pub --dry-run
-  sealift import usb/app registry.local:5000 --trust allowed_signers --only 'team/*' --only 'tools/*:1.*'")]
+  sealift import usb/app registry.local:5000 --trust allowed_signers --only 'team/*:1.*'")]
 pub(super) struct Import {
     /// The bundle: a directory, a tar, a tar.zst, or - for stdin
     bundle: PathBuf,

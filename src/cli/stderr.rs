@@ -4,7 +4,7 @@
 use std::io::{self, Write};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::{Value, json};
 
 use super::output::{escape_controls, json_line};
@@ -22,8 +22,11 @@ pub(super) enum Voice {
 
 /// A few lines at the bottom of a terminal.
 pub(super) struct Status {
+    /// Owns the terminal's lines on behalf of `bar`.
+    _screen: MultiProgress,
     bar: ProgressBar,
-    drawn: Mutex<bool>,
+    /// How many lines are drawn.
+    height: Mutex<usize>,
 }
 
 /// Chooses, for the whole process.
@@ -81,21 +84,24 @@ pub(super) fn print_error(error: &Error) {
 /// free of strangers' control characters.
 pub(super) fn draw_status(lines: &[String]) {
     if let Voice::Status(status) = voice() {
-        let mut drawn = status.lock();
-        if !*drawn {
+        let mut height = status.lock();
+        if *height == 0 {
             status.bar.reset();
         }
-        *drawn = true;
+        // Lines are overwritten and never erased first, so that nothing flickers: none may be left over below.
+        *height = lines.len().max(*height);
+        let blanks = std::iter::repeat_n(" ", *height - lines.len());
+        let all: Vec<&str> = lines.iter().map(String::as_str).chain(blanks).collect();
         // One call draws all lines in one write: nothing is seen half-drawn.
-        status.bar.set_message(lines.join("\n"));
+        status.bar.set_message(all.join("\n"));
     }
 }
 
 /// Takes the status away, so that what follows stands where it stood.
 pub(super) fn clear_status() {
     if let Voice::Status(status) = voice() {
-        let mut drawn = status.lock();
-        if std::mem::take(&mut *drawn) {
+        let mut height = status.lock();
+        if std::mem::take(&mut *height) > 0 {
             status.bar.finish_and_clear();
         }
     }
@@ -103,18 +109,20 @@ pub(super) fn clear_status() {
 
 impl Status {
     pub(super) fn new() -> Self {
-        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(DRAWS_A_SECOND));
+        let screen = MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(DRAWS_A_SECOND));
+        screen.set_move_cursor(true);
+        let bar = screen.add(ProgressBar::no_length());
         bar.set_style(ProgressStyle::with_template("{msg}").expect("the template is valid"));
-        Status { bar, drawn: Mutex::new(false) }
+        Status { _screen: screen, bar, height: Mutex::new(0) }
     }
 
     fn print(&self, line: &str) {
-        let drawn = self.lock();
-        if *drawn { self.bar.println(line) } else { write(&format!("{line}\n")) }
+        let height = self.lock();
+        if *height > 0 { self.bar.println(line) } else { write(&format!("{line}\n")) }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, bool> {
-        self.drawn.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> std::sync::MutexGuard<'_, usize> {
+        self.height.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

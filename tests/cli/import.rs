@@ -32,7 +32,7 @@ fn a_dry_run_shows_places() {
 #[rstest]
 #[case::whole_name(&["library/busybox:1.35"], &["library/busybox:1.35"])]
 #[case::path(&["library/busybox"], &["library/busybox:1.35"])]
-#[case::stars(&["team/*:1*", "lib*"], &["library/busybox:1.35", "team/app:1.0"])]
+#[case::stars(&["team/*:1*", "lib*"], &["library/busybox:1.35", "team/app:1"])]
 fn only_what_is_asked_for_lands(#[case] patterns: &[&str], #[case] expected: &[&str]) {
     let (source, destination, desk) = (RealRegistry::with_corpus(), RealRegistry::start(), support::desk!());
     let images: Vec<String> = references().iter().map(|reference| reference.at(source.host())).collect();
@@ -44,13 +44,18 @@ fn only_what_is_asked_for_lands(#[case] patterns: &[&str], #[case] expected: &[&
         .iter()
         .flat_map(|repository| {
             let tags = tags(destination.host(), repository);
-            tags.into_iter().map(|tag| format!("{repository}:{}", tag_of(&tag))).collect::<Vec<_>>()
+            tags.into_iter().map(|tag| format!("{repository}:{tag}")).collect::<Vec<_>>()
         })
         .collect();
     for name in expected {
         assert!(landed.iter().any(|there| there == name), "{name} is not in {landed:?}");
     }
-    assert_eq!(landed.len(), answer["images"].as_array().unwrap().len());
+    let answered = answer["images"].as_array().unwrap().iter().map(|image| image["name"].as_str().unwrap());
+    let mut answered: Vec<&str> = answered.filter(|name| !name.contains("sha256")).collect();
+    let mut tagged: Vec<&str> = landed.iter().map(String::as_str).filter(|name| !name.contains("sha256")).collect();
+    answered.sort_unstable();
+    tagged.sort_unstable();
+    assert_eq!(tagged, answered);
     assert!(landed.len() < images.len(), "{landed:?}");
 }
 
@@ -92,8 +97,4 @@ fn signatures_come_along_with_what_is_chosen() {
     desk.import("bundle", destination.host(), &["--only", "library/busybox:1.35"]).success();
     assert!(raw_manifest(destination.host(), repository, &tag).is_some());
     assert_eq!(catalog(destination.host()), [repository]);
-}
-
-fn tag_of(tag: &impl std::fmt::Display) -> String {
-    tag.to_string()
 }

@@ -70,26 +70,28 @@ fn run_line(tally: &Tally, now: Instant, width: usize, look: Look) -> String {
         return cut(text, width);
     }
     let left = tally.left(now).map_or("-:--".to_owned(), clock);
+    // Numbers keep their width as they grow, so that the bar keeps its own.
+    let total = human_size(tally.bytes);
     let text = format!(
-        "{} of {}  {}/s  {left} left  {}/{} blobs",
+        "{:>wide$} of {total}  {:>8}/s  {left:>4} left  {}/{} blobs",
         human_size(tally.bytes_done.min(tally.bytes)),
-        human_size(tally.bytes),
         human_size(tally.rate(now)),
         tally.blobs_done,
         tally.blobs,
+        wide = total.len(),
     );
     with_bar(&format!("{:3} %", tally.percent()), &text, tally.bytes_done, tally.bytes, width, look)
 }
 
 fn blob_line(blob: &Moving, width: usize, look: Look) -> String {
-    let text =
-        format!("{} of {}  {}", human_size(blob.done.min(blob.size)), human_size(blob.size), blob.digest.short());
+    let (done, size) = (human_size(blob.done.min(blob.size)), human_size(blob.size));
+    let text = format!("{done:>9} of {size:>9}  {}", blob.digest.short());
     with_bar(&format!("{:3} %", percent(blob.done, blob.size)), &text, blob.done, blob.size, width, look)
 }
 
 /// `before [####----] after`, the bar as wide as there is room, and no bar where there is none.
 fn with_bar(before: &str, after: &str, done: u64, of: u64, width: usize, look: Look) -> String {
-    let room = width.saturating_sub(before.len() + after.len() + 4).min(WIDEST_BAR);
+    let room = width.saturating_sub(before.len() + after.len() + 3).min(WIDEST_BAR);
     if room < NARROWEST_BAR {
         return cut(format!("{before}  {after}"), width);
     }
@@ -179,8 +181,8 @@ mod tests {
         let look = Look { colours: false, blocks: false };
         let drawn = lines(&tally, start + Duration::from_secs(6), (80, 24), look);
         let expected = [
-            " 20 % ###-------------  60.0 MiB of 300.0 MiB  10.0 MiB/s  0:24 left  0/7 blobs".to_owned(),
-            format!(" 20 % #######------------------------------  60.0 MiB of 300.0 MiB  {}", digest.short()),
+            " 20 % ###------------   60.0 MiB of 300.0 MiB  10.0 MiB/s  0:24 left  0/7 blobs".to_owned(),
+            format!(" 20 % #######----------------------------   60.0 MiB of 300.0 MiB  {}", digest.short()),
         ];
         assert_eq!(drawn, expected);
     }
