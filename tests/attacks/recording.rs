@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use futures_util::TryStreamExt;
 use sealift::place::{BlobId, Body, Chunks, Contents, Destination, LandingId, Linked, Order, Presence, ScopeId};
 use sealift::progress::Silent;
-use sealift::transfer::{self, Options, Supply};
+use sealift::transfer::{self, Options};
 use sealift::trust::Trust;
 use sealift::verify::{self, Verified};
 use sealift::{Error, Result};
@@ -38,7 +38,7 @@ pub(crate) fn open(bundle: &Path, trust: &Trust) -> Result<Verified> {
 pub(crate) fn transfer(verified: &Verified) -> (Arc<Recording>, Result<()>) {
     let recording = Arc::new(Recording::default());
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    let supply = Supply::Source(verified.bundle.clone());
+    let supply = verified.supply().expect("a directory");
     let options = options();
     let run = transfer::run(verified.head.contents.clone(), supply, recording.clone(), &options);
     let done = runtime.block_on(run).map(drop);
@@ -46,7 +46,12 @@ pub(crate) fn transfer(verified: &Verified) -> (Arc<Recording>, Result<()>) {
 }
 
 pub(crate) fn options() -> Options {
-    Options { jobs: 2.try_into().unwrap(), progress: Arc::new(Silent), cancel: CancellationToken::new() }
+    Options {
+        jobs: 2.try_into().unwrap(),
+        progress: Arc::new(Silent),
+        cancel: CancellationToken::new(),
+        keep_going: false,
+    }
 }
 
 pub(crate) fn trust() -> Trust {
