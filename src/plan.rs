@@ -74,8 +74,9 @@ struct Draft<'a> {
     below: HashMap<Digest, Vec<Digest>>,
     /// Documents that were asked for or are there.
     known: HashSet<Digest>,
-    /// Documents that can have referrers, with where to ask, not asked for yet.
-    subjects: Vec<(Origin, Digest)>,
+    /// Documents that can have referrers, with where they were or are being asked for: one document in two
+    /// repositories can have others in each.
+    asked_about: HashSet<(Origin, Digest)>,
     left_out: HashMap<Digest, (u64, Reason)>,
     foreign: Vec<(Origin, Descriptor)>,
     /// Documents below an image that cannot be read.
@@ -93,7 +94,7 @@ impl<'a> Draft<'a> {
             names: HashMap::new(),
             below: HashMap::new(),
             known: HashSet::new(),
-            subjects: Vec::new(),
+            asked_about: HashSet::new(),
             left_out: HashMap::new(),
             foreign: Vec::new(),
             broken: HashMap::new(),
@@ -108,7 +109,6 @@ impl<'a> Draft<'a> {
             return Ok(Vec::new());
         }
         self.builder.document(document)?;
-        self.subjects.push((origin.clone(), document.digest()));
         let mut below = Vec::new();
         let mut unread = Vec::new();
         match document.view() {
@@ -194,6 +194,23 @@ impl<'a> Draft<'a> {
             .collect();
         absent.sort_by_key(|absent| absent.digest);
         absent
+    }
+
+    /// Documents that can have referrers, with where to ask, that have not been asked about yet.
+    fn new_subjects(&mut self) -> Vec<(Origin, Digest)> {
+        let mut subjects = Vec::new();
+        for (image, origin) in &self.images {
+            // What is below was looked at together with the image.
+            if self.asked_about.contains(&(origin.clone(), image.document)) {
+                continue;
+            }
+            let mut reached: Vec<Digest> = self.reached(image.document).into_iter().collect();
+            reached.sort_unstable();
+            let documents = reached.into_iter().filter(|digest| self.builder.has(*digest));
+            subjects.extend(documents.map(|digest| (origin.clone(), digest)));
+        }
+        subjects.retain(|subject| self.asked_about.insert(subject.clone()));
+        subjects
     }
 
     /// Everything at and below a document, each once.

@@ -167,14 +167,15 @@ impl Row {
 
 fn rows(contents: &Contents) -> Result<Vec<Row>> {
     let relations = Relations::of(contents)?;
-    let mut blobs = vec![BTreeSet::new(); contents.images.len()];
+    // Walked twice and not kept: for all images together it could be very much.
+    let mut tops = vec![None; contents.images.len()];
+    let mut users = vec![0u32; contents.blobs.len()];
     for id in contents.landing_ids() {
         if let Some(image) = contents.landing(id).image {
-            blobs[image as usize] = blobs_below(contents, id);
+            tops[image as usize] = Some(id);
+            blobs_below(contents, id).iter().for_each(|blob| users[blob.0 as usize] += 1);
         }
     }
-    let mut users = vec![0u32; contents.blobs.len()];
-    blobs.iter().flatten().for_each(|blob: &BlobId| users[blob.0 as usize] += 1);
     let absent: HashSet<Digest> = contents.absent.iter().map(|absent| absent.digest).collect();
     // Many names may stand for one large document: it is read once.
     let mut told: HashMap<Digest, Told> = HashMap::new();
@@ -185,7 +186,7 @@ fn rows(contents: &Contents) -> Result<Vec<Row>> {
             Entry::Vacant(new) => new.insert(Told::of(contents, image.document, &absent)?),
         };
         let size = |blob: &BlobId| contents.blob(*blob).size;
-        let blobs = &blobs[number as usize];
+        let blobs = tops[number as usize].map(|top| blobs_below(contents, top)).unwrap_or_default();
         Ok(Row {
             depth,
             what: by_tag(&image.name).unwrap_or(told.what),

@@ -7,42 +7,54 @@ use crate::error::Result;
 use crate::oci::{Digest, Document, Name};
 
 /// What the images of [`Contents`] have to do with each other. Images are given by their index there.
-pub struct Relations {
+pub struct Relations<'a> {
+    contents: &'a Contents,
     /// For each image: the document that it is about.
     about: Vec<Option<Digest>>,
-    /// For each image: its document and every one below it.
-    reached: Vec<HashSet<Digest>>,
+    /// For each image: its landing. What is below it is walked when it is asked for: kept for all images together it
+    /// could be very much.
+    tops: Vec<Option<LandingId>>,
     /// The images that are about a document, by the repository in which they land.
     referrers: HashMap<(String, Digest), Vec<u32>>,
     repositories: Vec<String>,
 }
 
-impl Relations {
+impl<'a> Relations<'a> {
     /// Reads every image's document once.
     ///
     /// # Errors
     /// `Io` when a document cannot be read.
-    pub fn of(contents: &Contents) -> Result<Self> {
-        let mut reached = vec![HashSet::new(); contents.images.len()];
+    pub fn of(contents: &'a Contents) -> Result<Self> {
+        let mut tops = vec![None; contents.images.len()];
         for id in contents.landing_ids() {
             if let Some(image) = contents.landing(id).image {
-                collect(contents, id, &mut reached[image as usize]);
+                tops[image as usize] = Some(id);
             }
         }
+        // Many names may stand for one large document: it is read once.
+        let mut subjects: HashMap<Digest, Option<Digest>> = HashMap::new();
         let repositories: Vec<String> =
             contents.images.iter().map(|image| image.name.repository().to_string()).collect();
         let mut about = Vec::with_capacity(contents.images.len());
         let mut referrers: HashMap<(String, Digest), Vec<u32>> = HashMap::new();
         for (number, image) in contents.images.iter().enumerate() {
-            let (bytes, media_type) = contents.documents.get(image.document)?;
-            let document = Document::parse_known(bytes, media_type, image.document)?;
-            let subject = by_tag(&image.name).or_else(|| document.subject().map(|subject| subject.digest));
+            let subject = match (by_tag(&image.name), subjects.get(&image.document)) {
+                (Some(subject), _) => Some(subject),
+                (None, Some(known)) => *known,
+                (None, None) => {
+                    let (bytes, media_type) = contents.documents.get(image.document)?;
+                    let document = Document::parse_known(bytes, media_type, image.document)?;
+                    let subject = document.subject().map(|subject| subject.digest);
+                    subjects.insert(image.document, subject);
+                    subject
+                }
+            };
             if let Some(subject) = subject {
                 referrers.entry((repositories[number].clone(), subject)).or_default().push(number as u32);
             }
             about.push(subject);
         }
-        Ok(Relations { about, reached, referrers, repositories })
+        Ok(Relations { contents, about, tops, referrers, repositories })
     }
 
     /// The document that an image is about, by its `subject` or by the tag under which it is kept.
@@ -52,9 +64,13 @@ impl Relations {
 
     /// The images that are about one of an image's documents and land beside it, in the order of their names.
     pub fn referrers(&self, image: u32) -> Vec<u32> {
+        if self.referrers.is_empty() {
+            return Vec::new();
+        }
         let repository = &self.repositories[image as usize];
-        let documents = self.reached[image as usize].iter();
+        let documents = self.tops[image as usize].map(|top| documents_below(self.contents, top)).unwrap_or_default();
         let found: BTreeSet<u32> = documents
+            .iter()
             .filter_map(|digest| self.referrers.get(&(repository.clone(), *digest)))
             .flatten()
             .copied()
@@ -102,13 +118,15 @@ fn by_tag(name: &Name) -> Option<Digest> {
     ["", "sig", "att", "sbom"].contains(&suffix).then(|| Digest::from_hex(hex))?
 }
 
-// Recursion is bounded by the nesting that `Builder` admits.
-fn collect(contents: &Contents, id: LandingId, documents: &mut HashSet<Digest>) {
-    let landing = contents.landing(id);
-    documents.insert(landing.document);
-    for child in &landing.after {
-        collect(contents, *child, documents);
+/// The document of a landing and every one below it. Each landing is visited once, in however many ways it is reached.
+fn documents_below(contents: &Contents, top: LandingId) -> HashSet<Digest> {
+    let (mut documents, mut seen, mut stack) = (HashSet::new(), HashSet::from([top]), vec![top]);
+    while let Some(id) = stack.pop() {
+        let landing = contents.landing(id);
+        documents.insert(landing.document);
+        stack.extend(landing.after.iter().filter(|below| seen.insert(**below)));
     }
+    documents
 }
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ impl Draft<'_> {
         let mut without_api: HashSet<Host> = HashSet::new();
         let mut read: HashSet<(Origin, Selector)> = HashSet::new();
         for _ in 0..MAX_DEPTH {
-            let subjects = std::mem::take(&mut self.subjects);
+            let subjects = self.new_subjects();
             if subjects.is_empty() {
                 break;
             }

@@ -45,7 +45,7 @@ fn events_are_documented_objects_one_a_line() {
     let (source, destination, desk) = (big_image(), RealRegistry::start(), support::desk!());
     let proxy = FaultProxy::start(source.host());
     proxy.inject(Rule::on("GET", "/blobs/").throttle(4 << 20));
-    proxy.inject(Rule::on("GET", "/blobs/").cut_response(100_000).times(1));
+    proxy.inject(Rule::on("GET", "/blobs/").cut_response(100_000).times(3));
     let image = format!("{}/{REPOSITORY}:1", proxy.host());
     let mut events = events(&desk.export(&["--progress", "json", &image]).success().stderr());
     let imported = desk.import("bundle", destination.host(), &["--progress", "json"]);
