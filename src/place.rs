@@ -5,6 +5,7 @@
 //! [`Catalog`] is what planning asks of a place.
 
 mod body;
+mod builder;
 mod contents;
 mod documents;
 mod relations;
@@ -18,9 +19,10 @@ use bytes::Bytes;
 use futures_util::Stream;
 
 pub use body::{Body, verified};
+pub use builder::Builder;
 pub use contents::{
-    Absent, Blob, BlobId, BlobKind, Builder, Contents, Landing, LandingId, MAX_EDGES, MAX_NESTING, Named, Origin,
-    OriginId, Reason, ScopeId,
+    Absent, Blob, BlobId, BlobKind, Contents, Landing, LandingId, MAX_EDGES, MAX_NESTING, Named, Origin, OriginId,
+    Reason, ScopeId,
 };
 pub use documents::Documents;
 pub use relations::Relations;

@@ -1,0 +1,498 @@
+//! Works out [`Contents`] from documents and images: each thing once, checked, in the one order.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use super::Documents;
+use super::contents::{
+    Absent, Blob, BlobId, BlobKind, Contents, Landing, LandingId, MAX_EDGES, MAX_NESTING, Named, Origin, OriginId,
+    ScopeId,
+};
+use crate::error::{Error, Result};
+use crate::oci::{Descriptor, Digest, Document, MAX_DOCUMENT, MediaType, Name, Repository, View};
+
+/// Collects documents and images, then works out [`Contents`].
+#[derive(Debug, Default)]
+pub struct Builder {
+    documents: Documents,
+    nodes: HashMap<Digest, Node>,
+    edges: usize,
+    images: Vec<(Named, Option<Origin>)>,
+    absent: Vec<Absent>,
+}
+
+#[derive(Debug)]
+struct Node {
+    media_type: MediaType,
+    size: u64,
+    edges: Vec<Edge>,
+}
+
+#[derive(Debug)]
+struct Edge {
+    digest: Digest,
+    size: u64,
+    target: Target,
+}
+
+#[derive(Debug)]
+enum Target {
+    Document(MediaType),
+    Blob(BlobKind),
+}
+
+impl Builder {
+    /// Whether the document is there already.
+    pub fn has(&self, digest: Digest) -> bool {
+        self.nodes.contains_key(&digest)
+    }
+
+    /// Takes a document; its children are to follow, in any order.
+    pub fn document(&mut self, document: &Document) -> Result<()> {
+        if self.has(document.digest()) {
+            return Ok(());
+        }
+        let blob = |descriptor: &Descriptor, kind| Edge {
+            digest: descriptor.digest,
+            size: descriptor.size,
+            target: Target::Blob(kind),
+        };
+        let edges: Vec<Edge> = match document.view() {
+            View::Index { children } => children
+                .iter()
+                .map(|child| match child.media_type.document_kind() {
+                    Some(_) => Edge {
+                        digest: child.digest,
+                        size: child.size,
+                        target: Target::Document(child.media_type.clone()),
+                    },
+                    None => blob(child, BlobKind::Layer),
+                })
+                .collect(),
+            View::Manifest { config, layers } => {
+                let kind = if config.size <= MAX_DOCUMENT { BlobKind::Config } else { BlobKind::Layer };
+                std::iter::once(blob(config, kind))
+                    .chain(layers.iter().map(|layer| blob(layer, BlobKind::Layer)))
+                    .collect()
+            }
+        };
+        self.edges += edges.len();
+        if self.edges > MAX_EDGES {
+            return Err(too_many_edges());
+        }
+        let node = Node { media_type: document.media_type().clone(), size: document.size(), edges };
+        self.nodes.insert(document.digest(), node);
+        self.documents.insert(document)
+    }
+
+    /// Takes an image: its document is to be given too, before or after.
+    pub fn image(&mut self, image: Named, origin: Option<Origin>) {
+        self.images.push((image, origin));
+    }
+
+    /// Takes note of content that is left out on purpose.
+    pub fn absent(&mut self, absent: Absent) {
+        self.absent.push(absent);
+    }
+
+    /// Works out what to move. Documents that belong to no image are left out.
+    ///
+    /// # Errors
+    /// `Damaged` when a document is missing, one digest has two sizes or two media types or is a document here and
+    /// a blob there, one name is there twice, indexes are nested deeper than [`MAX_NESTING`], there are more than
+    /// [`MAX_EDGES`] references, or something is absent and there.
+    pub fn finish(mut self) -> Result<Contents> {
+        self.images.sort_by_cached_key(|(image, _)| image.name.to_string());
+        if let Some(twice) = self.images.windows(2).find(|pair| pair[0].0.name == pair[1].0.name) {
+            return Err(Error::damaged(format!(
+                "the name {} is there twice: for {} and for {}",
+                twice[0].0.name, twice[0].0.source, twice[1].0.source
+            )));
+        }
+        let absent = self.absent_by_digest()?;
+        let mut draft = Draft::new(&self.nodes, &absent);
+        for (image, _) in &self.images {
+            draft.order_documents(image)?;
+        }
+        draft.order_blobs()?;
+        for (number, (image, origin)) in self.images.iter().enumerate() {
+            draft.land_image(number as u32, image, origin.as_ref())?;
+        }
+        let mut contents = draft.contents;
+        contents.documents = self.documents;
+        contents.images = self.images.into_iter().map(|(image, _)| image).collect();
+        contents.absent = self.absent;
+        Ok(contents)
+    }
+
+    fn absent_by_digest(&self) -> Result<BTreeMap<Digest, u64>> {
+        let mut absent = BTreeMap::new();
+        for item in &self.absent {
+            if self.has(item.digest) {
+                return Err(Error::damaged(format!("{} is listed as absent and is there", item.digest)));
+            }
+            if absent.insert(item.digest, item.size).is_some() {
+                return Err(Error::damaged(format!("{} is listed as absent twice", item.digest)));
+            }
+        }
+        Ok(absent)
+    }
+}
+
+/// Contents in the making.
+struct Draft<'a> {
+    nodes: &'a HashMap<Digest, Node>,
+    absent: &'a BTreeMap<Digest, u64>,
+    contents: Contents,
+    /// How many levels of documents there are from this one down; 1 while that is being found out.
+    heights: HashMap<Digest, usize>,
+    blobs: HashMap<Digest, BlobId>,
+    scopes: HashMap<Repository, ScopeId>,
+    origins: HashMap<Origin, OriginId>,
+    untagged: HashMap<(Digest, ScopeId), LandingId>,
+    traced: HashSet<(Digest, OriginId)>,
+    edges: usize,
+}
+
+enum Step {
+    Enter(Digest),
+    Leave(Digest),
+}
+
+impl<'a> Draft<'a> {
+    fn new(nodes: &'a HashMap<Digest, Node>, absent: &'a BTreeMap<Digest, u64>) -> Self {
+        Draft {
+            nodes,
+            absent,
+            contents: Contents::default(),
+            heights: HashMap::new(),
+            blobs: HashMap::new(),
+            scopes: HashMap::new(),
+            origins: HashMap::new(),
+            untagged: HashMap::new(),
+            traced: HashSet::new(),
+            edges: 0,
+        }
+    }
+
+    fn node(&self, digest: Digest) -> Result<&'a Node> {
+        self.nodes.get(&digest).ok_or_else(|| Error::damaged(format!("manifest {digest} is missing")))
+    }
+
+    /// Depth first, an index before its children, each document once; checks what descriptors say of documents.
+    fn order_documents(&mut self, image: &Named) -> Result<()> {
+        let broken = |e: Error| e.context(format!("{} is not whole", image.name));
+        // A stack of our own: the depth is a stranger's choice until it is checked.
+        let mut stack = vec![Step::Enter(image.document)];
+        while let Some(step) = stack.pop() {
+            match step {
+                Step::Enter(digest) if self.heights.contains_key(&digest) => {}
+                Step::Enter(digest) => {
+                    let node = self.node(digest).map_err(broken)?;
+                    self.heights.insert(digest, 1);
+                    self.contents.document_order.push(digest);
+                    stack.push(Step::Leave(digest));
+                    for edge in node.edges.iter().rev() {
+                        let Target::Document(media_type) = &edge.target else { continue };
+                        if self.is_absent(edge)? {
+                            continue;
+                        }
+                        self.check_document(edge, media_type, digest).map_err(broken)?;
+                        stack.push(Step::Enter(edge.digest));
+                    }
+                }
+                Step::Leave(digest) => {
+                    let below = self.node(digest)?.edges.iter().filter_map(|edge| match edge.target {
+                        Target::Document(_) => self.heights.get(&edge.digest).copied(),
+                        Target::Blob(_) => None,
+                    });
+                    let height = 1 + below.max().unwrap_or(0);
+                    if height > MAX_NESTING {
+                        return Err(Error::damaged(format!(
+                            "{}: indexes are nested deeper than {MAX_NESTING}",
+                            image.name
+                        )));
+                    }
+                    self.heights.insert(digest, height);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn check_document(&self, edge: &Edge, media_type: &MediaType, parent: Digest) -> Result<()> {
+        let child = self.node(edge.digest)?;
+        check_size(edge, child.size)?;
+        if *media_type != child.media_type {
+            return Err(Error::damaged(format!(
+                "{} is said to be {media_type} by {parent}, and is {}",
+                edge.digest, child.media_type
+            )));
+        }
+        Ok(())
+    }
+
+    fn order_blobs(&mut self) -> Result<()> {
+        for wanted in [BlobKind::Config, BlobKind::Layer] {
+            for digest in self.contents.document_order.clone() {
+                for edge in &self.node(digest)?.edges {
+                    match edge.target {
+                        Target::Blob(kind) if kind == wanted => {}
+                        _ => continue,
+                    }
+                    if self.is_absent(edge)? {
+                        continue;
+                    }
+                    if self.nodes.contains_key(&edge.digest) {
+                        return Err(Error::damaged(format!(
+                            "{} is a manifest in one place and a blob in another",
+                            edge.digest
+                        )));
+                    }
+                    if let Some(known) = self.blobs.get(&edge.digest) {
+                        check_size(edge, self.contents.blob(*known).size)?;
+                        continue;
+                    }
+                    self.blobs.insert(edge.digest, BlobId(self.contents.blobs.len() as u32));
+                    self.contents.blobs.push(Blob {
+                        digest: edge.digest,
+                        size: edge.size,
+                        kind: wanted,
+                        wanted: Vec::new(),
+                        origins: Vec::new(),
+                    });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn land_image(&mut self, number: u32, image: &Named, origin: Option<&Origin>) -> Result<()> {
+        let scope = intern(&mut self.scopes, &mut self.contents.scopes, image.name.repository(), ScopeId);
+        if let Some(origin) = origin {
+            let origin = intern(&mut self.origins, &mut self.contents.origins, origin, OriginId);
+            self.trace(image.document, origin)?;
+        }
+        let landing = match &image.name {
+            Name::Digested(_, digest) => {
+                if *digest != image.document {
+                    return Err(Error::damaged(format!("{} is the name of {}", image.name, image.document)));
+                }
+                self.land(image.document, scope)?
+            }
+            Name::Tagged(_, tag) => {
+                let landing = self.draft_landing(image.document, scope)?;
+                self.push_landing(Landing { tag: Some(tag.clone()), ..landing })
+            }
+        };
+        self.contents.landings[landing.0 as usize].image = Some(number);
+        Ok(())
+    }
+
+    /// The landing of a document by digest, after everything below it.
+    fn land(&mut self, digest: Digest, scope: ScopeId) -> Result<LandingId> {
+        if let Some(known) = self.untagged.get(&(digest, scope)) {
+            return Ok(*known);
+        }
+        let landing = self.draft_landing(digest, scope)?;
+        let id = self.push_landing(landing);
+        self.untagged.insert((digest, scope), id);
+        Ok(id)
+    }
+
+    // Recursion is bounded: `order_documents` has refused what is nested deeper than MAX_NESTING.
+    fn draft_landing(&mut self, digest: Digest, scope: ScopeId) -> Result<Landing> {
+        let node = self.node(digest)?;
+        self.edges += node.edges.len();
+        if self.edges > MAX_EDGES {
+            return Err(too_many_edges());
+        }
+        let mut landing =
+            Landing { document: digest, scope, tag: None, image: None, blobs: Vec::new(), after: Vec::new() };
+        for edge in &node.edges {
+            if self.absent.contains_key(&edge.digest) {
+                continue;
+            }
+            match edge.target {
+                Target::Document(_) => landing.after.push(self.land(edge.digest, scope)?),
+                Target::Blob(_) => {
+                    let blob = self.blobs[&edge.digest];
+                    landing.blobs.push(blob);
+                    let wanted = &mut self.contents.blobs[blob.0 as usize].wanted;
+                    // Images are sorted by name, so those of one scope follow one another: looking at the last is
+                    // enough. (Looking at all would take hours where one layer is wanted in very many scopes.)
+                    if wanted.last() != Some(&scope) {
+                        wanted.push(scope);
+                    }
+                }
+            }
+        }
+        Ok(landing)
+    }
+
+    fn push_landing(&mut self, landing: Landing) -> LandingId {
+        self.contents.landings.push(landing);
+        LandingId(self.contents.landings.len() as u32 - 1)
+    }
+
+    /// Notes that everything below `digest` can be fetched from `origin`.
+    fn trace(&mut self, digest: Digest, origin: OriginId) -> Result<()> {
+        let mut stack = vec![digest];
+        while let Some(digest) = stack.pop() {
+            if !self.traced.insert((digest, origin)) {
+                continue;
+            }
+            for edge in &self.node(digest)?.edges {
+                match edge.target {
+                    _ if self.absent.contains_key(&edge.digest) => {}
+                    Target::Document(_) => stack.push(edge.digest),
+                    Target::Blob(_) => {
+                        let origins = &mut self.contents.blobs[self.blobs[&edge.digest].0 as usize].origins;
+                        if !origins.contains(&origin) {
+                            origins.push(origin);
+                        }
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn is_absent(&self, edge: &Edge) -> Result<bool> {
+        match self.absent.get(&edge.digest) {
+            Some(size) => check_size(edge, *size).map(|()| true),
+            None => Ok(false),
+        }
+    }
+}
+
+fn check_size(edge: &Edge, size: u64) -> Result<()> {
+    if edge.size == size {
+        return Ok(());
+    }
+    Err(Error::damaged(format!("{} has two sizes: {} bytes and {size} bytes", edge.digest, edge.size)))
+}
+
+fn too_many_edges() -> Error {
+    Error::refused(format!("the images have more than {MAX_EDGES} references in all"))
+        .hint("carry them in several bundles")
+}
+
+fn intern<T: Clone + Eq + std::hash::Hash, I: Copy>(
+    known: &mut HashMap<T, I>,
+    list: &mut Vec<T>,
+    value: &T,
+    id: impl Fn(u32) -> I,
+) -> I {
+    *known.entry(value.clone()).or_insert_with(|| {
+        list.push(value.clone());
+        id(list.len() as u32 - 1)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+
+    fn descriptor(media_type: &str, digest: Digest, size: u64) -> String {
+        format!(r#"{{"mediaType":"{media_type}","digest":"{digest}","size":{size}}}"#)
+    }
+
+    fn manifest(config: &[u8], layers: &[&[u8]]) -> Document {
+        let layers: Vec<String> = layers.iter().map(|l| descriptor("l", Digest::of(l), l.len() as u64)).collect();
+        let config = descriptor("c", Digest::of(config), config.len() as u64);
+        let text = format!(r#"{{"schemaVersion":2,"config":{config},"layers":[{}]}}"#, layers.join(","));
+        Document::parse(Bytes::from(text), &MediaType::new(MediaType::OCI_MANIFEST)).unwrap()
+    }
+
+    fn index(children: &[&Document]) -> Document {
+        let children: Vec<String> =
+            children.iter().map(|c| descriptor(c.media_type().as_str(), c.digest(), c.size())).collect();
+        let text = format!(r#"{{"schemaVersion":2,"manifests":[{}]}}"#, children.join(","));
+        Document::parse(Bytes::from(text), &MediaType::new(MediaType::OCI_INDEX)).unwrap()
+    }
+
+    fn named(name: &str, document: &Document) -> Named {
+        Named { name: name.parse().unwrap(), source: format!("h.io/{name}"), document: document.digest() }
+    }
+
+    fn build(documents: &[&Document], images: &[(&str, &Document)]) -> Result<Contents> {
+        let mut builder = Builder::default();
+        for document in documents {
+            builder.document(document)?;
+        }
+        for (name, document) in images {
+            let origin = Origin { host: "h.io".parse().unwrap(), repository: "src/x".parse().unwrap() };
+            builder.image(named(name, document), Some(origin));
+        }
+        builder.finish()
+    }
+
+    #[test]
+    fn each_thing_is_there_once_configs_before_layers_and_children_before_parents() {
+        let (a, b) = (manifest(b"ca", &[b"shared", b"a"]), manifest(b"cb", &[b"shared", b"b"]));
+        let both = index(&[&a, &b]);
+        let contents = build(&[&both, &b, &a], &[("x/two:1", &both), ("x/one:1", &a), ("y/one:1", &a)]).unwrap();
+        let order: Vec<Digest> = contents.blobs.iter().map(|blob| blob.digest).collect();
+        assert_eq!(order, [b"ca".as_slice(), b"cb", b"shared", b"a", b"b"].map(Digest::of));
+        assert_eq!(contents.document_order, [a.digest(), both.digest(), b.digest()]);
+        assert_eq!(contents.blobs[2].wanted.len(), 3);
+        for id in contents.landing_ids() {
+            assert!(contents.landing(id).after.iter().all(|before| before < &id));
+        }
+        let tagged = contents.landings.iter().filter(|landing| landing.tag.is_some()).count();
+        assert_eq!((tagged, contents.landings.len()), (3, 5));
+    }
+
+    #[test]
+    fn a_blob_is_wanted_once_a_scope_whatever_the_names_are() {
+        let (a, b) = (manifest(b"ca", &[b"shared"]), manifest(b"cb", &[b"shared", b"shared"]));
+        let both = index(&[&a, &b, &a]);
+        let digested = format!("x@{}", a.digest());
+        let names = ["x:1", "x-y:1", "x:2", "x.y:1", "x/y:1", "x:a", "x_y:1", "xy:1", "x0:1", digested.as_str()];
+        let images: Vec<(&str, &Document)> =
+            names.iter().map(|name| (*name, if name.contains('@') { &a } else { &both })).collect();
+        let contents = build(&[&a, &b, &both], &images).unwrap();
+        for blob in &contents.blobs {
+            let scopes: HashSet<ScopeId> = blob.wanted.iter().copied().collect();
+            assert_eq!((scopes.len(), blob.wanted.len()), (7, 7));
+        }
+    }
+
+    #[test]
+    fn what_is_not_whole_or_not_one_thing_is_refused() {
+        let a = manifest(b"c", &[b"l"]);
+        let both = index(&[&a]);
+        let reason = |result: Result<Contents>| result.expect_err("must be refused").chain();
+        assert!(reason(build(&[&both], &[("x:1", &both)])).contains("missing"));
+        assert!(reason(build(&[&a], &[("x:1", &a), ("x:1", &a)])).contains("twice"));
+        assert_eq!(build(&[&a, &both], &[("x:1", &a)]).unwrap().document_order, [a.digest()]);
+        let text = format!(
+            r#"{{"schemaVersion":2,"config":{},"layers":[{}]}}"#,
+            descriptor("c", Digest::of(b"c"), 1),
+            descriptor("l", Digest::of(b"c"), 2)
+        );
+        let two = Document::parse(Bytes::from(text), &MediaType::new(MediaType::OCI_MANIFEST)).unwrap();
+        assert!(reason(build(&[&two], &[("x:1", &two)])).contains("two sizes"));
+        let layer_is_manifest = manifest(b"c", &[a.bytes()]);
+        assert!(
+            reason(build(&[&a, &layer_is_manifest], &[("x:1", &a), ("y:1", &layer_is_manifest)]))
+                .contains("in another")
+        );
+    }
+
+    #[test]
+    fn nesting_is_bounded_also_across_images() {
+        let mut chain = vec![manifest(b"c", &[])];
+        for _ in 0..MAX_NESTING {
+            let next = index(&[chain.last().unwrap()]);
+            chain.push(next);
+        }
+        let all: Vec<&Document> = chain.iter().collect();
+        let whole = &all[..MAX_NESTING];
+        assert!(build(whole, &[("x:1", whole.last().unwrap())]).is_ok());
+        assert!(build(&all, &[("x:1", all.last().unwrap())]).is_err());
+        // The deep part is known from another image already.
+        assert!(build(&all, &[("a:1", whole.last().unwrap()), ("x:1", all.last().unwrap())]).is_err());
+    }
+}
