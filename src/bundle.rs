@@ -25,7 +25,6 @@ mod archive;
 mod carrier;
 mod checksums;
 mod descriptor;
-mod files;
 mod index;
 pub mod limits;
 mod reader;
@@ -48,6 +47,8 @@ pub use descriptor::Series;
 pub use reader::{Bundle, Head};
 pub use seal::{Bystander, Seal, Signer, Unverified};
 pub use writer::DirectoryWriter;
+
+use crate::files;
 
 /// The format that is written and the only one that is read. 0 is the draft of format 1: a bundle of format 0 is
 /// not promised to be readable by a later release.

@@ -30,8 +30,10 @@
 pub mod bundle;
 pub mod cli;
 pub mod credentials;
+pub mod dir;
 pub mod error;
 pub mod export;
+mod files;
 pub mod import;
 pub mod layout;
 pub mod naming;

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 /// From the top down; a module may use those on later lines, and those on its own line that it owns.
-const LAYERS: [&[&str]; 17] = [
+const LAYERS: [&[&str]; 18] = [
     &["cli"],
     &["export", "import", "serve"],
     &["verify"],
@@ -15,9 +15,10 @@ const LAYERS: [&[&str]; 17] = [
     &["naming"],
     &["registry"],
     &["credentials"],
-    &["layout"],
+    &["layout", "dir"],
     &["bundle"],
     &["trust"],
+    &["files"],
     &["place"],
     &["progress"],
     &["oci"],

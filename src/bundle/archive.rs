@@ -33,8 +33,8 @@ use bytes::Bytes;
 
 use super::carrier::Carrier;
 use super::checksums::Checksums;
-use super::files::show;
-use super::source::{Reading, blob_path};
+use super::files::{Reading, show};
+use super::source::blob_path;
 use chain::Chain;
 use members::{BLOCK, END, Members, check_header, check_zeros, padding, shown_member, trailing};
 

@@ -14,9 +14,9 @@ use jiff::Timestamp;
 use rustix::fs::{Advice, FallocateFlags, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::super::files::{Folder, show};
+use super::super::files::{Folder, Reading, show};
 use super::super::sealing::{self, HeadFiles, Sealed};
-use super::super::source::{Reading, blob_path};
+use super::super::source::blob_path;
 use super::super::workshop::{check_space, exists, give_name, is_same, lock, parent_of, remove};
 use super::super::writer::{HASHERS, StopOnDrop, blocking};
 use super::chain::{Chain, ZEROS, head_length, seal_length, write_head, write_seal};

@@ -1,7 +1,10 @@
-//! Directories and files of a bundle, opened one step at a time from a held directory, without following a link.
+//! Directories and files of a place that strangers may have written, opened one step at a time from a held directory,
+//! without following a link; and their bytes as chunks.
 //!
 //! What is opened is first looked at: opening a device or a pipe can already do something. After opening it is
 //! looked at again, so that an exchange in between is noticed.
+
+mod reading;
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -13,27 +16,29 @@ use bytes::Bytes;
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
+pub(crate) use reading::Reading;
+
 use crate::error::{Error, Result};
 
 /// An open directory, and the path by which people know it.
 #[derive(Debug)]
-pub(super) struct Folder {
+pub(crate) struct Folder {
     fd: OwnedFd,
     path: PathBuf,
 }
 
 /// A name in a directory and what it names.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Entry {
-    pub(super) name: OsString,
-    pub(super) kind: FileType,
+pub(crate) struct Entry {
+    pub(crate) name: OsString,
+    pub(crate) kind: FileType,
     /// In bytes, of a regular file.
-    pub(super) size: u64,
+    pub(crate) size: u64,
 }
 
 impl Folder {
     /// Opens the directory that a person named; links on the way are theirs.
-    pub(super) fn open(path: &Path) -> Result<Folder> {
+    pub(crate) fn open(path: &Path) -> Result<Folder> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let fd = rustix::fs::open(path, flags, Mode::empty())
             .map_err(|e| Error::io(format!("cannot open the directory {}", show(path.as_os_str())), e.into()))?;
@@ -41,7 +46,7 @@ impl Folder {
     }
 
     /// Opens a directory in this one.
-    pub(super) fn folder(&self, name: &str) -> Result<Folder> {
+    pub(crate) fn folder(&self, name: &str) -> Result<Folder> {
         match self.look(OsStr::new(name))?.map(|stat| FileType::from_raw_mode(stat.st_mode)) {
             Some(FileType::Directory) => {}
             Some(kind) => return Err(self.wrong_kind(OsStr::new(name), kind, "a directory")),
@@ -53,7 +58,7 @@ impl Folder {
     }
 
     /// Opens a regular file in this directory for reading, with its size in bytes.
-    pub(super) fn file(&self, name: &str) -> Result<(File, u64)> {
+    pub(crate) fn file(&self, name: &str) -> Result<(File, u64)> {
         let regular = |stat: &Stat| match FileType::from_raw_mode(stat.st_mode) {
             FileType::RegularFile => Ok(stat.st_size as u64),
             kind => Err(self.wrong_kind(OsStr::new(name), kind, "a regular file")),
@@ -66,7 +71,7 @@ impl Folder {
     }
 
     /// All bytes of a file of at most `limit` bytes. The limit is checked before anything is read.
-    pub(super) fn read(&self, name: &str, limit: u64) -> Result<Bytes> {
+    pub(crate) fn read(&self, name: &str, limit: u64) -> Result<Bytes> {
         let (file, size) = self.file(name)?;
         if size > limit {
             return Err(Error::damaged(format!("{} has {size} bytes, more than {limit}", self.shown(name))));
@@ -77,7 +82,7 @@ impl Folder {
     }
 
     /// What is in it, sorted by name; an error when there is more than `limit`.
-    pub(super) fn entries(&self, limit: usize) -> Result<Vec<Entry>> {
+    pub(crate) fn entries(&self, limit: usize) -> Result<Vec<Entry>> {
         let failed = |e: Errno| Error::io(format!("cannot list {}", show(self.path.as_os_str())), e.into());
         let mut entries = Vec::new();
         for entry in Dir::read_from(&self.fd).map_err(failed)? {
@@ -96,7 +101,7 @@ impl Folder {
     }
 
     /// What the name names, without following it; nothing if it is not there.
-    pub(super) fn look(&self, name: &OsStr) -> Result<Option<Stat>> {
+    pub(crate) fn look(&self, name: &OsStr) -> Result<Option<Stat>> {
         match rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => Ok(Some(stat)),
             Err(Errno::NOENT) => Ok(None),
@@ -105,50 +110,50 @@ impl Folder {
     }
 
     /// The path of an entry, for a message.
-    pub(super) fn shown(&self, name: impl AsRef<OsStr>) -> String {
+    pub(crate) fn shown(&self, name: impl AsRef<OsStr>) -> String {
         show(self.path.join(name.as_ref()).as_os_str())
     }
 
-    pub(super) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
-    pub(super) fn fd(&self) -> impl AsFd + '_ {
+    pub(crate) fn fd(&self) -> impl AsFd + '_ {
         self.fd.as_fd()
     }
 
     /// A failure of the medium at `offset` of a file; an end that comes too early is damage.
-    pub(super) fn read_failed(&self, name: &str, offset: u64, error: std::io::Error) -> Error {
+    pub(crate) fn read_failed(&self, name: &str, offset: u64, error: std::io::Error) -> Error {
         let shown = self.shown(name);
         if error.kind() == std::io::ErrorKind::UnexpectedEof {
             return Error::damaged(format!("{shown} became shorter while it was read"));
         }
         Error::io(format!("cannot read {shown} at byte {offset}"), error)
-            .hint("the medium may be failing: copy the bundle to another one, or ask for it again")
+            .hint("the medium may be failing: copy everything to another one, or ask for it again")
     }
 
-    pub(super) fn failed(&self, doing: &str, name: &str, errno: Errno) -> Error {
+    pub(crate) fn failed(&self, doing: &str, name: &str, errno: Errno) -> Error {
         Error::io(format!("cannot {doing} {}", self.shown(name)), errno.into())
     }
 
-    pub(super) fn wrong_kind(&self, name: &OsStr, kind: FileType, wanted: &str) -> Error {
+    pub(crate) fn wrong_kind(&self, name: &OsStr, kind: FileType, wanted: &str) -> Error {
         Error::damaged(format!("{} is {}, not {wanted}", self.shown(name), kind_name(kind)))
-            .hint("a bundle has plain files and directories only: copy it again from its medium")
+            .hint("only plain files and directories are read here: copy them again from where they came")
     }
 
     fn missing(&self, name: &str) -> Error {
         Error::damaged(format!("{} is missing", self.shown(name)))
-            .hint("copy the bundle again from its medium, or ask its sender for it again")
+            .hint("copy everything again from its medium, or ask its sender for it again")
     }
 }
 
 /// Fills `buffer` from `offset`.
-pub(super) fn read_exact_at(file: &File, buffer: &mut [u8], offset: u64) -> std::io::Result<()> {
+pub(crate) fn read_exact_at(file: &File, buffer: &mut [u8], offset: u64) -> std::io::Result<()> {
     std::os::unix::fs::FileExt::read_exact_at(file, buffer, offset)
 }
 
 /// A path for a message: names from a medium may hold anything, control characters too.
-pub(super) fn show(path: &OsStr) -> String {
+pub(crate) fn show(path: &OsStr) -> String {
     match path.to_str() {
         Some(text) => text.chars().flat_map(escape).collect(),
         None => path.as_bytes().escape_ascii().to_string(),
@@ -167,7 +172,7 @@ fn is_hidden(c: char) -> bool {
     matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
-pub(super) fn kind_name(kind: FileType) -> &'static str {
+pub(crate) fn kind_name(kind: FileType) -> &'static str {
     match kind {
         FileType::RegularFile => "a regular file",
         FileType::Directory => "a directory",
