@@ -30,6 +30,7 @@ mod upload;
 
 use std::collections::HashMap;
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -55,6 +56,8 @@ pub struct Settings {
     pub credentials: Arc<dyn Lookup>,
     /// Where the certificates of hosts are, beside the system's authorities.
     pub certificates: CertificateDirectories,
+    /// Hosts that are spoken to in another way, and to which the two above do not apply.
+    pub hosts: HashMap<Host, HostSettings>,
     /// Which requests go through a proxy.
     pub proxies: Proxies,
     /// How failures that may pass are retried.
@@ -75,6 +78,15 @@ pub struct Settings {
     pub page_size: usize,
     /// Who is told of retries.
     pub progress: Arc<dyn Progress>,
+}
+
+/// What is different at one host; also for the servers that it names (a token service, storage elsewhere).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct HostSettings {
+    /// Whether it must prove who it is.
+    pub tls: Option<Tls>,
+    /// The directory with its certificates.
+    pub certificates: Option<PathBuf>,
 }
 
 /// Whether a server's certificate is checked.
@@ -100,9 +112,16 @@ pub struct Retry {
 pub struct Client(Arc<Shared>);
 
 struct Shared {
+    usual: Manner,
+    special: HashMap<Host, Manner>,
+    endpoints: Mutex<HashMap<Host, Arc<Endpoint>>>,
+}
+
+/// How a host is spoken to. Hosts with settings of their own have connections of their own.
+#[derive(Clone)]
+struct Manner {
     http: Arc<Transport>,
     settings: Arc<Settings>,
-    endpoints: Mutex<HashMap<Host, Arc<Endpoint>>>,
 }
 
 impl Client {
@@ -110,19 +129,40 @@ impl Client {
     pub fn new(settings: Settings) -> Result<Client> {
         // Whoever installed one first wins; all are equally good.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let settings = Arc::new(settings);
-        let http = Arc::new(Transport::new(settings.clone())?);
-        Ok(Client(Arc::new(Shared { http, settings, endpoints: Mutex::default() })))
+        let special = settings.hosts.iter().map(|(host, own)| Ok((host.clone(), Manner::new(settings.at(own))?)));
+        let special = special.collect::<Result<_>>()?;
+        Ok(Client(Arc::new(Shared { usual: Manner::new(settings)?, special, endpoints: Mutex::default() })))
     }
 
     fn endpoint(&self, host: &Host) -> Arc<Endpoint> {
         let mut endpoints = self.0.endpoints.lock().unwrap_or_else(PoisonError::into_inner);
-        let new = || Arc::new(Endpoint::new(host.clone(), self.0.http.clone(), self.0.settings.clone()));
+        let new = || {
+            let Manner { http, settings } = self.0.special.get(host).unwrap_or(&self.0.usual).clone();
+            Arc::new(Endpoint::new(host.clone(), http, settings))
+        };
         endpoints.entry(host.clone()).or_insert_with(new).clone()
     }
 
     fn settings(&self) -> &Settings {
-        &self.0.settings
+        &self.0.usual.settings
+    }
+}
+
+impl Manner {
+    fn new(settings: Settings) -> Result<Self> {
+        let settings = Arc::new(settings);
+        Ok(Manner { http: Arc::new(Transport::new(settings.clone())?), settings })
+    }
+}
+
+impl Settings {
+    /// As they are at a host that is spoken to in a way of its own.
+    fn at(&self, own: &HostSettings) -> Settings {
+        let certificates = match &own.certificates {
+            None => self.certificates.clone(),
+            given => CertificateDirectories { given: given.clone(), per_host: Vec::new() },
+        };
+        Settings { tls: own.tls.unwrap_or(self.tls), certificates, ..self.clone() }
     }
 }
 
@@ -132,6 +172,7 @@ impl Default for Settings {
             tls: Tls::Verified,
             credentials: Arc::new(Nobody),
             certificates: CertificateDirectories::default(),
+            hosts: HashMap::new(),
             proxies: Proxies::default(),
             retry: Retry { times: 5, delay: Duration::from_secs(1) },
             user_agent: concat!("sealift/", env!("CARGO_PKG_VERSION")).to_owned(),

@@ -154,8 +154,10 @@ fn a_repository_of_which_nothing_is_left_is_an_error() {
     "127.0.0.1:1:\n  images-by-tag-regex:\n    app: '['\n",
     "sync.yaml, line 3: 127.0.0.1:1: images-by-tag-regex: app"
 )]
-#[case::tls("127.0.0.1:1:\n  images: {app: []}\n  tls-verify: false\n", "sync.yaml, line 1: tls-verify: false")]
-#[case::cert_dir("127.0.0.1:1:\n  images: {app: []}\n  cert-dir: certs\n", "sync.yaml, line 1: cert-dir")]
+#[case::cert_dir(
+    "127.0.0.1:1:\n  images: {app: []}\n  cert-dir: certs\n",
+    "sync.yaml, line 1: 127.0.0.1:1: cert-dir: certs is not a directory"
+)]
 #[case::nothing("127.0.0.1:1:\n  images: {}\n", "there is nothing to export")]
 fn what_a_file_says_and_cannot_be_done_is_an_error(#[case] yaml: &str, #[case] said: &str) {
     let desk = desk!();

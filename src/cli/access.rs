@@ -9,8 +9,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::credentials::Lookup;
 use crate::error::{Error, Result};
+use crate::oci::Host;
 use crate::progress::Progress;
-use crate::registry::{CertificateDirectories, Client, Proxies, ProxyUrl, Rate, Retry, Settings, Tls};
+use crate::registry::{CertificateDirectories, Client, HostSettings, Proxies, ProxyUrl, Rate, Retry, Settings, Tls};
+use crate::selection::Registry;
 use crate::transfer;
 
 #[derive(Debug, clap::Args)]
@@ -39,10 +41,21 @@ pub(super) struct Access {
 
 impl Access {
     pub(super) fn client(&self, progress: &Arc<dyn Progress>, credentials: Arc<dyn Lookup>) -> Result<Client> {
+        self.client_heeding(&[], progress, credentials)
+    }
+
+    /// The same where files of images say how single registries are spoken to: at those the file wins, as in skopeo.
+    pub(super) fn client_heeding(
+        &self,
+        written: &[Registry],
+        progress: &Arc<dyn Progress>,
+        credentials: Arc<dyn Lookup>,
+    ) -> Result<Client> {
         Client::new(Settings {
-            tls: if self.tls_verify { Tls::Verified } else { Tls::Unverified },
+            tls: verified(self.tls_verify),
             credentials,
             certificates: self.certificates()?,
+            hosts: written.iter().filter_map(|registry| host_settings(registry).transpose()).collect::<Result<_>>()?,
             proxies: proxies()?,
             retry: Retry { times: self.retry_times, delay: Duration::from_secs_f64(self.retry_delay) },
             jobs: self.jobs.get(),
@@ -95,11 +108,19 @@ fn parse_seconds(text: &str) -> Result<f64, String> {
     }
 }
 
-impl Access {
-    /// Whether `--tls-verify` is on, for what files say about single registries.
-    pub(super) fn verifies(&self) -> bool {
-        self.tls_verify
+/// What a file says about the connections to a registry, if it says anything.
+fn host_settings(written: &Registry) -> Result<Option<(Host, HostSettings)>> {
+    let Registry { host, origin, tls_verify, cert_dir, .. } = written;
+    if let Some(directory) = cert_dir.as_ref().filter(|directory| !directory.is_dir()) {
+        return Err(Error::usage(format!("{origin}: {host}: cert-dir: {} is not a directory", directory.display()))
+            .hint("a relative path begins where sealift runs, not where the file is"));
     }
+    let own = HostSettings { tls: tls_verify.map(verified), certificates: cert_dir.clone() };
+    Ok((own != HostSettings::default()).then(|| (host.clone(), own)))
+}
+
+fn verified(verify: bool) -> Tls {
+    if verify { Tls::Verified } else { Tls::Unverified }
 }
 
 /// `20MiB`, `500k`, `1.5 MB/s`, `4096`: bytes a second. A unit without `i` and `B` is one of 1024, as for curl and wget.

@@ -25,7 +25,7 @@ use crate::export::{self, Making, Output};
 use crate::naming::Naming;
 use crate::oci::{Digest, Reference};
 use crate::plan::{Plan, PlatformWish, Platforms, Wishes};
-use crate::selection::{self, Filter, Registry, Selection};
+use crate::selection::{self, Filter, Selection};
 use crate::transfer::Options;
 use crate::trust::{KeyId, SigningKey};
 
@@ -45,7 +45,7 @@ Examples:
   sealift export quay.io/ns/app --include 'v1.*' --exclude '*-rc*' --latest 3 --dry-run
   sealift export --from sync.yaml --output usb/all --key release.key
 
-A list has one IMAGE a line. A .yaml or .yml file is that of skopeo sync (cert-dir not yet):
+A list has one IMAGE a line. A .yaml or .yml file is that of skopeo sync:
   quay.io:
     images:
       ns/app: [\"1.4\", \"1.5\"]     # tags and digests; [] for every tag
@@ -53,6 +53,8 @@ A list has one IMAGE a line. A .yaml or .yml file is that of skopeo sync (cert-d
       ns/tool: ^v1\\.
     images-by-semver:
       ns/db: \">= 2.1, < 3\"
+    tls-verify: true              # this and the next line win over --tls-verify and --cert-dir
+    cert-dir: certs/quay          # *.crt of CAs, *.cert and *.key of a client
 
 Names, of registry.example.com/ns/app:1 for one:
   --names path keeps ns/app:1 (the default)
@@ -150,7 +152,7 @@ pub(super) async fn run(command: &Export, global: &Global, cancel: CancellationT
     };
     let progress = global.progress();
     let logins = command.logins(&selection)?;
-    let client = command.access.client(&progress, logins)?;
+    let client = command.access.client_heeding(&selection.registries, &progress, logins)?;
     let options = Options { keep_going: command.keep_going, ..command.access.options(&progress, cancel.clone()) };
     let wishes = Wishes {
         naming,
@@ -247,21 +249,8 @@ impl Export {
         Ok(selection)
     }
 
-    /// Who we are to whom, from options and files. What a file demands of a connection and cannot be had is an error.
+    /// Who we are to whom, from options and files.
     fn logins(&self, selection: &Selection) -> Result<Arc<dyn Lookup>> {
-        for Registry { host, origin, tls_verify, cert_dir, .. } in &selection.registries {
-            if let Some(verify) = tls_verify.filter(|verify| *verify != self.access.verifies()) {
-                let for_all = self.access.verifies();
-                return Err(Error::usage(format!(
-                    "{origin}: tls-verify: {verify} for {host} alone is not supported yet; the run has {for_all}"
-                ))
-                .hint(format!("give --tls-verify={verify} for the whole run, or take the line out of the file")));
-            }
-            if cert_dir.is_some() {
-                return Err(Error::usage(format!("{origin}: cert-dir for {host} alone is not supported yet"))
-                    .hint("take the line out of the file, and add the authority to those of the system"));
-            }
-        }
         let written = selection.registries.iter().filter_map(|registry| {
             Some(ForHost { host: registry.host.clone(), credential: registry.credential.clone()? })
         });

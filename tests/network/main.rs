@@ -4,5 +4,6 @@ mod bad_days;
 mod immutable;
 mod lies;
 mod limits;
+mod per_registry;
 mod proxies;
 mod tls;
