@@ -12,22 +12,23 @@ use crate::oci::Digest;
 use crate::place::{Catalog, Contents, Destination};
 use crate::plan::{Plan, Wishes};
 use crate::registry::Client;
-use crate::selection::{Expanded, Filter, Wanted};
+use crate::selection::{Expanded, Filter, Selection};
 use crate::transfer::{self, Options, Outcome, Supply};
 use crate::trust::SigningKey;
 use crate::{plan, selection};
 
-/// Everything that `wanted` asks for, read from the registries but not moved: repositories become those of their tags
+/// Everything that `selection` asks for, read from the registries but not moved: repositories become those of their tags
 /// that `filter` keeps, indexes come with all their children.
 ///
 /// # Errors
 /// See [`selection::expand`] and [`plan::plan`]. With `keep_going` a repository that cannot be listed is a failure
 /// of the plan, else one error names all of them.
-pub async fn plan(catalog: &dyn Catalog, wanted: &[Wanted], filter: &Filter, wishes: &Wishes) -> Result<Plan> {
-    let Expanded { images, failures } = selection::expand(catalog, wanted, filter).await?;
+pub async fn plan(catalog: &dyn Catalog, selection: &Selection, filter: &Filter, wishes: &Wishes) -> Result<Plan> {
+    let Expanded { images, failures } = selection::expand(catalog, selection, filter).await?;
     if !failures.is_empty() && (!wishes.keep_going || images.is_empty()) {
-        return Err(Failure::report(failures, wanted.len()));
+        return Err(Failure::report(failures, selection.wanted.len()));
     }
+    let images: Vec<plan::Image> = images.into_iter().map(Into::into).collect();
     let mut plan = plan::plan(catalog, &images, wishes).await?;
     plan.failures.extend(failures);
     Ok(plan)

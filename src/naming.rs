@@ -18,6 +18,45 @@ pub enum Naming {
     Base,
 }
 
+/// How a run makes its names.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Names {
+    /// Out of which part of the reference.
+    pub way: Naming,
+    /// What is put behind every tag; may be empty.
+    pub suffix: String,
+}
+
+impl From<Naming> for Names {
+    fn from(way: Naming) -> Self {
+        Names { way, suffix: String::new() }
+    }
+}
+
+impl Names {
+    /// The name for `reference`, whose manifest or index is `digest`.
+    ///
+    /// # Errors
+    /// `Usage` when a suffix is wanted and there is no tag, or it would not be one.
+    pub fn name(&self, reference: &Reference, digest: Digest) -> Result<Name> {
+        let name = self.way.name(reference, digest)?;
+        let suffix = &self.suffix;
+        match name {
+            _ if suffix.is_empty() => Ok(name),
+            Name::Tagged(repository, tag) => {
+                let tag = format!("{tag}{suffix}").parse().map_err(|e| {
+                    Error::usage(format!("{suffix:?} cannot stand behind the tag of {reference}")).caused_by(e)
+                })?;
+                Ok(Name::Tagged(repository, tag))
+            }
+            Name::Digested(..) => {
+                Err(Error::usage(format!("{suffix:?} cannot stand behind {reference}: it has no tag"))
+                    .hint("carry what is named by digest in a run of its own, without a suffix"))
+            }
+        }
+    }
+}
+
 impl Naming {
     /// The name for `reference`, whose manifest or index is `digest`.
     pub fn name(self, reference: &Reference, digest: Digest) -> Result<Name> {
@@ -66,7 +105,7 @@ pub fn check_collisions<'a>(named: impl IntoIterator<Item = (&'a Name, &'a Refer
 /// The error for two sources that would land on one name.
 pub(crate) fn collision(name: &Name, one: &str, other: &str) -> Error {
     Error::usage(format!("{one} and {other} would both land as {name}"))
-        .hint("export with --scoped, which keeps the registry in the name, or leave one of them out")
+        .hint("use --scoped, which keeps the registry in the name, or leave one of them out")
 }
 
 /// The host in front, written so that it fits into a repository path: lower case, a port after `_`, an IPv6
@@ -80,7 +119,7 @@ fn scoped(host: &Host, repository: &Repository) -> Result<Repository> {
     format!("{name}{port}/{repository}").parse().map_err(|e| {
         Error::usage(format!("{host}/{repository} cannot be named with its registry in front"))
             .caused_by(e)
-            .hint("export it with --names path")
+            .hint("use --names path")
     })
 }
 
@@ -102,6 +141,16 @@ mod tests {
         let name = naming.name(&reference.parse().unwrap(), Digest::of(b"")).unwrap();
         assert_eq!(name.to_string(), expected);
         assert_eq!(expected.parse::<Name>().unwrap(), name);
+    }
+
+    #[test]
+    fn a_suffix_stands_behind_tags_only() {
+        let digest = Digest::of(b"x");
+        let names = Names { way: Naming::Base, suffix: "-mirror".into() };
+        let name = |text: &str| names.name(&text.parse().unwrap(), digest);
+        assert_eq!(name("h.io/ns/app:1").unwrap().to_string(), "app:1-mirror");
+        assert!(name(&format!("h.io/ns/app@{digest}")).expect_err("no tag").chain().contains("no tag"));
+        assert!(Names { suffix: "/x".into(), ..names }.name(&"h.io/a:1".parse().unwrap(), digest).is_err());
     }
 
     #[test]

@@ -28,7 +28,7 @@ pub use documents::Documents;
 pub use relations::Relations;
 
 use crate::error::{Error, Result};
-use crate::oci::{Descriptor, Digest, Document, Host, Repository, Selector, Tag};
+use crate::oci::{Descriptor, Digest, Document, Host, MediaType, Name, Repository, Selector, Tag};
 
 /// Content as it streams by, in chunks of any size (usually 64 KiB to 1 MiB).
 pub type Chunks = Pin<Box<dyn Stream<Item = Result<Bytes>> + Send>>;
@@ -45,11 +45,26 @@ pub trait Catalog: Send + Sync {
     /// A manifest or index with its exact bytes. With a digest in the selector the bytes are verified against it.
     async fn document(&self, host: &Host, repository: &Repository, selector: &Selector) -> Result<Document>;
 
+    /// What a tag points to now, learnt without reading it; nothing if the place cannot say so. What is not there may be
+    /// nothing, too: reading it tells.
+    async fn current(&self, _host: &Host, _repository: &Repository, _tag: &Tag) -> Result<Option<Current>> {
+        Ok(None)
+    }
+
     /// The manifests whose `subject` is `digest`; nothing if the place cannot answer such questions.
     async fn referrers(&self, host: &Host, repository: &Repository, digest: Digest) -> Result<Option<Vec<Descriptor>>>;
 
     /// Whether a blob is there.
     async fn has_blob(&self, host: &Host, repository: &Repository, digest: Digest) -> Result<bool>;
+}
+
+/// What a tag points to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Current {
+    /// Of its bytes.
+    pub digest: Digest,
+    /// As the place has it; it may say something general.
+    pub media_type: MediaType,
 }
 
 /// A place from which blobs are read in any order, any number at once.
@@ -109,11 +124,17 @@ pub enum Linked {
 
 /// A place that is written to.
 ///
-/// The order of calls: `prepare` once; then, in the order that [`Destination::order`] asks for, for every blob
+/// [`Destination::landed`] may be asked at any time before. The order of the other calls: `prepare` once; then, in the order that [`Destination::order`] asks for, for every blob
 /// `presence`, then `put` or `link`; then `land`, children before parents and tags last; `commit` once, never
 /// after a failure.
 #[async_trait]
 pub trait Destination: Send + Sync {
+    /// What is under a name already, with everything below it; nothing if nothing is, or if it has to be seen in the
+    /// run itself.
+    async fn landed(&self, _name: &Name) -> Result<Option<Digest>> {
+        Ok(None)
+    }
+
     /// Which order of blobs it takes.
     fn order(&self) -> Order;
 

@@ -13,7 +13,7 @@ use std::collections::{HashMap, HashSet};
 pub use platform::{PlatformWish, Platforms};
 
 use crate::error::{Error, Failure, Result};
-use crate::naming::{Naming, check_collisions, collision};
+use crate::naming::{Names, check_collisions, collision};
 use crate::oci::{Descriptor, Digest, Document, Name, Reference, Selector, View};
 use crate::place::{Absent, Builder, Catalog, Contents, Named, Origin, Reason};
 
@@ -21,7 +21,7 @@ use crate::place::{Absent, Builder, Catalog, Contents, Named, Origin, Reason};
 #[derive(Debug, Clone)]
 pub struct Wishes {
     /// Under which names images land.
-    pub naming: Naming,
+    pub names: Names,
     /// Which platforms of an index are carried.
     pub platforms: Platforms,
     /// Whether signatures, SBOMs and attestations come along.
@@ -34,7 +34,22 @@ pub struct Wishes {
 
 impl Default for Wishes {
     fn default() -> Self {
-        Wishes { naming: Naming::Path, platforms: Platforms::All, referrers: true, keep_going: false, jobs: 6 }
+        Wishes { names: Names::default(), platforms: Platforms::All, referrers: true, keep_going: false, jobs: 6 }
+    }
+}
+
+/// An image to carry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Image {
+    /// As it was asked for; it has a selector. Its name is made of this.
+    pub reference: Reference,
+    /// The very manifest or index that is to land, if that is known already: then no platform is chosen any more.
+    pub pinned: Option<Digest>,
+}
+
+impl From<Reference> for Image {
+    fn from(reference: Reference) -> Self {
+        Image { reference, pinned: None }
     }
 }
 
@@ -52,8 +67,8 @@ pub struct Plan {
 /// # Errors
 /// `Usage` when two images would land on one name, before anything is fetched. When images cannot be read, one
 /// error that names all of them (with `keep_going` only when none is left).
-pub async fn plan(catalog: &dyn Catalog, images: &[Reference], wishes: &Wishes) -> Result<Plan> {
-    check_names(images, wishes.naming)?;
+pub async fn plan(catalog: &dyn Catalog, images: &[Image], wishes: &Wishes) -> Result<Plan> {
+    check_names(images.iter().map(|image| &image.reference), &wishes.names)?;
     let mut draft = Draft::new(catalog, wishes);
     draft.read_images(images).await?;
     if wishes.referrers {
@@ -226,13 +241,17 @@ impl<'a> Draft<'a> {
     }
 }
 
-/// What can be told before anything is fetched; digests named by tag and by digest cannot collide.
-fn check_names(images: &[Reference], naming: Naming) -> Result<()> {
-    let mut named = Vec::with_capacity(images.len());
+/// Refuses references that would land on one name: what can be told before anything is fetched. Digests named by tag and
+/// by digest cannot collide.
+///
+/// # Errors
+/// `Usage`, naming both.
+pub fn check_names<'a>(images: impl IntoIterator<Item = &'a Reference>, names: &Names) -> Result<()> {
+    let mut named = Vec::new();
     for reference in images {
         let digest = reference.selector.as_ref().and_then(Selector::digest);
         // A tag's name does not depend on the digest.
-        named.push((naming.name(reference, digest.unwrap_or_else(|| Digest::of(b"")))?, reference));
+        named.push((names.name(reference, digest.unwrap_or_else(|| Digest::of(b"")))?, reference));
     }
     check_collisions(named.iter().map(|(name, reference)| (name, *reference)))
 }
@@ -302,8 +321,8 @@ mod tests {
         Wishes { referrers: false, jobs: 2, ..Wishes::default() }
     }
 
-    fn references(texts: &[&str]) -> Vec<Reference> {
-        texts.iter().map(|text| text.parse().unwrap()).collect()
+    fn references(texts: &[&str]) -> Vec<Image> {
+        texts.iter().map(|text| text.parse::<Reference>().unwrap().into()).collect()
     }
 
     #[tokio::test]
@@ -317,6 +336,20 @@ mod tests {
         assert_eq!((contents.images.len(), contents.documents.len(), contents.blobs.len()), (3, 3, 2));
         let asked = memory.asked.lock().unwrap();
         assert_eq!(asked.iter().filter(|key| **key == format!("x@{}", a.digest())).count(), 1, "{asked:?}");
+    }
+
+    #[tokio::test]
+    async fn a_pinned_image_keeps_its_name_and_is_asked_for_by_digest_once() {
+        let a = manifest("a");
+        let list = index(&a);
+        let memory = Memory::default().with("x", ":1", &list).with("x", ":2", &list).with("x", "", &a);
+        let mut images = references(&["h.io/x:1", "h.io/x:2"]);
+        images.iter_mut().for_each(|image| image.pinned = Some(a.digest()));
+        let contents = plan(&memory, &images, &wishes()).await.unwrap().contents;
+        let landed: Vec<(String, Digest)> =
+            contents.images.iter().map(|image| (image.name.to_string(), image.document)).collect();
+        assert_eq!(landed, [("x:1".to_owned(), a.digest()), ("x:2".to_owned(), a.digest())]);
+        assert_eq!(*memory.asked.lock().unwrap(), [format!("x@{}", a.digest())]);
     }
 
     #[tokio::test]

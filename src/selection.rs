@@ -24,12 +24,14 @@ use crate::oci::{Host, Reference, Repository, Selector, Tag};
 use crate::place::Catalog;
 
 /// What is asked for, and how the registries are to be spoken to that it comes from.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub struct Selection {
     /// In the order in which it was written.
     pub wanted: Vec<Wanted>,
     /// What files say about registries, each registry once in a file.
     pub registries: Vec<Registry>,
+    /// Entries of files that cannot be used, each with file, line and key.
+    pub failures: Vec<Failure>,
 }
 
 /// Images of one repository.
@@ -76,7 +78,7 @@ pub struct Registry {
 pub struct Expanded {
     /// Each once, in the order of the selection; all have a selector.
     pub images: Vec<Reference>,
-    /// Repositories that cannot be listed, or of which nothing is left.
+    /// Entries that cannot be used, repositories that cannot be listed, or of which nothing is left.
     pub failures: Vec<Failure>,
 }
 
@@ -87,7 +89,7 @@ impl Selection {
     /// `Usage`, with file and line.
     pub fn from_list(text: &str, origin: &str) -> Result<Selection> {
         check_size(text, origin)?;
-        Ok(Selection { wanted: list::parse(text, origin)?, registries: Vec::new() })
+        Ok(Selection { wanted: list::parse(text, origin)?, ..Selection::default() })
     }
 
     /// Reads the YAML of `skopeo sync --src yaml`, see skopeo-sync(1).
@@ -115,7 +117,26 @@ impl Selection {
         }
         self.wanted.extend(other.wanted);
         self.registries.extend(other.registries);
+        self.failures.extend(other.failures);
         Ok(())
+    }
+
+    /// Itself if every entry can be used.
+    ///
+    /// # Errors
+    /// `Usage`, naming all that cannot.
+    pub fn sound(self) -> Result<Selection> {
+        match &self.failures[..] {
+            [] => Ok(self),
+            [one] => Err(one.error.flattened()),
+            several => {
+                let lines: String = several.iter().map(|failure| format!("\n  {}", failure.error.chain())).collect();
+                let error = Error::usage(format!("{} entries cannot be used:{lines}", several.len()));
+                Err(several.iter().flat_map(|failure| failure.error.hints()).fold(error, |error, hint| {
+                    if error.hints().contains(hint) { error } else { error.hint(hint.clone()) }
+                }))
+            }
+        }
     }
 }
 
@@ -140,11 +161,13 @@ impl fmt::Display for Wanted {
 /// Images that are named one by one are not filtered. The order stays.
 ///
 /// # Errors
-/// Only when the run is stopped; repositories that fail are in the result.
-pub async fn expand(catalog: &dyn Catalog, wanted: &[Wanted], filter: &Filter) -> Result<Expanded> {
-    let mut listings =
-        stream::iter(wanted).map(async |wanted| (wanted, expand_one(catalog, wanted, filter).await)).buffered(LISTINGS);
-    let mut expanded = Expanded::default();
+/// Only when the run is stopped; repositories that fail, and entries that could not be read, are in the result.
+pub async fn expand(catalog: &dyn Catalog, selection: &Selection, filter: &Filter) -> Result<Expanded> {
+    let mut listings = stream::iter(&selection.wanted)
+        .map(async |wanted| (wanted, expand_one(catalog, wanted, filter).await))
+        .buffered(LISTINGS);
+    let unusable = |failure: &Failure| Failure { image: failure.image.clone(), error: failure.error.flattened() };
+    let mut expanded = Expanded { images: Vec::new(), failures: selection.failures.iter().map(unusable).collect() };
     let mut seen = BTreeSet::new();
     while let Some((wanted, images)) = listings.next().await {
         match images {

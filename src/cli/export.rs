@@ -155,7 +155,7 @@ pub(super) async fn run(command: &Export, global: &Global, cancel: CancellationT
     let client = command.access.client_heeding(&selection.registries, &progress, logins)?;
     let options = Options { keep_going: command.keep_going, ..command.access.options(&progress, cancel.clone()) };
     let wishes = Wishes {
-        naming,
+        names: naming.into(),
         platforms: Platforms::new(command.platform.clone(), command.platform_as == Some(PlatformAs::Index)),
         referrers: !command.no_referrers,
         keep_going: command.keep_going,
@@ -169,7 +169,7 @@ pub(super) async fn run(command: &Export, global: &Global, cancel: CancellationT
     } else {
         tokio::select! {
             () = cancel.cancelled() => return Err(Error::interrupted()),
-            planned = export::plan(&client, &selection.wanted, &filter, &wishes) => planned?,
+            planned = export::plan(&client, &selection, &filter, &wishes) => planned?,
         }
     };
     let Some((making, key_id)) = place else {
@@ -243,7 +243,10 @@ impl Export {
             let read = if yaml { Selection::from_yaml } else { Selection::from_list };
             selection.add(read(&text, &origin)?)?;
         }
-        if selection.wanted.is_empty() {
+        if !self.keep_going {
+            selection = selection.sound()?;
+        }
+        if selection.wanted.is_empty() && selection.failures.is_empty() {
             return Err(Error::usage("there is nothing to export: the list is empty"));
         }
         Ok(selection)

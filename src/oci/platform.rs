@@ -16,6 +16,14 @@ pub struct Platform {
     pub variant: Option<String>,
 }
 
+impl Platform {
+    /// Whether both are the same; no variant and an empty one are.
+    pub fn is(&self, other: &Platform) -> bool {
+        let variant = |platform: &Platform| platform.variant.clone().unwrap_or_default();
+        self.os == other.os && self.architecture == other.architecture && variant(self) == variant(other)
+    }
+}
+
 impl fmt::Display for Platform {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.os, self.architecture)?;

@@ -20,6 +20,9 @@ pub enum Platforms {
     Only(PlatformWish),
     /// Some, and the index unchanged: what is left out is absent.
     Index(Vec<PlatformWish>),
+    /// The first of these that the index has to the letter, as a machine would run it; else the first child without a
+    /// platform. It takes the index's place.
+    Best(Vec<Platform>),
 }
 
 impl Platforms {
@@ -32,11 +35,11 @@ impl Platforms {
         }
     }
 
-    /// With [`Platforms::Only`], the child that takes its index's place.
+    /// With [`Platforms::Only`] and [`Platforms::Best`], the child that takes its index's place.
     ///
     /// # Errors
     /// `NotFound` when no child fits, `Usage` when several do; both list what there is.
-    pub(super) fn choose_one<'a>(&self, children: &'a [Descriptor]) -> Result<Option<&'a Descriptor>> {
+    pub fn choose_one<'a>(&self, children: &'a [Descriptor]) -> Result<Option<&'a Descriptor>> {
         let wish = match self {
             Platforms::All => return Ok(None),
             Platforms::Only(wish) => wish,
@@ -46,6 +49,15 @@ impl Platforms {
                 }
                 let asked: Vec<String> = wishes.iter().map(ToString::to_string).collect();
                 return Err(none_fits(&asked.join(", "), children));
+            }
+            Platforms::Best(best) => {
+                let fits = |wanted: &&Platform, child: &Descriptor| {
+                    child.platform.as_ref().is_some_and(|platform| platform.is(wanted))
+                };
+                let fitting = best.iter().find_map(|wanted| children.iter().find(|child| fits(&wanted, child)));
+                let plain = || children.iter().find(|child| child.platform.is_none());
+                let asked = best.first().map_or_else(String::new, ToString::to_string);
+                return fitting.or_else(plain).map(Some).ok_or_else(|| none_fits(&asked, children));
             }
         };
         let fitting: Vec<&Descriptor> = children.iter().filter(|child| wish.fits(child)).collect();
@@ -116,7 +128,7 @@ fn about(child: &Descriptor) -> Option<&str> {
 
 fn none_fits(asked: &str, children: &[Descriptor]) -> Error {
     Error::not_found(format!("there is no platform {asked} in the index; it has {}", listed(children)))
-        .hint("choose with --platform among those that it has, or leave --platform away to carry all")
+        .hint("choose among those that it has, or carry all of them")
 }
 
 fn listed<'a>(children: impl IntoIterator<Item = &'a Descriptor>) -> String {
@@ -145,6 +157,22 @@ mod tests {
             annotations: about
                 .map(|about| BTreeMap::from([("vnd.docker.reference.digest".into(), about.digest.to_string())])),
         }
+    }
+
+    #[test]
+    fn the_best_platform_is_the_first_that_is_there_to_the_letter() {
+        let best = |texts: &[&str]| {
+            Platforms::Best(texts.iter().map(|text| text.parse::<PlatformWish>().unwrap().0).collect())
+        };
+        let [v7, v8] = ["linux/arm/v7", "linux/arm/v8"].map(|text| child(text, Some(text), None));
+        let (amd64, none) = (child("amd64", Some("linux/amd64"), None), child("none", None, None));
+        let all = [none.clone(), v7.clone(), v8.clone(), amd64.clone()];
+        let chosen = |texts: &[&str]| best(texts).choose_one(&all).unwrap().unwrap().digest;
+        assert_eq!(chosen(&["linux/amd64"]), amd64.digest);
+        assert_eq!(chosen(&["linux/arm/v8", "linux/arm/v7", "linux/arm"]), v8.digest);
+        assert_eq!(chosen(&["linux/arm/v6", "linux/arm"]), none.digest, "no other variant will do");
+        let error = best(&["linux/s390x"]).choose_one(&all[1..]).expect_err("there is none");
+        assert!(error.chain().contains("linux/s390x") && error.chain().contains("linux/arm/v7"), "{}", error.chain());
     }
 
     fn only(text: &str) -> Platforms {

@@ -1,10 +1,11 @@
 //! Reading documents, many at once, round by round.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures_util::stream::{self, StreamExt};
 
-use super::Draft;
+use super::{Draft, Image};
 use crate::error::{Error, Failure, Kind, Result};
 use crate::oci::{Digest, Document, Reference, Selector, View};
 use crate::place::{Origin, Reason};
@@ -29,38 +30,38 @@ pub(super) enum Purpose {
 }
 
 impl Draft<'_> {
-    pub(super) async fn read_images(&mut self, images: &[Reference]) -> Result<()> {
-        let wanted = images.iter().map(|reference| {
+    pub(super) async fn read_images(&mut self, images: &[Image]) -> Result<()> {
+        let wanted = images.iter().map(|Image { reference, pinned }| {
             let origin = Origin { host: reference.host.clone(), repository: reference.repository.clone() };
-            let selector = reference
-                .selector
-                .clone()
-                .ok_or_else(|| Error::usage(format!("{reference} names a repository, not an image")))?;
-            Ok(Wanted {
-                origin,
-                selector,
-                purpose: Purpose::Image { reference: Arc::new(reference.clone()), chosen: false },
-            })
+            let selector = pinned.map(Selector::Digest).or_else(|| reference.selector.clone());
+            let selector =
+                selector.ok_or_else(|| Error::usage(format!("{reference} names a repository, not an image")))?;
+            let purpose = Purpose::Image { reference: Arc::new(reference.clone()), chosen: pinned.is_some() };
+            Ok(Wanted { origin, selector, purpose })
         });
         self.read(wanted.collect::<Result<_>>()?).await
     }
 
-    /// Reads `wanted`, what is below it, and so on.
+    /// Reads `wanted`, what is below it, and so on. What is wanted several times is read once a round.
     pub(super) async fn read(&mut self, mut wanted: Vec<Wanted>) -> Result<()> {
         while !wanted.is_empty() {
             let catalog = self.catalog;
-            let mut reading = stream::iter(wanted)
-                .map(async |wanted: Wanted| {
-                    let Origin { host, repository } = &wanted.origin;
-                    let read = catalog.document(host, repository, &wanted.selector).await;
-                    (wanted, read)
+            let mut grouped: BTreeMap<(Origin, Selector), Vec<Wanted>> = BTreeMap::new();
+            for wanted in wanted {
+                grouped.entry((wanted.origin.clone(), wanted.selector.clone())).or_default().push(wanted);
+            }
+            let mut reading = stream::iter(grouped)
+                .map(async |((Origin { host, repository }, selector), group)| {
+                    (group, catalog.document(&host, &repository, &selector).await)
                 })
                 .buffer_unordered(self.wishes.jobs.max(1));
             let mut next = Vec::new();
-            while let Some((wanted, read)) = reading.next().await {
-                match read {
-                    Ok(document) => self.use_document(&wanted, &document, &mut next)?,
-                    Err(error) => self.note_failure(wanted, error)?,
+            while let Some((group, read)) = reading.next().await {
+                for wanted in group {
+                    match &read {
+                        Ok(document) => self.use_document(&wanted, document, &mut next)?,
+                        Err(error) => self.note_failure(wanted, error.flattened())?,
+                    }
                 }
             }
             wanted = next;
@@ -87,7 +88,7 @@ impl Draft<'_> {
                         }
                     }
                 }
-                let name = self.wishes.naming.name(reference, document.digest())?;
+                let name = self.wishes.names.name(reference, document.digest())?;
                 self.name(name, reference.to_string(), document.digest(), origin);
             }
             Purpose::Child => {}
@@ -97,7 +98,8 @@ impl Draft<'_> {
                     repository: origin.repository.clone(),
                     selector: Some(wanted.selector.clone()),
                 };
-                let name = self.wishes.naming.name(&reference, document.digest())?;
+                // It is found by this very name.
+                let name = self.wishes.names.way.name(&reference, document.digest())?;
                 self.name(name, reference.to_string(), document.digest(), origin);
             }
         }

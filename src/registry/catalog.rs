@@ -14,7 +14,7 @@ use super::retry::Failure;
 use super::{Client, fault, header};
 use crate::error::{Error, Result};
 use crate::oci::{Descriptor, Digest, DigestFault, Document, Host, MAX_DOCUMENT, MediaType, Repository, Selector, Tag};
-use crate::place::Catalog;
+use crate::place::{Catalog, Current};
 
 #[async_trait]
 impl Catalog for Client {
@@ -54,6 +54,11 @@ impl Catalog for Client {
         let call = document_call(&endpoint, repository, selector);
         let (response, bytes) = endpoint.budget().run(|| fetch(&endpoint, &call)).await?;
         read_document(host, repository, selector, response, bytes)
+    }
+
+    async fn current(&self, host: &Host, repository: &Repository, tag: &Tag) -> Result<Option<Current>> {
+        let endpoint = self.endpoint(host);
+        endpoint.budget().run(|| current(&endpoint, repository, tag)).await
     }
 
     async fn referrers(&self, host: &Host, repository: &Repository, digest: Digest) -> Result<Option<Vec<Descriptor>>> {
@@ -114,6 +119,25 @@ pub(super) fn document_path(repository: &Repository, selector: &Selector) -> Str
     match selector {
         Selector::Tag(tag) => format!("{repository}/manifests/{tag}"),
         Selector::Digest(digest) | Selector::Pinned(_, digest) => format!("{repository}/manifests/{digest}"),
+    }
+}
+
+/// HEAD of what a tag points to. Nothing where it is not there, or where HEAD tells nothing.
+async fn current(endpoint: &Endpoint, repository: &Repository, tag: &Tag) -> Result<Option<Current>, Failure> {
+    let host = endpoint.host();
+    let target = Target::Path(document_path(repository, &Selector::Tag(tag.clone())));
+    let what = format!("look at {host}/{repository}:{tag}");
+    let call = Call::new(Method::HEAD, target, Access::Pull(repository.clone()), what).accept_documents();
+    let response = endpoint.send(&call, Payload::Nothing).await?;
+    match response.status() {
+        StatusCode::OK => {
+            let said = said_digest(&response, host).map_err(Failure::lasting)?;
+            let media_type = MediaType::new(response.header(CONTENT_TYPE).unwrap_or_default());
+            Ok(said.map(|digest| Current { digest, media_type }))
+        }
+        // Where HEAD is unknown it may be answered so, too.
+        StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED => Ok(None),
+        _ => Err(response.refusal().await),
     }
 }
 

@@ -19,7 +19,7 @@ use super::subjects::{Subjects, fallback_tag, merged};
 use super::upload::Upload;
 use super::{Client, fault};
 use crate::error::{Error, Kind, Result};
-use crate::oci::{Digest, Document, Host, MediaType, Repository, Selector};
+use crate::oci::{Digest, Document, Host, MediaType, Name, ReferenceFault, Repository, Selector};
 use crate::place::{BlobId, Body, Catalog, Chunks, Contents, Destination, LandingId, Linked, Order, Presence, ScopeId};
 
 /// A registry, or a part of one below a prefix, that is written to.
@@ -64,9 +64,7 @@ impl RegistryDestination {
         let scope = contents.scope(scope);
         match &self.prefix {
             None => Ok(scope.clone()),
-            Some(prefix) => scope.below(prefix).map_err(|e| {
-                Error::usage(format!("{scope} cannot land below {prefix}")).caused_by(e).hint("use a shorter prefix")
-            }),
+            Some(prefix) => scope.below(prefix).map_err(|e| too_long(scope, prefix, e)),
         }
     }
 
@@ -204,6 +202,10 @@ impl RegistryDestination {
     }
 }
 
+fn too_long(scope: &Repository, prefix: &Repository, fault: ReferenceFault) -> Error {
+    Error::usage(format!("{scope} cannot land below {prefix}")).caused_by(fault).hint("use a shorter prefix")
+}
+
 /// A repository and what is named in it; shown as `path:tag` or `path@digest`.
 struct Place<'a> {
     repository: &'a Repository,
@@ -235,6 +237,19 @@ fn keeps_tags(status: StatusCode, failure: &Failure) -> bool {
 
 #[async_trait]
 impl Destination for RegistryDestination {
+    async fn landed(&self, name: &Name) -> Result<Option<Digest>> {
+        let repository = match &self.prefix {
+            None => name.repository().clone(),
+            Some(prefix) => name.repository().below(prefix).map_err(|e| too_long(name.repository(), prefix, e))?,
+        };
+        let selector = match name {
+            Name::Tagged(_, tag) => Selector::Tag(tag.clone()),
+            Name::Digested(_, digest) => Selector::Digest(*digest),
+        };
+        let place = Place { repository: &repository, selector };
+        self.endpoint.budget().run(|| self.tag_now(&place)).await
+    }
+
     fn order(&self) -> Order {
         Order::Any
     }

@@ -7,11 +7,12 @@ mod read;
 
 use super::{Constraint, Registry, Selection, TagRegex, Wanted, Which};
 use crate::credentials::Credential;
-use crate::error::{Error, Result};
+use crate::error::{Error, Failure, Result};
 use crate::oci::{Host, Reference, Selector};
 use read::{Entries, Line, Logins, RawRegistry};
 
-/// Reads it. `origin` is the file's name for messages.
+/// Reads it. `origin` is the file's name for messages. An entry that cannot be used is a failure of the selection; what
+/// is wrong with the file as such, or with how a registry is to be spoken to, is an error.
 ///
 /// # Errors
 /// `Usage`, with file, line and key; what is below `credentials` is never repeated.
@@ -35,25 +36,35 @@ impl Reader<'_> {
     fn read(&self, raw: RawRegistry, selection: &mut Selection) -> Result<()> {
         let host = self.host()?;
         for (image, references) in raw.images {
-            let repository = self.repository("images", &image)?;
+            let repository = match self.repository("images", &image) {
+                Ok(repository) => repository,
+                Err(error) => {
+                    selection.failures.push(self.failure(&image, error));
+                    continue;
+                }
+            };
             if references.is_empty() {
                 selection.wanted.push(repository.clone());
             }
             for reference in references {
-                let selector = self.selector(&image, &reference)?;
-                selection.wanted.push(Wanted { which: Which::One(selector), ..repository.clone() });
+                match self.selector(&image, &reference) {
+                    Ok(selector) => {
+                        selection.wanted.push(Wanted { which: Which::One(selector), ..repository.clone() });
+                    }
+                    Err(error) => selection.failures.push(self.failure(&image, error)),
+                }
             }
         }
         self.read_chosen("images-by-tag-regex", raw.images_by_tag_regex, selection, |text| {
             TagRegex::new(text).map(Which::Regex)
-        })?;
+        });
         self.read_chosen("images-by-semver", raw.images_by_semver, selection, |text| {
             Constraint::parse(text).map(Which::Versions).map_err(|e| {
                 Error::usage(format!("{text:?} is not a constraint for versions"))
                     .caused_by(e)
                     .hint("write comparisons such as \">= 1.2, < 2 || ^3.1\"")
             })
-        })?;
+        });
         let credential = raw.credentials.and_then(|logins| self.credential(logins).transpose()).transpose()?;
         let cert_dir = raw.cert_dir.filter(|directory| !directory.value.is_empty());
         if credential.is_some() || raw.tls_verify.is_some() || cert_dir.is_some() {
@@ -79,13 +90,21 @@ impl Reader<'_> {
         entries: Entries<Line<String>>,
         selection: &mut Selection,
         rule: impl Fn(&str) -> Result<Which>,
-    ) -> Result<()> {
+    ) {
         for (image, text) in entries {
-            let repository = self.repository(key, &image)?;
-            let which = rule(&text.value).map_err(|e| e.context(self.place(text.line, &[key, &image.value])))?;
-            selection.wanted.push(Wanted { which, ..repository });
+            let wanted = self.repository(key, &image).and_then(|repository| {
+                let which = rule(&text.value).map_err(|e| e.context(self.place(text.line, &[key, &image.value])))?;
+                Ok(Wanted { which, ..repository })
+            });
+            match wanted {
+                Ok(wanted) => selection.wanted.push(wanted),
+                Err(error) => selection.failures.push(self.failure(&image, error)),
+            }
         }
-        Ok(())
+    }
+
+    fn failure(&self, image: &Line<String>, error: Error) -> Failure {
+        Failure { image: format!("{}/{}", self.name.value, image.value), error }
     }
 
     fn host(&self) -> Result<Host> {
@@ -185,7 +204,8 @@ docker.io:
 "#;
 
     fn fault(text: &str) -> String {
-        parse(text, "sync.yaml").expect_err("must be refused").chain()
+        let read = parse(text, "sync.yaml").and_then(|selection| selection.sound());
+        read.expect_err("must be refused").chain()
     }
 
     #[test]
@@ -224,6 +244,19 @@ docker.io:
             Which::Regex(_) => "regex",
             Which::Versions(_) => "versions",
         }
+    }
+
+    #[test]
+    fn an_entry_that_cannot_be_used_does_not_hide_the_others() {
+        let text = "r.io:\n  images:\n    good: ['1']\n    UPPER: ['1']\n    app: ['-x', '2']\n  images-by-tag-regex:\n    \
+                    tool: '('\n  images-by-semver:\n    db: nonsense\n";
+        let selection = parse(text, "sync.yaml").unwrap();
+        let wanted: Vec<String> = selection.wanted.iter().map(ToString::to_string).collect();
+        assert_eq!(wanted, ["r.io/good:1", "r.io/app:2"]);
+        let failed: Vec<&str> = selection.failures.iter().map(|failure| failure.image.as_str()).collect();
+        assert_eq!(failed, ["r.io/UPPER", "r.io/app", "r.io/tool", "r.io/db"]);
+        let all = selection.sound().expect_err("four faults").chain();
+        assert!(["line 4", "line 5", "line 7", "line 9"].iter().all(|line| all.contains(line)), "{all}");
     }
 
     #[test]
