@@ -21,6 +21,7 @@
 //! The bundle knows nothing of registries and terminals. Whoever wrote it may be hostile, also when trusted: every
 //! size is checked before anything is read, no link is followed, and every number has a limit ([`limits`]).
 
+mod absence;
 mod archive;
 mod carrier;
 mod checksums;
@@ -50,9 +51,9 @@ pub use writer::DirectoryWriter;
 
 use crate::files;
 
-/// The format that is written and the only one that is read. 0 is the draft of format 1: a bundle of format 0 is
-/// not promised to be readable by a later release.
-pub const FORMAT_VERSION: u64 = 0;
+/// The format that is written and the only one that is read. It is frozen: `bundle-spec/golden` holds bundles that every
+/// release reads. (0 was its draft.)
+pub const FORMAT_VERSION: u64 = 1;
 
 /// The start of a text that others wrote, quoted and escaped, for a message: it may be as long as its file.
 fn quoted(text: &str) -> String {

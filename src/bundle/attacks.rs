@@ -376,7 +376,7 @@ const ATTACKS: &[Attack] = &[
     }),
     // ... bundle.json
     attack("signed-later-format", Signer, Kind::Refused, "has format 7", |b| {
-        b.replace("bundle.json", "\"formatVersion\":0", "\"formatVersion\":7");
+        b.replace("bundle.json", "\"formatVersion\":1", "\"formatVersion\":7");
     }),
     attack("signed-unknown-field", Signer, Kind::Refused, "unknown field \"volumes\"", |b| {
         b.replace("bundle.json", "{", "{\"volumes\":2,");

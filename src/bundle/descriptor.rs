@@ -70,10 +70,20 @@ impl Descriptor {
     /// `Refused` for another format version, unknown fields and requirements; `Damaged` for everything else.
     pub(super) fn parse(bytes: &[u8]) -> Result<Descriptor> {
         let fault = |what: String| Error::damaged(format!("{DESCRIPTOR}: {what}"));
-        // The version comes first: a later one may say everything else in another way.
+        // The version comes first: a later one may say everything else in another way. Then what the bundle requires,
+        // which may come with fields of its own.
         let version: Version = json::from_slice(bytes).map_err(|e| fault(e.to_string()))?;
-        if version.format_version != FORMAT_VERSION {
-            return Err(newer(format!("the bundle has format {}, not {FORMAT_VERSION}", version.format_version)));
+        match version.format_version {
+            FORMAT_VERSION => {}
+            0 => {
+                return Err(Error::refused(format!("the bundle has format 0, a draft of format {FORMAT_VERSION}"))
+                    .hint("it was made by a sealift of before the first release: ask its sender to export it again"));
+            }
+            other => return Err(newer(format!("the bundle has format {other}, not {FORMAT_VERSION}"))),
+        }
+        let needs: Needs = json::from_checked(bytes).map_err(|e| fault(e.to_string()))?;
+        if let Some(unknown) = needs.requires.first() {
+            return Err(newer(format!("the bundle requires {}, which is unknown", quoted(unknown))));
         }
         let fields: BTreeMap<String, serde::de::IgnoredAny> =
             json::from_checked(bytes).map_err(|e| fault(e.to_string()))?;
@@ -81,9 +91,6 @@ impl Descriptor {
             return Err(newer(format!("{DESCRIPTOR} has the unknown field {unknown:?}")));
         }
         let raw: Raw = json::from_checked(bytes).map_err(|e| fault(e.to_string()))?;
-        if let Some(unknown) = raw.requires.first() {
-            return Err(newer(format!("the bundle requires {}, which is unknown", quoted(unknown))));
-        }
         let created = parse_time(&raw.created).ok_or_else(|| {
             fault(format!("created is {}, not a time such as 2026-01-31T12:00:00Z", quoted(&raw.created)))
         })?;
@@ -129,6 +136,11 @@ impl Descriptor {
 struct Version {
     #[serde(rename = "formatVersion")]
     format_version: u64,
+}
+
+#[derive(Deserialize)]
+struct Needs {
+    requires: Vec<String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -177,7 +189,8 @@ fn check_absent(absent: &[Absent], has_base: bool) -> Result<(), String> {
 
 fn parse_time(text: &str) -> Option<Timestamp> {
     let time: Timestamp = text.parse().ok()?;
-    (time.to_string() == text && time.subsec_nanosecond() == 0).then_some(time)
+    // Years have four digits, and one way to be written.
+    (text.len() == TIME && time.to_string() == text).then_some(time)
 }
 
 fn is_word(text: &str, allowed: impl Fn(char) -> bool) -> bool {
@@ -192,6 +205,8 @@ fn newer(what: String) -> Error {
     Error::refused(what).hint("it was made by another version of sealift: use that version, or a later one")
 }
 
+/// The length of a time such as 2026-01-31T12:00:00Z.
+const TIME: usize = 20;
 const FIELDS: [&str; 8] = ["formatVersion", "requires", "created", "tool", "series", "sequence", "base", "absent"];
 
 #[cfg(test)]
@@ -218,7 +233,7 @@ mod tests {
         assert_eq!(
             text,
             concat!(
-                r#"{"formatVersion":0,"requires":[],"created":"2026-11-23T12:00:00Z","tool":"sealift/"#,
+                r#"{"formatVersion":1,"requires":[],"created":"2026-11-23T12:00:00Z","tool":"sealift/"#,
                 env!("CARGO_PKG_VERSION"),
                 r#"","series":null,"sequence":null,"base":[],"absent":[]}"#,
                 "\n"
@@ -241,11 +256,14 @@ mod tests {
             text.replacen(from, to, 1)
         };
         let cases = [
-            (edit("\"formatVersion\":0", "\"formatVersion\":1"), Kind::Refused, "format 1"),
-            (edit("\"formatVersion\":0,", ""), Kind::Damaged, "formatVersion"),
-            (edit("{\"formatVersion\":0", "{\"formatVersion\":0,\"extra\":1"), Kind::Refused, "unknown field"),
-            (edit("{\"formatVersion\":0", "{\"formatVersion\":0,\"FormatVersion\":0"), Kind::Damaged, "twice"),
+            (edit("\"formatVersion\":1", "\"formatVersion\":2"), Kind::Refused, "format 2, not 1"),
+            (edit("\"formatVersion\":1", "\"formatVersion\":0"), Kind::Refused, "a draft of format 1"),
+            (edit("\"formatVersion\":1,", ""), Kind::Damaged, "formatVersion"),
+            (edit("{\"formatVersion\":1", "{\"formatVersion\":1,\"extra\":1"), Kind::Refused, "unknown field"),
+            (edit("{\"formatVersion\":1", "{\"formatVersion\":1,\"FormatVersion\":1"), Kind::Damaged, "twice"),
             (edit("\"requires\":[]", "\"requires\":[\"volumes\"]"), Kind::Refused, "requires"),
+            (edit("\"requires\":[]", "\"extra\":{},\"requires\":[\"extra\"]"), Kind::Refused, "requires"),
+            (edit("2026-11-23T", "-002026-11-23T"), Kind::Damaged, "created"),
             (edit("12:00:00Z", "12:00:00+00:00"), Kind::Damaged, "created"),
             (edit("12:00:00Z", "12:00:00.5Z"), Kind::Damaged, "created"),
             (edit("\"tool\":\"sealift", "\"tool\":\"\\u001bsealift"), Kind::Damaged, "tool"),

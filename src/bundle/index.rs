@@ -60,6 +60,9 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Vec<Item>> {
     if raw.manifests.len() > limits::IMAGES {
         return Err(fault(format!("it has more than {} images", limits::IMAGES)));
     }
+    if raw.manifests.is_empty() {
+        return Err(fault("it names no image".into()));
+    }
     let mut previous: Option<&str> = None;
     let mut sizes = BTreeMap::new();
     let mut items = Vec::with_capacity(raw.manifests.len());
@@ -161,6 +164,7 @@ mod tests {
             (text.replace("\"schemaVersion\":2", "\"schemaVersion\":1"), "schema version"),
             (text.replace("\"manifests\"", "\"Manifests\""), "misspelling"),
             (text.replace("{\"schema", "{\"config\":{},\"schema"), "unknown field"),
+            (String::from_utf8(to_bytes(&[])).unwrap(), "no image"),
         ];
         for (text, reason) in cases {
             let error = parse(text.as_bytes()).expect_err(&text);

@@ -30,6 +30,8 @@ pub const WORD_BYTES: usize = 128;
 pub const SEQUENCE: u64 = (1 << 53) - 1;
 /// All manifests and indexes together, in bytes: 1 GiB. They are spooled to a temporary file.
 pub const DOCUMENTS_BYTES: u64 = 1 << 30;
+/// All configs of the head together, in bytes: 1 GiB. A reader of a stream spools them.
+pub const CONFIGS_BYTES: u64 = 1 << 30;
 /// One blob, in bytes: 8 TiB, more than a registry takes; keeps sums of sizes far from overflow.
 pub const BLOB_BYTES: u64 = 8 << 40;
 /// Entries of a directory that are looked at beyond those that are expected, before the reader gives up.

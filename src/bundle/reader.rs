@@ -1,7 +1,7 @@
 //! A bundle, read in the order that is safe: the seal, the head, the closed list. What it is carried by is the
 //! business of a [`Carrier`]; a directory's is here, for its closed list is the longest.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ffi::OsStr;
 use std::fs::File;
 use std::path::Path;
@@ -11,6 +11,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use rustix::fs::FileType;
 
+use super::absence::{children, may_be_absent};
 use super::archive::Archive;
 use super::carrier::{Carrier, damaged};
 use super::checksums::Checksums;
@@ -18,12 +19,13 @@ use super::descriptor::{Descriptor, Series};
 use super::files::{Entry, Folder, show};
 use super::index::{self, Item};
 use super::seal::{self, Seal, Unverified};
+use super::sealing;
 use super::source::{blob_folder, blob_path, damaged_blob, hash_blob, open_blob};
 use super::strangers::{Strangers, is_file};
 use super::{ALGORITHM, BLOBS, DESCRIPTOR, INDEX, LAYOUT, LAYOUT_BYTES, SIGNATURES, SUMS, limits};
 use crate::error::{Error, Result};
 use crate::oci::{self, Digest, Document, MAX_DOCUMENT, View};
-use crate::place::{Blob, BlobId, BlobKind, Builder, Contents};
+use crate::place::{Blob, BlobId, BlobKind, Builder, Contents, Reason};
 use crate::trust::Trust;
 
 /// An open bundle of which nothing is known yet. Also the [`Source`](crate::place::Source) of its blobs, once its
@@ -148,6 +150,7 @@ impl dyn Carrier + '_ {
         }
         let contents = self.read_contents(&sums, &descriptor, items)?;
         let sizes = check_reach(&sums, &contents)?;
+        sealing::check_configs(&contents)?;
         self.check_closed(&sums, &sizes, &contents)?;
         self.check_configs(&contents)?;
         Ok(Head {
@@ -172,15 +175,15 @@ impl dyn Carrier + '_ {
 
     /// Follows everything that is referred to from `items` down.
     fn read_contents(&mut self, sums: &Checksums, descriptor: &Descriptor, items: Vec<Item>) -> Result<Contents> {
-        let absent: HashSet<Digest> = descriptor.absent.iter().map(|item| item.digest).collect();
-        let mut unseen = absent.clone();
+        let absent: HashMap<Digest, Reason> = descriptor.absent.iter().map(|item| (item.digest, item.reason)).collect();
+        let mut unseen: HashSet<Digest> = absent.keys().copied().collect();
         let mut builder = Builder::default();
         let mut total = 0;
         for item in &items {
             // A stack of our own: the depth is a stranger's choice.
             let mut stack = vec![(item.image.document, item.size, item.media_type.clone())];
             while let Some((digest, size, media_type)) = stack.pop() {
-                if absent.contains(&digest) || builder.has(digest) {
+                if absent.contains_key(&digest) || builder.has(digest) {
                     continue;
                 }
                 total += size;
@@ -191,8 +194,14 @@ impl dyn Carrier + '_ {
                     )));
                 }
                 let document = self.read_document(sums, digest, size, &media_type)?;
-                for child in children(&document) {
+                for (role, child) in children(&document) {
                     unseen.remove(&child.digest);
+                    if let Some(reason) = absent.get(&child.digest).filter(|reason| !may_be_absent(role, **reason)) {
+                        return Err(Error::damaged(format!(
+                            "{DESCRIPTOR}: {} is {role} of {digest}, which cannot be absent for the reason {reason}",
+                            child.digest
+                        )));
+                    }
                     if child.size > limits::BLOB_BYTES {
                         return Err(Error::damaged(format!(
                             "{} has {} bytes, more than {}",
@@ -382,12 +391,4 @@ fn check_reach(sums: &Checksums, contents: &Contents) -> Result<BTreeMap<Digest,
 fn unlisted(digest: Digest) -> Error {
     Error::damaged(format!("the images need {digest}, which is neither in {SUMS} nor listed as absent"))
         .hint("the bundle was sealed without it: ask its sender to export it again")
-}
-
-fn children(document: &Document) -> impl Iterator<Item = &oci::Descriptor> {
-    let (config, list) = match document.view() {
-        View::Index { children } => (None, children),
-        View::Manifest { config, layers } => (Some(config), layers),
-    };
-    config.into_iter().chain(list)
 }

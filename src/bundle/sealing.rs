@@ -12,7 +12,7 @@ use super::seal::signature_name;
 use super::{DESCRIPTOR, INDEX, LAYOUT, LAYOUT_BYTES, index, limits};
 use crate::error::{Error, Kind, Result};
 use crate::oci::Digest;
-use crate::place::Contents;
+use crate::place::{BlobKind, Contents};
 use crate::trust::{Namespace, SigningKey};
 
 /// The files of the top level.
@@ -102,6 +102,7 @@ impl HeadFiles {
                 limits::DOCUMENTS_BYTES
             )));
         }
+        check_configs(contents)?;
         match contents.blobs.iter().find(|blob| blob.size > limits::BLOB_BYTES) {
             Some(blob) => Err(Error::refused(format!("{} has {} bytes", blob.digest, blob.size))),
             None => Ok(()),
@@ -134,6 +135,17 @@ impl Sealed {
     /// File names in `signatures/`, and their texts.
     pub(super) fn signatures(&self) -> impl Iterator<Item = (&str, &[u8])> {
         self.signatures.iter().map(|(name, text)| (name.as_str(), text.as_bytes()))
+    }
+}
+
+/// Checks that the configs of the head are within their limit.
+pub(super) fn check_configs(contents: &Contents) -> Result<()> {
+    let configs = contents.blobs.iter().filter(|blob| blob.kind == BlobKind::Config);
+    match configs.map(|blob| blob.size).sum::<u64>() {
+        0..=limits::CONFIGS_BYTES => Ok(()),
+        total => {
+            Err(Error::damaged(format!("the configs have {total} bytes in all, more than {}", limits::CONFIGS_BYTES)))
+        }
     }
 }
 

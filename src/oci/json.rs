@@ -37,10 +37,11 @@ impl From<serde_json::Error> for JsonFault {
     }
 }
 
-/// Checks `bytes` as described above, then reads a `T` from them.
+/// Checks `bytes` as described above, then reads a `T` from them. Where an object belongs, a list is refused: serde reads
+/// it as the object's fields in their order, and nobody else does.
 pub fn from_slice<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, JsonFault> {
     let mut reader = serde_json::Deserializer::from_slice(bytes);
-    Strict { depth: 0, free_keys: false, values: &Cell::new(0) }.deserialize(&mut reader)?;
+    Strict { depth: 0, shape: Shape::Object, values: &Cell::new(0) }.deserialize(&mut reader)?;
     reader.end()?;
     from_checked(bytes)
 }
@@ -56,16 +57,36 @@ struct Strict<'a> {
     depth: usize,
     /// How many there were so far.
     values: &'a Cell<usize>,
-    /// Inside `annotations` (and the like), where keys are the author's and their case means something.
-    free_keys: bool,
+    shape: Shape,
+}
+
+/// What a value is known to be by the key it stands under.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Shape {
+    Any,
+    Object,
+    /// Of `annotations`, where keys are the author's and their case means something.
+    Annotations,
+    Objects,
+}
+
+impl Shape {
+    fn under(key: &str) -> Shape {
+        match key {
+            "config" | "subject" | "platform" => Shape::Object,
+            "annotations" => Shape::Annotations,
+            "manifests" | "layers" | "absent" => Shape::Objects,
+            _ => Shape::Any,
+        }
+    }
 }
 
 impl Strict<'_> {
-    fn below<E: serde::de::Error>(self, free_keys: bool) -> Result<Self, E> {
+    fn below<E: serde::de::Error>(self, shape: Shape) -> Result<Self, E> {
         if self.depth == MAX_DEPTH {
             return Err(E::custom(format!("nested deeper than {MAX_DEPTH} levels")));
         }
-        Ok(Strict { depth: self.depth + 1, free_keys, values: self.values })
+        Ok(Strict { depth: self.depth + 1, shape, values: self.values })
     }
 }
 
@@ -89,13 +110,14 @@ impl<'de> Visitor<'de> for Strict<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        let free_keys = self.shape == Shape::Annotations;
         let mut seen = HashSet::new();
         while let Some(key) = map.next_key::<String>()? {
             if key.len() > MAX_KEY {
                 return Err(A::Error::custom(format!("a key has {} bytes, more than {MAX_KEY}", key.len())));
             }
-            let folded = if self.free_keys { key.clone() } else { fold(&key) };
-            if !self.free_keys
+            let folded = if free_keys { key.clone() } else { fold(&key) };
+            if !free_keys
                 && folded != key
                 && let Some(known) = KNOWN_FIELDS.iter().find(|known| fold(known) == folded && **known != key)
             {
@@ -103,20 +125,25 @@ impl<'de> Visitor<'de> for Strict<'_> {
                     "key {key:?} is a misspelling of {known:?} that some readers accept"
                 )));
             }
-            let free_below = FREE_KEY_OBJECTS.contains(&key.as_str());
+            let below = if free_keys { Shape::Any } else { Shape::under(&key) };
             if !seen.insert(folded) {
                 return Err(A::Error::custom(format!("key {key:?} is there twice (case does not count)")));
             }
             if seen.len() > MAX_KEYS {
                 return Err(A::Error::custom(format!("more than {MAX_KEYS} keys in one object")));
             }
-            map.next_value_seed(self.below(free_below)?)?;
+            map.next_value_seed(self.below(below)?)?;
         }
         Ok(())
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
-        let below = self.below(false)?;
+        let shape = match self.shape {
+            Shape::Any => Shape::Any,
+            Shape::Objects => Shape::Object,
+            Shape::Object | Shape::Annotations => return Err(A::Error::custom("a list where an object belongs")),
+        };
+        let below = self.below(shape)?;
         while seq.next_element_seed(below)?.is_some() {}
         Ok(())
     }
@@ -157,8 +184,6 @@ fn fold(key: &str) -> String {
 
 /// How much of a message is kept, in characters.
 const LONGEST_MESSAGE: usize = 300;
-
-const FREE_KEY_OBJECTS: [&str; 1] = ["annotations"];
 
 /// The fields of image-spec and Docker documents that decide what is read.
 const KNOWN_FIELDS: [&str; 24] = [
@@ -210,6 +235,10 @@ mod tests {
     #[case(r#"{"a": {"b": [{"c": 1, "c": 1}]}}"#, "twice")]
     #[case(r#"{"annotations": {"a": "1", "a": "2"}}"#, "twice")]
     #[case(r#"{"a": 1} {"b": 2}"#, "trailing")]
+    #[case("[2]", "a list where an object")]
+    #[case(r#"{"config": ["x"]}"#, "a list where an object")]
+    #[case(r#"{"layers": [{}, ["x"]]}"#, "a list where an object")]
+    #[case(r#"{"manifests": [{"platform": ["linux", "amd64"]}]}"#, "a list where an object")]
     #[case(r#"{"a": 1"#, "EOF")]
     #[case("\u{feff}{}", "expected value")]
     fn what_two_readers_could_read_differently_is_refused(#[case] text: &str, #[case] reason: &str) {
@@ -228,7 +257,7 @@ mod tests {
 
     #[test]
     fn many_values_are_refused_and_messages_stay_short() {
-        let error = read(&format!("[{}0]", "0,".repeat(MAX_VALUES))).expect_err("one value too many");
+        let error = read(&format!("{{\"x\":[{}0]}}", "0,".repeat(MAX_VALUES))).expect_err("one value too many");
         assert!(error.contains("values"), "{error}");
         let error = from_slice::<u64>(format!("\"{}\"", "x".repeat(1 << 20)).as_bytes()).expect_err("a text");
         assert!(error.to_string().len() < 400, "{error}");

@@ -120,7 +120,7 @@ pub struct Absent {
 
 /// Why content is left out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "lowercase", try_from = "String")]
 pub enum Reason {
     /// A platform that was not asked for.
     Platform,
@@ -128,6 +128,29 @@ pub enum Reason {
     Foreign,
     /// In an earlier bundle of the series.
     Base,
+}
+
+// By way of a text: a derived reader would take {"base":null} as well.
+impl TryFrom<String> for Reason {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Reason, String> {
+        let known = [Reason::Platform, Reason::Foreign, Reason::Base];
+        known.into_iter().find(|reason| reason.to_string() == text).ok_or_else(|| {
+            let start: String = text.chars().take(40).collect();
+            format!("{start:?} is no reason: known are platform, foreign and base")
+        })
+    }
+}
+
+impl std::fmt::Display for Reason {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Reason::Platform => "platform",
+            Reason::Foreign => "foreign",
+            Reason::Base => "base",
+        })
+    }
 }
 
 /// How deep indexes may be nested in indexes.

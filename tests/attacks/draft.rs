@@ -82,7 +82,7 @@ impl Draft {
         self.put(
             "bundle.json",
             format!(
-                "{{\"formatVersion\":0,\"requires\":[],\"created\":\"2026-11-23T12:00:00Z\",\"tool\":\"corpus/1\",\"series\":null,\"sequence\":null,\"base\":[],\"absent\":[{absent}]}}\n"
+                "{{\"formatVersion\":1,\"requires\":[],\"created\":\"2026-11-23T12:00:00Z\",\"tool\":\"corpus/1\",\"series\":null,\"sequence\":null,\"base\":[],\"absent\":[{absent}]}}\n"
             ),
         );
         self.seal();

@@ -74,6 +74,26 @@ pub(crate) const GOOD: &[Good] = &[
             b
         },
     ),
+    good("config-is-layer", "An artifact as oras makes it: {} is its config and its only layer.", || {
+        let mut b = Draft::default();
+        let app = b.manifest(b"{}", &[b"{}"]);
+        b.image("ns/app:1", OCI_MANIFEST, &app);
+        b.finish()
+    }),
+    good("series", "The third of a series: a config and a layer are in the second one.", || {
+        let mut b = Draft::default();
+        let app = b.manifest(ONE, &[LAYER, SHARED]);
+        b.image("ns/app:1", OCI_MANIFEST, &app);
+        for absent in [ONE, SHARED] {
+            b.remove(&path_of(absent));
+            b.absent(absent, "base", "ns/app:1");
+        }
+        let mut b = b.finish();
+        b.replace("bundle.json", "\"series\":null,\"sequence\":null", "\"series\":\"weekly\",\"sequence\":3");
+        b.replace("bundle.json", "\"base\":[]", &format!("\"base\":[\"{}\"]", digest(b"the second one")));
+        b.seal();
+        b
+    }),
     good("odd-white-space", "JSON with white space and in another order, also in manifests: only bytes count.", || {
         let mut b = Draft::default();
         b.blob(ONE);
@@ -82,8 +102,8 @@ pub(crate) const GOOD: &[Good] = &[
         b.blob(app.clone());
         b.image("ns/app:1", OCI_MANIFEST, app.as_bytes());
         let mut b = b.finish();
-        b.replace("bundle.json", "{\"formatVersion\":0,", "\n{ ");
-        b.replace("bundle.json", "}\n", ",\n\"formatVersion\":0}");
+        b.replace("bundle.json", "{\"formatVersion\":1,", "\n{ ");
+        b.replace("bundle.json", "}\n", ",\n\"formatVersion\":1}");
         let index = b.text("index.json").replace(',', " ,\n  ");
         b.put("index.json", index);
         b.seal();

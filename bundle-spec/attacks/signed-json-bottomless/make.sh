@@ -1,2 +1,2 @@
 # Run in a copy of bundle/: makes what cannot be kept in a repository.
-{ head -c 1000000 /dev/zero | tr '\000' '['; } > 'blobs/sha256/71b47d2ef2b79d078304e4dc1d7e1efd04569ea2a4948be9430a230f1afd0ad8'
+{ printf '{"x":'; head -c 1000000 /dev/zero | tr '\000' '['; } > 'blobs/sha256/a4bacff3951571a05a156a099d378351053bacb9f8dff1144d40f751e1c94a49'

@@ -24,7 +24,7 @@ use super::members::{Members, shown_member};
 use super::zstd;
 use crate::error::{Error, Result};
 use crate::oci::Digest;
-use crate::place::{Blob, BlobId, BlobKind, Chunks, Contents, Mismatch, Pass};
+use crate::place::{Blob, BlobId, Chunks, Contents, Mismatch, Pass};
 use crate::trust::Trust;
 
 /// A bundle that can be read once. The order of calls: the seal, the head, then as a [`Pass`].
@@ -60,7 +60,7 @@ impl BundleStream {
         let packed = beginning == zstd::MAGIC;
         let input = Cursor::new(beginning).chain(input);
         let input: Box<dyn Read + Send> = match packed {
-            true => zstd::decoder(input).map_err(failed)?,
+            true => Box::new(zstd::Unpacker::new(input).map_err(failed)?),
             false => Box::new(input),
         };
         let input = Box::new(BufReader::with_capacity(READ_AHEAD, input));
@@ -206,13 +206,7 @@ impl Carrier for BundleStream {
     }
 
     /// Seen as it comes by.
-    fn check_closed(&mut self, _: &Checksums, _: &BTreeMap<Digest, u64>, contents: &Contents) -> Result<()> {
-        let configs = contents.blobs.iter().take_while(|blob| blob.kind == BlobKind::Config).map(|blob| blob.size);
-        let total: u64 = configs.sum();
-        if total > CONFIGS_BYTES {
-            return Err(Error::refused(format!("the configs have {total} bytes, more than {CONFIGS_BYTES}"))
-                .hint("import it from a seekable file or a directory"));
-        }
+    fn check_closed(&mut self, _: &Checksums, _: &BTreeMap<Digest, u64>, _: &Contents) -> Result<()> {
         Ok(())
     }
 
@@ -309,5 +303,3 @@ const READ_AHEAD: usize = 64 << 10;
 const AHEAD: usize = 8;
 /// Configs that are kept in memory, in bytes: 8 MiB. The others go to a private temporary file.
 const MEMORY: u64 = 8 << 20;
-/// All small configs together, in bytes: 1 GiB.
-const CONFIGS_BYTES: u64 = 1 << 30;

@@ -338,6 +338,28 @@ async fn zstd_may_not_ask_for_much_memory_and_nothing_may_follow_it() {
     assert_eq!(pass_all(twice, &key).await.expect_err("a second archive").kind(), Kind::Damaged);
 }
 
+/// Any number of frames, and nothing in or between them that does not unpack to the archive.
+#[tokio::test]
+async fn zstd_frames_may_be_many_and_none_may_be_without_content() {
+    let key = Key::new();
+    let good = tiny_tar(&key).await;
+    let frames: Vec<Vec<u8>> = good.chunks(700).map(|part| zstd::encode_all(part, 3).unwrap()).collect();
+    pass_all(frames.concat(), &key).await.unwrap();
+    let empty = zstd::encode_all(&b""[..], 3).unwrap();
+    let skippable = [&[0x5a, 0x2a, 0x4d, 0x18, 7, 0, 0, 0], &b"payload"[..]].concat();
+    for stowaway in [&empty, &skippable] {
+        for at in [1, frames.len() / 2, frames.len()] {
+            let bytes = [&frames[..at].concat()[..], stowaway, &frames[at..].concat()].concat();
+            assert_eq!(pass_all(bytes, &key).await.expect_err("a stowaway").kind(), Kind::Damaged, "{at}");
+        }
+        let first = [stowaway, &frames.concat()[..]].concat();
+        assert_eq!(pass_all(first, &key).await.expect_err("a stowaway").kind(), Kind::Damaged);
+    }
+    let mut encoder = zstd::stream::write::Encoder::with_dictionary(Vec::new(), 3, &good).unwrap();
+    encoder.write_all(&good).unwrap();
+    assert_eq!(pass_all(encoder.finish().unwrap(), &key).await.expect_err("a dictionary").kind(), Kind::Damaged);
+}
+
 #[tokio::test]
 async fn what_is_compressed_already_costs_next_to_nothing_and_the_rest_gets_smaller() {
     let key = Key::new();

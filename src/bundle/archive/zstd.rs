@@ -1,15 +1,96 @@
 //! Zstandard (RFC 8878) around an archive, in frames of their own for what is compressed already: those cost nothing.
 
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
+
+use zstd::stream::raw::{DParameter, Decoder, Operation};
 
 /// The first bytes of a frame.
 pub(super) const MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 
-/// Reads what is compressed. A window of more than 8 MiB is refused.
-pub(super) fn decoder(input: impl Read + Send + 'static) -> io::Result<Box<dyn Read + Send>> {
-    let mut decoder = zstd::stream::read::Decoder::new(input)?;
-    decoder.window_log_max(WINDOW_LOG)?;
-    Ok(Box::new(decoder))
+/// Reads what is compressed. A window of more than 8 MiB is refused, and so is what unpacks to nothing: skippable and
+/// empty frames, in which anything could be carried along that nobody sealed.
+pub(super) struct Unpacker<R> {
+    input: BufReader<R>,
+    decoder: Decoder<'static>,
+    frame: Frame,
+}
+
+/// Where the reader is.
+enum Frame {
+    Between,
+    /// The beginning of a frame that was read to know what it is, and how much of it the decoder took.
+    Begun([u8; MAGIC.len()], usize),
+    Inside {
+        /// Whether the frame has unpacked to something yet.
+        content: bool,
+    },
+}
+
+impl<R: Read> Unpacker<R> {
+    pub(super) fn new(input: R) -> io::Result<Unpacker<R>> {
+        let mut decoder = Decoder::new()?;
+        decoder.set_parameter(DParameter::WindowLogMax(WINDOW_LOG))?;
+        Ok(Unpacker { input: BufReader::with_capacity(BLOCK, input), decoder, frame: Frame::Between })
+    }
+
+    /// Begins a frame; `false` where the input ends.
+    fn begin(&mut self) -> io::Result<bool> {
+        let mut magic = [0; MAGIC.len()];
+        if self.input.fill_buf()?.is_empty() {
+            return Ok(false);
+        }
+        self.input.read_exact(&mut magic)?;
+        if magic != MAGIC {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "what follows is no frame with content"));
+        }
+        self.decoder.reinit()?;
+        self.frame = Frame::Begun(magic, 0);
+        Ok(true)
+    }
+}
+
+impl<R: Read> Read for Unpacker<R> {
+    fn read(&mut self, output: &mut [u8]) -> io::Result<usize> {
+        if output.is_empty() {
+            return Ok(0);
+        }
+        loop {
+            let (status, content) = match &mut self.frame {
+                Frame::Between => match self.begin()? {
+                    true => continue,
+                    false => return Ok(0),
+                },
+                Frame::Begun(magic, taken) => {
+                    let status = self.decoder.run_on_buffers(&magic[*taken..], output)?;
+                    *taken += status.bytes_read;
+                    if *taken == magic.len() {
+                        self.frame = Frame::Inside { content: false };
+                    }
+                    continue;
+                }
+                Frame::Inside { content } => {
+                    let input = self.input.fill_buf()?;
+                    let status = self.decoder.run_on_buffers(input, output)?;
+                    // The decoder may still hold what came before the end of the input.
+                    if input.is_empty() && status.bytes_written == 0 && status.remaining > 0 {
+                        return Err(io::ErrorKind::UnexpectedEof.into());
+                    }
+                    self.input.consume(status.bytes_read);
+                    *content |= status.bytes_written > 0;
+                    (status, *content)
+                }
+            };
+            if status.remaining == 0 {
+                if !content {
+                    return Err(io::Error::new(io::ErrorKind::InvalidData, "a frame has no content"));
+                }
+                self.frame = Frame::Between;
+            }
+            if status.bytes_written > 0 {
+                return Ok(status.bytes_written);
+            }
+        }
+    }
 }
 
 /// Writes frames: compressed ones, and ones that hold the bytes as they are.

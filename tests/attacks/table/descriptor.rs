@@ -16,7 +16,7 @@ fn fields() -> Vec<Attack> {
             "A format that is not known.",
             minimal,
             |b| {
-                edit(b, "\"formatVersion\":0", "\"formatVersion\":99");
+                edit(b, "\"formatVersion\":1", "\"formatVersion\":99");
             },
         )),
         refused(signer(
@@ -26,11 +26,14 @@ fn fields() -> Vec<Attack> {
             minimal,
             |b| b.put("bundle.json", "{\"formatVersion\":2,\"created\":17,\"volumes\":[]}"),
         )),
+        refused(signer("signed-draft-format", ("11.1", "a draft of format 1"), "Format 0, the draft.", minimal, |b| {
+            edit(b, "\"formatVersion\":1", "\"formatVersion\":0")
+        })),
         signer("signed-format-is-text", ("4", "invalid type"), "The version is a string.", minimal, |b| {
-            edit(b, "\"formatVersion\":0", "\"formatVersion\":\"0\"");
+            edit(b, "\"formatVersion\":1", "\"formatVersion\":\"1\"");
         }),
         signer("signed-format-missing", ("4", "missing field"), "There is no version.", minimal, |b| {
-            edit(b, "\"formatVersion\":0,", "");
+            edit(b, "\"formatVersion\":1,", "");
         }),
         refused(signer(
             "signed-unknown-field",
@@ -49,6 +52,13 @@ fn fields() -> Vec<Attack> {
             |b| {
                 edit(b, "\"requires\":[]", "\"requires\":[\"sparse\"]");
             },
+        )),
+        refused(signer(
+            "signed-unknown-requirement-with-its-field",
+            ("11.2", "requires \"sparse\""),
+            "A requirement that brings a field along: the requirement is what is told.",
+            minimal,
+            |b| edit(b, "\"requires\":[]", "\"holes\":[],\"requires\":[\"sparse\"]"),
         )),
         signer("signed-requires-is-text", ("4", "invalid type"), "requires is a string.", minimal, |b| {
             edit(b, "\"requires\":[]", "\"requires\":\"\"");
@@ -69,13 +79,13 @@ fn fields() -> Vec<Attack> {
             },
         ),
         signer("signed-bundle-json-not-json", ("4", "expected"), "bundle.json is no JSON.", minimal, |b| {
-            b.put("bundle.json", "formatVersion: 0\n");
+            b.put("bundle.json", "formatVersion: 1\n");
         }),
         signer("signed-bundle-json-empty", ("4", "EOF"), "bundle.json is empty.", minimal, |b| {
             b.put("bundle.json", "")
         }),
-        signer("signed-bundle-json-list", ("4", "invalid type"), "bundle.json is a list.", minimal, |b| {
-            b.put("bundle.json", "[0]");
+        signer("signed-bundle-json-list", ("4", "a list where an object"), "bundle.json is a list.", minimal, |b| {
+            b.put("bundle.json", "[1,[]]");
         }),
         signer(
             "signed-bundle-json-two-values",
@@ -100,6 +110,9 @@ fn fields() -> Vec<Attack> {
         }),
         signer("signed-time-with-fraction", ("4", "created"), "A time with a fraction.", minimal, |b| {
             edit(b, "12:00:00Z", "12:00:00.5Z");
+        }),
+        signer("signed-time-before-year-zero", ("4", "created"), "A year of seven characters.", minimal, |b| {
+            edit(b, "2026-11-23", "-002026-11-23");
         }),
         signer("signed-time-that-is-none", ("4", "created"), "The 30th of February.", minimal, |b| {
             edit(b, "2026-11-23", "2026-02-30");
@@ -191,14 +204,44 @@ fn absent() -> Vec<Attack> {
             edit(b, "\"foreign\"", "\"base\"");
         }),
         signer(
-            "signed-absent-other-reason",
-            ("4", "unknown variant"),
-            "Absent for a reason that is none.",
+            "signed-absent-manifest-in-base",
+            ("4", "a manifest of"),
+            "A manifest in an earlier bundle: nobody could tell what it needs.",
             rich,
             |b| {
-                edit(b, "\"foreign\"", "\"whim\"");
+                let base = format!("\"base\":[\"sha256:{}\"]", "1".repeat(64));
+                edit(b, "\"base\":[]", &base);
+                edit(b, "\"platform\"", "\"base\"");
             },
         ),
+        signer("signed-absent-manifest-foreign", ("4", "a manifest of"), "A manifest as foreign.", rich, |b| {
+            edit(b, "\"platform\"", "\"foreign\"");
+        }),
+        signer("signed-absent-layer-of-a-platform", ("4", "a layer of"), "A layer as another platform.", rich, |b| {
+            edit(b, "\"foreign\"", "\"platform\"");
+        }),
+        signer("signed-absent-config-foreign", ("4", "the config of"), "A config as foreign.", rich, |b| {
+            let config = crate::good::TWO;
+            b.remove(&crate::draft::path_of(config));
+            let entry = format!(
+                r#"{{"digest":"{}","size":{},"reason":"foreign","names":["ns/multi:1"]}}"#,
+                digest(config),
+                config.len()
+            );
+            let text = b.text("bundle.json");
+            let (head, list) = text.split_once("\"absent\":[").unwrap();
+            let mut list: Vec<String> =
+                list.trim_end_matches("]}\n").replace("},{", "}\n{").lines().map(str::to_owned).collect();
+            list.push(entry);
+            list.sort();
+            b.put("bundle.json", format!("{head}\"absent\":[{}]}}\n", list.join(",")));
+        }),
+        signer("signed-absent-other-reason", ("4", "is no reason"), "Absent for a reason that is none.", rich, |b| {
+            edit(b, "\"foreign\"", "\"whim\"");
+        }),
+        signer("signed-absent-reason-is-object", ("4", "invalid type"), "A reason as an object.", rich, |b| {
+            edit(b, "\"foreign\"", "{\"foreign\":null}");
+        }),
         signer(
             "signed-absent-extra-field",
             ("11.3", "unknown field"),

@@ -30,6 +30,16 @@ fn shapes() -> Vec<Attack> {
             edit(b, &format!("\"config\":{},", descriptor(CONFIG, ONE)), "");
             b.remove(&path_of(ONE));
         }),
+        signer(
+            "signed-config-is-list",
+            ("7.2", "a list where an object"),
+            "A descriptor as a list of its values.",
+            minimal,
+            |b| {
+                let list = format!(r#"["{CONFIG}","{}",{},null,null,null]"#, digest(ONE), ONE.len());
+                edit(b, &descriptor(CONFIG, ONE), &list);
+            },
+        ),
         refused(signer(
             "signed-neither",
             ("7.2", "neither manifests nor"),

@@ -1,7 +1,7 @@
 //! `index.json`, changed by someone whose key is trusted.
 
 use super::{Attack, signer};
-use crate::draft::{DOCKER_LIST, DOCKER_MANIFEST, Draft, OCI_MANIFEST, descriptor, digest};
+use crate::draft::{DOCKER_LIST, DOCKER_MANIFEST, Draft, OCI_INDEX, OCI_MANIFEST, descriptor, digest};
 use crate::good::{TWO, minimal, rich};
 
 pub(super) fn attacks() -> Vec<Attack> {
@@ -120,6 +120,10 @@ fn items() -> Vec<Attack> {
                 edit(b, "\"size\":", "\"data\":\"e30=\",\"size\":");
             },
         ),
+        signer("signed-index-without-images", ("5", "names no image"), "There is no image.", minimal, |b| {
+            b.put("index.json", format!("{{\"schemaVersion\":2,\"mediaType\":\"{OCI_INDEX}\",\"manifests\":[]}}\n"));
+            b.files.retain(|path, _| !path.starts_with("blobs/"));
+        }),
         signer("signed-index-config", ("5", "unknown field"), "index.json has a config, too.", minimal, |b| {
             edit(b, "{\"schema", "{\"config\":{},\"schema");
         }),

@@ -95,7 +95,7 @@ pub(super) fn attacks() -> Vec<Attack> {
             minimal,
             |b| {
                 let path = b.manifest_of(ONE);
-                b.exchange_document(&path, vec![b'['; 1_000_000]);
+                b.exchange_document(&path, [&b"{\"x\":"[..], &[b'['; 1_000_000]].concat());
             },
         ),
         signer(
