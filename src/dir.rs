@@ -19,8 +19,17 @@
 //! This module must not know of registries, of bundles, or of how names are chosen.
 
 mod destination;
+mod entry;
+mod image;
+mod link;
+mod pool;
+mod scan;
 mod signatures;
+mod site;
 mod tree;
+
+#[cfg(test)]
+mod tests;
 
 pub use destination::{DirDestination, Placement};
 pub use signatures::Signatures;

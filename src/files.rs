@@ -5,6 +5,8 @@
 //! looked at again, so that an exchange in between is noticed.
 
 mod reading;
+mod threads;
+mod writing;
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -17,6 +19,8 @@ use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 pub(crate) use reading::Reading;
+pub(crate) use threads::{HASHERS, StopOnDrop, blocking};
+pub(crate) use writing::{PartFile, create, is_same, make_folder, remove, write_new};
 
 use crate::error::{Error, Result};
 
@@ -55,6 +59,20 @@ impl Folder {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let fd = rustix::fs::openat(&self.fd, name, flags, Mode::empty()).map_err(|e| self.failed("open", name, e))?;
         Ok(Folder { fd, path: self.path.join(name) })
+    }
+
+    /// Opens a directory below this one by its path, whose parts are separated by `/`; nothing between them names this
+    /// one itself.
+    pub(crate) fn below(&self, path: &str) -> Result<Folder> {
+        let mut parts = path.split('/').filter(|part| !part.is_empty());
+        let first = match parts.next() {
+            Some(part) => self.folder(part)?,
+            None => {
+                let fd = rustix::io::fcntl_dupfd_cloexec(&self.fd, 0).map_err(|e| self.failed("open", "", e))?;
+                Folder { fd, path: self.path.clone() }
+            }
+        };
+        parts.try_fold(first, |folder, part| folder.folder(part))
     }
 
     /// Opens a regular file in this directory for reading, with its size in bytes.
@@ -112,6 +130,11 @@ impl Folder {
     /// The path of an entry, for a message.
     pub(crate) fn shown(&self, name: impl AsRef<OsStr>) -> String {
         show(self.path.join(name.as_ref()).as_os_str())
+    }
+
+    /// Its own path, for a message.
+    pub(crate) fn called(&self) -> String {
+        show(self.path.as_os_str())
     }
 
     pub(crate) fn path(&self) -> &Path {

@@ -3,14 +3,13 @@
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::{OsStr, OsString};
 use std::fs::{File, TryLockError};
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use rustix::fs::{Advice, AtFlags, FallocateFlags, FileType, Mode, OFlags};
+use rustix::fs::{AtFlags, FileType};
 use rustix::io::Errno;
 
-use super::files::{Entry, Folder, show};
+use super::files::{self, Entry, Folder, PartFile, is_same, remove, show, write_new};
 use super::sealing::Sealed;
 use super::strangers::is_file;
 use super::{ALGORITHM, BLOBS, DESCRIPTOR, INDEX, LAYOUT, SIGNATURES, SUMS, limits};
@@ -121,6 +120,11 @@ impl Workshop {
     /// Refuses to begin what the medium has no room for. `needed` is in bytes.
     pub(super) fn check_space(&self, needed: u64) -> Result<()> {
         check_space(&self.root, &self.parent, needed)
+    }
+
+    /// A blob's file in the making.
+    pub(super) fn part(&self, digest: Digest, size: u64) -> Result<PartFile<'_>> {
+        PartFile::create(&self.blobs, part_name(digest), size)
     }
 
     /// Removes a blob's file.
@@ -237,102 +241,6 @@ impl Drop for Workshop {
     }
 }
 
-/// A file of `blobs/sha256` while it is written; goes away again unless it is finished.
-#[derive(Debug)]
-pub(super) struct PartFile<'a> {
-    workshop: &'a Workshop,
-    file: Option<File>,
-    digest: Digest,
-    buffer: Vec<u8>,
-    size: u64,
-    written: u64,
-    flushed: u64,
-}
-
-impl<'a> PartFile<'a> {
-    /// Makes the file, with room for `size` bytes where the medium can promise it.
-    pub(super) fn create(workshop: &'a Workshop, digest: Digest, size: u64) -> Result<PartFile<'a>> {
-        let name = part_name(digest);
-        let file = create(&workshop.blobs, &name)?;
-        let part = PartFile { workshop, file: Some(file), digest, buffer: Vec::new(), size, written: 0, flushed: 0 };
-        if size >= PREALLOCATE
-            && let Some(file) = &part.file
-            && let Err(e @ (Errno::NOSPC | Errno::FBIG | Errno::DQUOT)) =
-                rustix::fs::fallocate(file, FallocateFlags::KEEP_SIZE, 0, size)
-        {
-            return Err(part.failed(e.into()));
-        }
-        Ok(part)
-    }
-
-    /// Takes the next bytes.
-    pub(super) fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        self.written += bytes.len() as u64;
-        if self.buffer.len() + bytes.len() < BUFFER {
-            self.buffer.extend_from_slice(bytes);
-            return Ok(());
-        }
-        self.drain()?;
-        if bytes.len() < BUFFER {
-            self.buffer.extend_from_slice(bytes);
-            return Ok(());
-        }
-        self.write_out(bytes)
-    }
-
-    /// Gives the file its name. All of its bytes must have been written.
-    pub(super) fn finish(mut self) -> Result<()> {
-        self.drain()?;
-        if self.written != self.size {
-            return Err(Error::new(
-                Kind::Io,
-                format!("{} of {} bytes of {} were written", self.written, self.size, self.digest),
-            ));
-        }
-        let blobs = self.workshop.blobs.fd();
-        rustix::fs::renameat(&blobs, part_name(self.digest), &blobs, self.digest.hex())
-            .map_err(|e| self.failed(e.into()))?;
-        self.file = None;
-        Ok(())
-    }
-
-    fn drain(&mut self) -> Result<()> {
-        let buffer = std::mem::take(&mut self.buffer);
-        self.write_out(&buffer)?;
-        self.buffer = buffer;
-        self.buffer.clear();
-        Ok(())
-    }
-
-    fn write_out(&mut self, bytes: &[u8]) -> Result<()> {
-        let Some(file) = self.file.as_mut() else { return Ok(()) };
-        if let Err(e) = file.write_all(bytes) {
-            return Err(self.failed(e));
-        }
-        let out = self.written - self.buffer.len() as u64;
-        if out - self.flushed >= FLUSH {
-            // Starts writing to the medium without waiting for it, and lets go of what is there already: a bundle
-            // larger than memory would else be written in one long sync at the end.
-            let _ = rustix::fs::fadvise(file, 0, None, Advice::DontNeed);
-            self.flushed = out;
-        }
-        Ok(())
-    }
-
-    fn failed(&self, error: std::io::Error) -> Error {
-        Error::io(format!("cannot write {}", self.workshop.blobs.shown(part_name(self.digest))), error)
-    }
-}
-
-impl Drop for PartFile<'_> {
-    fn drop(&mut self) {
-        if self.file.is_some() {
-            // If it stays, the next run removes it.
-            let _ = rustix::fs::unlinkat(self.workshop.blobs.fd(), part_name(self.digest), AtFlags::empty());
-        }
-    }
-}
-
 /// What a file name of `blobs/sha256` says.
 enum Left {
     Blob(Digest),
@@ -352,34 +260,12 @@ fn part_name(digest: Digest) -> String {
 }
 
 fn make_folder(parent: &Folder, name: &str) -> Result<Folder> {
-    match rustix::fs::mkdirat(parent.fd(), name, Mode::from_raw_mode(0o755)) {
-        Ok(()) | Err(Errno::EXIST) => {}
-        Err(e) => return Err(parent.failed("make the directory", name, e)),
-    }
     // Nothing is damaged yet where nothing is written yet.
-    parent.folder(name).map_err(|e| {
+    files::make_folder(parent, name).map_err(|e| {
         Error::new(Kind::Io, "cannot use what is there for the unfinished bundle")
             .caused_by(e)
             .hint("move it away, or choose another --output")
     })
-}
-
-fn create(folder: &Folder, name: &str) -> Result<File> {
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    rustix::fs::openat(folder.fd(), name, flags, Mode::from_raw_mode(0o644))
-        .map(File::from)
-        .map_err(|e| folder.failed("create", name, e))
-}
-
-fn write_new(folder: &Folder, name: &str, bytes: &[u8]) -> Result<()> {
-    create(folder, name)?.write_all(bytes).map_err(|e| Error::io(format!("cannot write {}", folder.shown(name)), e))
-}
-
-pub(super) fn remove(folder: &Folder, name: impl AsRef<OsStr>) -> Result<()> {
-    match rustix::fs::unlinkat(folder.fd(), name.as_ref(), AtFlags::empty()) {
-        Ok(()) | Err(Errno::NOENT) => Ok(()),
-        Err(e) => Err(Error::io(format!("cannot remove {}", folder.shown(name)), e.into())),
-    }
 }
 
 /// Locks the open directory or file in which `shown` is made.
@@ -393,11 +279,6 @@ pub(super) fn lock(file: &File, shown: &str) -> Result<()> {
         // Not every network file system can lock. `check_blobs` notices a second worker in a directory.
         Err(TryLockError::Error(_)) => Ok(()),
     }
-}
-
-/// Whether an open directory or file is what `stat` was made of.
-pub(super) fn is_same(file: &File, stat: &rustix::fs::Stat) -> bool {
-    rustix::fs::fstat(file).is_ok_and(|own| (own.st_dev, own.st_ino) == (stat.st_dev, stat.st_ino))
 }
 
 /// Refuses to begin what the medium of `folder` has no room for. `needed` is in bytes; `shown` is named.
@@ -462,9 +343,3 @@ pub(super) fn exists(shown: &str) -> Error {
 
 /// The top-level files, the seal first.
 const TOP: [&str; 4] = [SUMS, DESCRIPTOR, LAYOUT, INDEX];
-/// Files of at least this many bytes (1 MiB) get their room before they are written.
-const PREALLOCATE: u64 = 1 << 20;
-/// Smaller pieces (256 KiB) are gathered before they are written.
-const BUFFER: usize = 256 << 10;
-/// After so many bytes (64 MiB) writing to the medium is started.
-const FLUSH: u64 = 64 << 20;

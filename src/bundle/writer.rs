@@ -6,7 +6,7 @@
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use async_trait::async_trait;
@@ -15,9 +15,10 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
 
 use super::archive::journal::{self, Journal, Recalled};
+use super::files::{HASHERS, StopOnDrop, blocking, show};
+use super::sealing;
 use super::source::{hash_blob, stream_blob};
-use super::workshop::{PartFile, Workshop};
-use super::{files::show, sealing};
+use super::workshop::Workshop;
 use crate::error::{Error, Result};
 use crate::oci::Digest;
 use crate::place::{BlobId, Body, Chunks, Contents, Destination, LandingId, Linked, Order, Presence, ScopeId};
@@ -153,11 +154,11 @@ impl Destination for DirectoryWriter {
         let ready = self.ready()?;
         let blob = contents.blob(blob);
         let mut chunks = body.open().await?;
-        let mut part = PartFile::create(&ready.workshop, blob.digest, blob.size)?;
+        let mut part = ready.workshop.part(blob.digest, blob.size)?;
         while let Some(chunk) = chunks.next().await {
             part.write(&chunk?)?;
         }
-        part.finish()?;
+        part.finish(&blob.digest.hex())?;
         ready.there().insert(blob.digest);
         Ok(())
     }
@@ -240,29 +241,7 @@ impl DirectoryWriter {
 }
 
 fn write_whole(workshop: &Workshop, digest: Digest, bytes: &[u8]) -> Result<()> {
-    let mut part = PartFile::create(workshop, digest, bytes.len() as u64)?;
+    let mut part = workshop.part(digest, bytes.len() as u64)?;
     part.write(bytes)?;
-    part.finish()
+    part.finish(&digest.hex())
 }
-
-/// Tells threads that nobody waits for them any more.
-#[derive(Default)]
-pub(super) struct StopOnDrop(pub(super) Arc<AtomicBool>);
-
-impl Drop for StopOnDrop {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
-
-/// Runs what waits for a disk or a person on a thread for that.
-pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(result) => result,
-        Err(e) if e.is_panic() => std::panic::resume_unwind(e.into_panic()),
-        Err(_) => Err(Error::interrupted()),
-    }
-}
-
-/// How many files are hashed at once at most: more would only make a disk seek.
-pub(super) const HASHERS: usize = 4;

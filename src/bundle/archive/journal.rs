@@ -23,11 +23,9 @@ use rustix::fs::{Mode, OFlags};
 
 use super::super::carrier::Carrier;
 use super::super::checksums::Checksums;
-use super::super::files::Folder;
+use super::super::files::{Folder, blocking, remove};
 use super::super::seal::{Seal, signature_name};
 use super::super::sealing::{HeadFiles, Sealed};
-use super::super::workshop::remove;
-use super::super::writer::blocking;
 use super::At;
 use super::chain::{head_length, seal_length, write_head, write_seal};
 use super::members::Members;

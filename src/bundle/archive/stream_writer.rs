@@ -15,11 +15,10 @@ use jiff::Timestamp;
 use rustix::fs::{Mode, OFlags};
 use tokio::sync::{mpsc, oneshot};
 
-use super::super::files::{Folder, show};
+use super::super::files::{Folder, blocking, is_same, remove, show};
 use super::super::sealing::{self, HeadFiles, Sealed};
 use super::super::source::blob_path;
-use super::super::workshop::{exists, give_name, is_same, lock, parent_of, remove};
-use super::super::writer::blocking;
+use super::super::workshop::{exists, give_name, lock, parent_of};
 use super::chain::{ZEROS, write_member, write_seal, write_top};
 use super::members::{header, padding};
 use super::zstd::{Frames, is_packed};

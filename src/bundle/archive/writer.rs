@@ -14,11 +14,10 @@ use jiff::Timestamp;
 use rustix::fs::{Advice, FallocateFlags, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::super::files::{Folder, Reading, show};
+use super::super::files::{Folder, HASHERS, Reading, StopOnDrop, blocking, is_same, remove, show};
 use super::super::sealing::{self, HeadFiles, Sealed};
 use super::super::source::blob_path;
-use super::super::workshop::{check_space, exists, give_name, is_same, lock, parent_of, remove};
-use super::super::writer::{HASHERS, StopOnDrop, blocking};
+use super::super::workshop::{check_space, exists, give_name, lock, parent_of};
 use super::chain::{Chain, ZEROS, head_length, seal_length, write_head, write_seal};
 use super::journal::{self, Journal, Recalled};
 use super::members::{BLOCK, END, header, padding, shown_member};

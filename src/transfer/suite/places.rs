@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::memory::{Memory, MemoryPass, Mood, Recorder};
 use super::{Sample, go, options};
 use crate::bundle::{ArchiveWriter, DirectoryWriter, StreamWriter};
+use crate::dir::{DirDestination, Placement, Signatures, Tree};
 use crate::error::Kind;
 use crate::layout::Layout;
 use crate::oci::{Digest, Host, Selector};
@@ -29,6 +30,7 @@ enum From {
     Archive,
     Stream,
     Registry,
+    Tree,
 }
 
 /// What is written to.
@@ -39,13 +41,15 @@ enum To {
     Archive,
     Packed,
     Registry,
+    Tree,
 }
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
 async fn everything_moves_between_all_places(
-    #[values(From::Memory, From::MemoryPass, From::Bundle, From::Archive, From::Stream, From::Registry)] from: From,
-    #[values(To::MemoryAsPlanned, To::Bundle, To::Archive, To::Packed, To::Registry)] to: To,
+    #[values(From::Memory, From::MemoryPass, From::Bundle, From::Archive, From::Stream, From::Registry, From::Tree)]
+    from: From,
+    #[values(To::MemoryAsPlanned, To::Bundle, To::Archive, To::Packed, To::Registry, To::Tree)] to: To,
 ) {
     let scene = Scene::new(from).await;
     let (supply, there) = (scene.supply(from, Mood::Good).await, Receiver::new(to).await);
@@ -53,7 +57,7 @@ async fn everything_moves_between_all_places(
     assert_eq!(summary.moved, scene.sample.contents.blobs.len() as u64);
     there.assert_whole(&scene.sample).await;
     // What is there is not moved again.
-    if to == To::Registry {
+    if matches!(to, To::Registry | To::Tree) {
         let supply = scene.supply(from, Mood::Good).await;
         assert_eq!(go(&scene.sample, supply, there.destination()).await.unwrap().moved, 0);
     }
@@ -63,7 +67,7 @@ async fn everything_moves_between_all_places(
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wrong_blob_lands_nothing_anywhere(
     #[values(From::Memory, From::MemoryPass)] from: From,
-    #[values(To::Bundle, To::Archive, To::Packed, To::Registry)] to: To,
+    #[values(To::Bundle, To::Archive, To::Packed, To::Registry, To::Tree)] to: To,
     #[values(Mood::Flipped, Mood::Short, Mood::Long, Mood::Broken)] mood: Mood,
 ) {
     let scene = Scene::new(from).await;
@@ -79,11 +83,12 @@ struct Scene {
     sample: Sample,
     bundle: Option<Receiver>,
     registry: Option<Receiver>,
+    tree: Option<Receiver>,
 }
 
 impl Scene {
     async fn new(from: From) -> Self {
-        let mut scene = Scene { sample: Sample::new(), bundle: None, registry: None };
+        let mut scene = Scene { sample: Sample::new(), bundle: None, registry: None, tree: None };
         let fill = async |receiver: Receiver| {
             let memory = Supply::Source(Arc::new(Memory::new(&scene.sample, Mood::Good)));
             go(&scene.sample, memory, receiver.destination()).await.unwrap();
@@ -94,6 +99,7 @@ impl Scene {
             From::Bundle => scene.bundle = Some(fill(Receiver::new(To::Bundle).await).await),
             From::Archive => scene.bundle = Some(fill(Receiver::new(To::Archive).await).await),
             From::Stream => scene.bundle = Some(fill(Receiver::new(To::Packed).await).await),
+            From::Tree => scene.tree = Some(fill(Receiver::new(To::Tree).await).await),
             From::Registry => {
                 let receiver = fill(Receiver::new(To::Registry).await).await;
                 // Every blob of the sample is in both repositories or in the one that is asked.
@@ -112,6 +118,10 @@ impl Scene {
             (From::Bundle | From::Archive | From::Stream, Some(Receiver::Bundle { trust, folder, .. }), _) => {
                 verify::open(&folder.path().join("bundle"), trust, Timestamp::now()).unwrap().supply().unwrap()
             }
+            (From::Tree, ..) => {
+                let Some(Receiver::Tree(folder)) = &self.tree else { unreachable!("made before") };
+                Supply::Source(Arc::new(Tree::scan(folder.path()).unwrap()))
+            }
             (From::Registry, _, Some(Receiver::Registry { client, .. })) => Supply::Source(Arc::new(client.clone())),
             (From::MemoryPass, ..) => {
                 let order: Vec<BlobId> = self.sample.contents.blob_ids().collect();
@@ -125,6 +135,7 @@ impl Scene {
 /// A place that was written to, and how to look into it.
 enum Receiver {
     Memory(Arc<Recorder>),
+    Tree(TempDir),
     Bundle {
         writer: Arc<dyn Destination>,
         trust: Trust,
@@ -143,6 +154,7 @@ impl Receiver {
     async fn new(to: To) -> Self {
         let folder = tempfile::tempdir().unwrap();
         match to {
+            To::Tree => Receiver::Tree(folder),
             To::MemoryAsPlanned => Receiver::Memory(Arc::new(Recorder::new(Order::AsPlanned))),
             To::Bundle | To::Archive | To::Packed => {
                 let pair = KeyPair::generate("test").unwrap();
@@ -175,6 +187,16 @@ impl Receiver {
     fn destination(&self) -> Arc<dyn Destination> {
         match self {
             Receiver::Memory(recorder) => recorder.clone(),
+            Receiver::Tree(folder) => {
+                let sample = Sample::new();
+                let placements = sample.contents.images.iter().map(|image| Placement {
+                    image: image.name.clone(),
+                    directory: image.name.to_string(),
+                    signatures: Signatures::default(),
+                });
+                let (path, silent) = (folder.path().to_owned(), Arc::new(crate::progress::Silent));
+                Arc::new(DirDestination::new(path, placements.collect(), silent).unwrap())
+            }
             Receiver::Bundle { writer, .. } => writer.clone(),
             Receiver::Registry { destination, .. } => destination.clone(),
         }
@@ -183,6 +205,19 @@ impl Receiver {
     async fn assert_whole(&self, sample: &Sample) {
         match self {
             Receiver::Memory(recorder) => assert!(recorder.state.lock().unwrap().committed),
+            Receiver::Tree(folder) => {
+                let tree = Tree::scan(folder.path()).unwrap();
+                for (image, found) in sample.contents.images.iter().zip(tree.images()) {
+                    assert_eq!(image.name.to_string(), found.suffix);
+                    assert_eq!(tree.document(found).unwrap().digest(), image.document);
+                    for (digest, bytes) in &sample.blobs {
+                        let held = std::fs::read(folder.path().join(&found.suffix).join(digest.hex()));
+                        assert!(held.is_err() || held.unwrap() == *bytes);
+                    }
+                }
+                assert_eq!(tree.images().len(), sample.contents.images.len());
+                tree.check(&sample.contents).unwrap();
+            }
             Receiver::Bundle { trust, folder, .. } => {
                 let verified = verify::open(&folder.path().join("bundle"), trust, Timestamp::now()).unwrap();
                 assert_eq!(verified.head.contents.images.len(), sample.contents.images.len());
@@ -212,6 +247,11 @@ impl Receiver {
         match self {
             Receiver::Memory(recorder) => assert!(recorder.state.lock().unwrap().landed.is_empty()),
             Receiver::Bundle { folder, .. } => assert!(!folder.path().join("bundle").exists()),
+            Receiver::Tree(folder) => {
+                assert!(Tree::scan(folder.path()).map_or(true, |tree| tree.images().is_empty()));
+                let names = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name());
+                assert!(names.into_iter().all(|name| name == ".sealift.partial"));
+            }
             Receiver::Registry { client, host, .. } => {
                 for image in &sample.contents.images {
                     for selector in [Selector::Tag(image.name.tag().unwrap().clone()), Selector::Digest(image.document)]

@@ -1,0 +1,291 @@
+//! The blobs that are below the destination, whichever image they belong to: each is fetched once, and kept from run
+//! to run where its bytes are right.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use futures_util::{StreamExt, TryStreamExt, stream};
+use rustix::fs::{FileType, Stat};
+use rustix::io::Errno;
+
+use super::entry::Entry;
+use super::link::{self, How, changed, share};
+use super::site::{Site, WORKSHOP};
+use crate::error::{Error, Kind, Result};
+use crate::files::{Folder, HASHERS, PartFile, Reading, StopOnDrop, blocking, remove};
+use crate::oci::Digest;
+use crate::place::Chunks;
+
+/// By what a file is known again that was hashed before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Stamp {
+    device: u64,
+    inode: u64,
+    size: u64,
+    modified: (i64, i64),
+}
+
+#[expect(clippy::useless_conversion, reason = "the fields' widths differ between platforms")]
+impl From<&Stat> for Stamp {
+    fn from(stat: &Stat) -> Self {
+        Stamp {
+            device: stat.st_dev.into(),
+            inode: stat.st_ino.into(),
+            size: stat.st_size as u64,
+            modified: (stat.st_mtime.into(), stat.st_mtime_nsec as i64),
+        }
+    }
+}
+
+/// Which blobs are there, and in which directory to find each.
+#[derive(Debug, Default)]
+pub(super) struct Pool {
+    homes: Mutex<HashMap<Digest, Home>>,
+    /// Every file whose bytes were found to be right.
+    right: HashMap<Stamp, Digest>,
+}
+
+#[derive(Debug, Clone)]
+struct Home {
+    /// Below the destination.
+    directory: Arc<str>,
+    stamp: Stamp,
+}
+
+impl Pool {
+    /// Looks for blobs of `wanted` (digest, size in bytes) below the destination and hashes them: all that lie in a
+    /// directory of `planned`, and of the others one each if there is no such.
+    pub(super) async fn find(
+        site: Arc<Site>,
+        wanted: HashMap<Digest, u64>,
+        planned: Arc<HashSet<String>>,
+    ) -> Result<Pool> {
+        let candidates = blocking({
+            let (site, planned) = (site.clone(), planned.clone());
+            move || search(&site, &wanted, &planned)
+        })
+        .await?;
+        let stop = StopOnDrop::default();
+        let hashed: Vec<Vec<(Digest, Home)>> = stream::iter(candidates.into_iter().map(|(digest, files)| {
+            let (site, stopped) = (site.clone(), stop.0.clone());
+            blocking(move || Ok(files.hash(&site, digest, &stopped)))
+        }))
+        .buffer_unordered(std::thread::available_parallelism().map_or(2, usize::from).min(HASHERS))
+        .try_collect()
+        .await?;
+        let mut pool = Pool::default();
+        for (digest, home) in hashed.into_iter().flatten() {
+            pool.right.insert(home.stamp, digest);
+            pool.homes().entry(digest).or_insert(home);
+        }
+        Ok(pool)
+    }
+
+    pub(super) fn has(&self, digest: Digest) -> bool {
+        self.homes().contains_key(&digest)
+    }
+
+    /// Takes the bytes of a blob, which must be verified.
+    pub(super) async fn put(&self, site: &Site, digest: Digest, size: u64, mut chunks: Chunks) -> Result<()> {
+        let name = digest.hex();
+        let mut part = PartFile::create(&site.workshop, super::entry::part(&name), size)?;
+        while let Some(chunk) = chunks.try_next().await? {
+            part.write(&chunk)?;
+        }
+        part.finish(&name)?;
+        self.settle(&site.workshop, WORKSHOP, digest)
+    }
+
+    /// Makes sure that the blob is in `folder`, which is called `directory`; says whether anything had to be done.
+    pub(super) async fn place(
+        &self,
+        site: &Site,
+        (digest, size): (Digest, u64),
+        folder: &Folder,
+        directory: &str,
+    ) -> Result<bool> {
+        let name = digest.hex();
+        if let Some(stamp) = stamp(folder, &name)?
+            && self.is_right(stamp, digest)
+        {
+            return Ok(false);
+        }
+        let Some(home) = self.move_in(site, digest, folder, directory)? else { return Ok(true) };
+        let from = site.root.below(&home.directory)?;
+        if stamp(&from, &name)? != Some(home.stamp) {
+            return Err(changed(&from.shown(&name)));
+        }
+        if share(&from, folder, digest, size).await? == How::Crowded {
+            self.settle(folder, directory, digest)?;
+        }
+        Ok(true)
+    }
+
+    /// The bytes of a blob that is there.
+    pub(super) fn open(&self, site: &Site, digest: Digest, size: u64) -> Result<Chunks> {
+        let home = self.home(digest)?;
+        let folder = site.root.below(&home.directory)?;
+        Ok(open(&folder, digest, size)?.stream())
+    }
+
+    /// The first image that needs a new blob takes it out of the workshop; returns where it is if it has left.
+    fn move_in(&self, site: &Site, digest: Digest, folder: &Folder, directory: &str) -> Result<Option<Home>> {
+        let mut homes = self.homes();
+        let home = homes.get_mut(&digest).ok_or_else(|| gone(digest))?;
+        if &*home.directory == WORKSHOP {
+            let name = digest.hex();
+            match rustix::fs::renameat(site.workshop.fd(), &name, folder.fd(), &name) {
+                Ok(()) => {
+                    home.directory = directory.into();
+                    return Ok(None);
+                }
+                // A medium of its own is mounted there.
+                Err(Errno::XDEV) => {}
+                Err(e) => return Err(folder.failed("write", &name, e)),
+            }
+        }
+        Ok(Some(home.clone()))
+    }
+
+    /// From now on the blob is found in `folder`.
+    fn settle(&self, folder: &Folder, directory: &str, digest: Digest) -> Result<()> {
+        let stamp = stamp(folder, &digest.hex())?.ok_or_else(|| gone(digest))?;
+        self.homes().insert(digest, Home { directory: directory.into(), stamp });
+        Ok(())
+    }
+
+    fn is_right(&self, stamp: Stamp, digest: Digest) -> bool {
+        self.right.get(&stamp) == Some(&digest) || self.homes().get(&digest).is_some_and(|home| home.stamp == stamp)
+    }
+
+    fn home(&self, digest: Digest) -> Result<Home> {
+        self.homes().get(&digest).cloned().ok_or_else(|| gone(digest))
+    }
+
+    fn homes(&self) -> MutexGuard<'_, HashMap<Digest, Home>> {
+        self.homes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The files that are named as one blob and have its size.
+#[derive(Debug, Default)]
+struct Files {
+    size: u64,
+    /// In directories that the run writes: what is wrong there has to be replaced.
+    planned: Vec<Home>,
+    /// Elsewhere.
+    others: Vec<Home>,
+}
+
+impl Files {
+    /// The files whose bytes are right: of those elsewhere only as many as are needed.
+    fn hash(self, site: &Site, digest: Digest, stopped: &AtomicBool) -> Vec<(Digest, Home)> {
+        let mut known: HashMap<Stamp, bool> = HashMap::new();
+        let mut right = Vec::new();
+        let mut look = |home: &Home| {
+            // Links to one file are hashed once.
+            if let Some(known) = known.get(&home.stamp) {
+                return *known;
+            }
+            let go_on = || !stopped.load(Ordering::Relaxed);
+            let read = || open(&site.root.below(&home.directory)?, digest, self.size)?.has(digest, go_on);
+            // What cannot be read is not there: it is fetched again and replaced.
+            let is_right = read().is_ok_and(|right| right && go_on());
+            known.insert(home.stamp, is_right);
+            is_right
+        };
+        for home in self.planned {
+            if look(&home) {
+                right.push((digest, home));
+            }
+        }
+        for home in self.others {
+            if !right.is_empty() {
+                break;
+            }
+            if look(&home) {
+                right.push((digest, home));
+            }
+        }
+        right
+    }
+}
+
+/// Looks through all directories below the destination; sweeps up what a killed run left half-written.
+fn search(site: &Site, wanted: &HashMap<Digest, u64>, planned: &HashSet<String>) -> Result<BTreeMap<Digest, Files>> {
+    let mut search = Search { wanted, planned, found: BTreeMap::new(), entries: MAX_ENTRIES };
+    search.visit(&site.root, "", 0)?;
+    Ok(search.found)
+}
+
+struct Search<'a> {
+    wanted: &'a HashMap<Digest, u64>,
+    planned: &'a HashSet<String>,
+    found: BTreeMap<Digest, Files>,
+    /// That may still be looked at.
+    entries: usize,
+}
+
+impl Search<'_> {
+    fn visit(&mut self, folder: &Folder, directory: &str, depth: usize) -> Result<()> {
+        let is_ours = directory == WORKSHOP || self.planned.contains(directory);
+        let entries = match folder.entries(if is_ours { usize::MAX } else { self.entries }) {
+            Ok(entries) => entries,
+            Err(error) if is_ours => return Err(error),
+            // Where images of other runs are is only a chance to save a download.
+            Err(_) => return Ok(()),
+        };
+        self.entries = self.entries.saturating_sub(entries.len());
+        for entry in entries {
+            match (entry.kind, Entry::of(&entry.name)) {
+                (FileType::Directory, _) => {
+                    let Some(name) = entry.name.to_str() else { continue };
+                    let below = if directory.is_empty() { name.to_owned() } else { format!("{directory}/{name}") };
+                    match folder.folder(name) {
+                        Ok(inner) if depth < MAX_DEPTH => self.visit(&inner, &below, depth + 1)?,
+                        _ => {}
+                    }
+                }
+                (FileType::RegularFile, Some(Entry::Part)) => remove(folder, &entry.name)?,
+                (FileType::RegularFile, Some(Entry::Blob(digest))) => {
+                    if self.wanted.get(&digest) == Some(&entry.size)
+                        && let Some(stamp) = stamp(folder, &digest.hex())?
+                    {
+                        let files = self.found.entry(digest).or_default();
+                        files.size = entry.size;
+                        let home = Home { directory: directory.into(), stamp };
+                        let list = if is_ours { &mut files.planned } else { &mut files.others };
+                        list.push(home);
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+fn stamp(folder: &Folder, name: &str) -> Result<Option<Stamp>> {
+    let stat = folder.look(name.as_ref())?;
+    let regular = stat.filter(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile);
+    Ok(regular.as_ref().map(Stamp::from))
+}
+
+fn open(folder: &Folder, digest: Digest, size: u64) -> Result<Reading> {
+    let name = digest.hex();
+    let (file, found) = folder.file(&name)?;
+    if found != size {
+        return Err(link::changed(&folder.shown(&name)));
+    }
+    Ok(Reading { file, shown: folder.shown(&name).into(), offset: 0, end: size })
+}
+
+fn gone(digest: Digest) -> Error {
+    Error::new(Kind::Io, format!("blob {digest} was not written or went away")).hint("run the same command again")
+}
+
+/// Entries below the destination that are looked at in search of blobs.
+const MAX_ENTRIES: usize = 1_000_000;
+/// More than a repository path has components.
+const MAX_DEPTH: usize = 130;
