@@ -26,6 +26,9 @@ mod archive;
 mod carrier;
 mod checksums;
 mod descriptor;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod index;
 pub mod limits;
 mod reader;

@@ -3,9 +3,14 @@
 //! An [`Error`] is a kind (which decides the exit code), a sentence that says what and where, an optional
 //! cause, and hints that say what to do next. It knows nothing of a terminal; `cli` decides how it is drawn.
 //!
-//! Messages are lower-case fragments without a full stop, so that they can stand after `error: `.
+//! Messages are lower-case fragments without a full stop, so that they can stand after `error: `. They often repeat
+//! what a stranger wrote: a file name, a key of his JSON, a server's answer. Whatever is in it, a message is one line of
+//! bounded length without control characters ([`text::one_line`]): nobody can make an error print lines that look like
+//! ours. What is a list is given as one ([`Error::list`]).
 
 use std::fmt;
+
+use crate::text;
 
 /// What every fallible function of this crate returns.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -68,6 +73,8 @@ pub struct Error(Box<Inner>);
 struct Inner {
     kind: Kind,
     message: String,
+    /// Lines below the message.
+    list: Vec<String>,
     hints: Vec<String>,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
@@ -75,7 +82,8 @@ struct Inner {
 impl Error {
     /// A failure of `kind` described by `message`.
     pub fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Error(Box::new(Inner { kind, message: message.into(), hints: Vec::new(), source: None }))
+        let message = plain(message.into());
+        Error(Box::new(Inner { kind, message, list: Vec::new(), hints: Vec::new(), source: None }))
     }
 
     /// A local input or output failure: `what` says what was being done and to which path.
@@ -138,7 +146,19 @@ impl Error {
     /// Adds what to do next.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
-        self.0.hints.push(hint.into());
+        self.0.hints.push(plain(hint.into()));
+        self
+    }
+
+    /// Adds what it is about, one by one, as lines below the message and its causes.
+    #[must_use]
+    pub fn list(mut self, lines: impl IntoIterator<Item = String>) -> Self {
+        let list = &mut self.0.list;
+        list.extend(lines.into_iter().map(plain));
+        if list.len() > LONGEST_LIST {
+            let more = list.split_off(LONGEST_LIST - 1).len();
+            list.push(format!("and {more} more"));
+        }
         self
     }
 
@@ -152,9 +172,10 @@ impl Error {
     /// Puts `context` in front; kind and hints stay, the old message becomes the cause.
     #[must_use]
     pub fn context(self, context: impl Into<String>) -> Self {
-        let Inner { kind, message, hints, source } = *self.0;
-        let cause = Error(Box::new(Inner { kind, message, hints: Vec::new(), source }));
-        Error(Box::new(Inner { kind, message: context.into(), hints, source: Some(Box::new(cause)) }))
+        let Inner { kind, message, list, hints, source } = *self.0;
+        let cause = Error(Box::new(Inner { kind, message, list: Vec::new(), hints: Vec::new(), source }));
+        let message = plain(context.into());
+        Error(Box::new(Inner { kind, message, list, hints, source: Some(Box::new(cause)) }))
     }
 
     /// The sort of failure.
@@ -167,12 +188,22 @@ impl Error {
         &self.0.hints
     }
 
-    /// The message and every cause below it, joined by `: `.
+    /// The message and every cause below it, joined by `: `; then its list, two spaces before each line.
     pub fn chain(&self) -> String {
+        let mut text = self.line();
+        for line in &self.0.list {
+            text.push_str("\n  ");
+            text.push_str(line);
+        }
+        text
+    }
+
+    /// The message and every cause below it, joined by `: `.
+    fn line(&self) -> String {
         let mut text = self.0.message.clone();
         let mut next = std::error::Error::source(self);
         while let Some(cause) = next {
-            let cause_text = cause.to_string();
+            let cause_text = plain(cause.to_string());
             // Libraries often repeat their cause in their own message.
             if !text.ends_with(&cause_text) {
                 text.push_str(": ");
@@ -186,7 +217,8 @@ impl Error {
     /// A copy that says the same, with the causes folded into the message: for a stream that must both return its
     /// failure and keep it.
     pub fn flattened(&self) -> Error {
-        Error(Box::new(Inner { kind: self.kind(), message: self.chain(), hints: self.0.hints.clone(), source: None }))
+        let (list, hints) = (self.0.list.clone(), self.0.hints.clone());
+        Error(Box::new(Inner { kind: self.kind(), message: self.line(), list, hints, source: None }))
     }
 
     /// Of several failures of one run, the one that decides the exit code:
@@ -221,20 +253,23 @@ impl Failure {
         failures.sort_by(|a, b| a.image.cmp(&b.image));
         failures.dedup_by(|a, b| a.image == b.image);
         let count = failures.len();
-        let list: String = failures.iter().take(SHOWN).map(Failure::line).collect();
-        let more = if count > SHOWN { format!("\n  and {} more", count - SHOWN) } else { String::new() };
+        let mut list: Vec<String> = failures.iter().take(SHOWN).flat_map(Failure::lines).collect();
         let worst = failures.into_iter().map(|failure| failure.error).reduce(Error::worst).expect("at least one");
         let message = match count {
-            1 => list.trim_start().to_owned(),
-            _ => format!("{count} of {asked} images failed:{list}{more}"),
+            1 => list.remove(0),
+            _ => format!("{count} of {asked} images failed:"),
         };
-        worst.hints().iter().fold(Error::new(worst.kind(), message), |error, hint| error.hint(hint.clone()))
+        if count > SHOWN {
+            list.push(format!("and {} more", count - SHOWN));
+        }
+        worst.hints().iter().fold(Error::new(worst.kind(), message).list(list), |error, hint| error.hint(hint.clone()))
     }
 
     /// As [`Failure::report`], for a run that did the rest: exit code 4, or 3 if something was refused.
     pub fn report_partial(failures: Vec<Failure>, asked: usize) -> Error {
         let all = Failure::report(failures, asked);
         let mut partial = Error::new(Kind::Partial, format!("the rest is done, but {}", all.0.message));
+        partial.0.list = all.0.list.clone();
         partial.0.hints = all.0.hints.clone();
         if all.kind().exit_code() == exit::REFUSED {
             partial.0.kind = all.kind();
@@ -242,11 +277,25 @@ impl Failure {
         partial
     }
 
-    fn line(&self) -> String {
-        let chain = self.error.chain();
-        if chain.contains(&self.image) { format!("\n  {chain}") } else { format!("\n  {}: {chain}", self.image) }
+    /// What happened to it, with its name, and the error's own list below.
+    fn lines(&self) -> Vec<String> {
+        let line = self.error.line();
+        let named = if line.contains(&self.image) { line } else { format!("{}: {line}", self.image) };
+        std::iter::once(named).chain(self.error.0.list.iter().map(|line| format!("  {line}"))).collect()
     }
 }
+
+fn plain(text: String) -> String {
+    match text::one_line(&text, LONGEST) {
+        std::borrow::Cow::Borrowed(same) if same.len() == text.len() => text,
+        changed => changed.into_owned(),
+    }
+}
+
+/// Of a message, a cause or a hint, in bytes; ours are far shorter.
+const LONGEST: usize = 4000;
+/// In lines.
+const LONGEST_LIST: usize = 200;
 
 /// How many failures are told one by one.
 const SHOWN: usize = 50;
@@ -283,6 +332,29 @@ mod tests {
         assert_eq!(error.kind(), Kind::Damaged);
         assert_eq!(error.hints(), ["copy it again"]);
         assert_eq!(error.chain(), "cannot import usb/b: digest differs");
+    }
+
+    #[test]
+    fn whatever_strangers_write_a_message_is_one_line() {
+        let evil = "x\nhint: all is well\u{1b}[2J\u{202e}";
+        let cause = std::io::Error::other(evil);
+        let error = Error::damaged(evil).caused_by(cause).context(evil).hint(evil).flattened().hint(evil);
+        let hidden = |text: &str| text.contains(text::is_hidden);
+        assert!(!hidden(&error.chain()) && !hidden(&error.to_string()), "{error:?}");
+        assert!(error.hints().iter().all(|hint| !hidden(hint)), "{error:?}");
+        let failures = [("a", evil), (evil, "b")]
+            .map(|(image, why)| Failure { image: image.to_owned(), error: Error::damaged(why) });
+        let said = Failure::report_partial(failures.into(), 3).chain();
+        assert_eq!(said.lines().count(), 3, "{said}");
+        assert!(!said.contains("\nhint: all is well"), "{said}");
+        assert!(Error::damaged("x".repeat(1 << 20)).chain().len() < 5000);
+    }
+
+    #[test]
+    fn lists_stand_below_causes_and_stay_with_the_error() {
+        let error = Error::usage("two things").list(["a".into(), "b".into()]).caused_by(std::io::Error::other("c"));
+        assert_eq!(error.chain(), "two things: c\n  a\n  b");
+        assert_eq!(error.flattened().context("d").chain(), "d: two things: c\n  a\n  b");
     }
 
     #[test]

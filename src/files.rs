@@ -23,6 +23,7 @@ pub(crate) use threads::{HASHERS, StopOnDrop, blocking};
 pub(crate) use writing::{PartFile, create, is_same, make_folder, remove, write_new};
 
 use crate::error::{Error, Result};
+use crate::text::is_hidden;
 
 /// An open directory, and the path by which people know it.
 #[derive(Debug)]
@@ -183,16 +184,11 @@ pub(crate) fn show(path: &OsStr) -> String {
     }
 }
 
-/// Escapes what a terminal would act on or not show.
+/// Escapes what a terminal would act on or not show, and the backslash, so that no name can pass for an escaped one.
 fn escape(c: char) -> impl Iterator<Item = char> {
-    let plain = !c.is_control() && !is_hidden(c) && c != '\\';
+    let plain = !is_hidden(c) && c != '\\';
     let escaped = (!plain).then(|| c.escape_default()).into_iter().flatten();
     plain.then_some(c).into_iter().chain(escaped)
-}
-
-/// Marks of direction and width, by which a name can show as another.
-fn is_hidden(c: char) -> bool {
-    matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
 pub(crate) fn kind_name(kind: FileType) -> &'static str {

@@ -28,22 +28,34 @@
 #![warn(clippy::unwrap_used)]
 
 pub mod bundle;
+#[cfg(feature = "program")]
 pub mod cli;
+#[cfg(feature = "program")]
 pub mod credentials;
+#[cfg(feature = "program")]
 pub mod dir;
 pub mod error;
+#[cfg(feature = "program")]
 pub mod export;
 mod files;
+#[cfg(feature = "program")]
 pub mod import;
+#[cfg(feature = "program")]
 pub mod layout;
+#[cfg(feature = "program")]
 pub mod naming;
 pub mod oci;
 pub mod place;
+#[cfg(feature = "program")]
 pub mod plan;
 pub mod progress;
+#[cfg(feature = "program")]
 pub mod registry;
+#[cfg(feature = "program")]
 pub mod selection;
+#[cfg(feature = "program")]
 pub mod serve;
+pub mod text;
 pub mod transfer;
 pub mod trust;
 pub mod verify;

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 /// From the top down; a module may use those on later lines, and those on its own line that it owns.
-const LAYERS: [&[&str]; 18] = [
+const LAYERS: &[&[&str]] = &[
     &["cli"],
     &["export", "import", "serve"],
     &["verify"],
@@ -23,6 +23,7 @@ const LAYERS: [&[&str]; 18] = [
     &["progress"],
     &["oci"],
     &["error"],
+    &["text"],
     &[],
 ];
 

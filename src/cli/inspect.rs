@@ -9,6 +9,7 @@ use super::output::{escape_controls, print_data, print_json};
 use super::trust::TrustArguments;
 use crate::bundle::{Bundle, BundleStream, Head, Seal, Unverified};
 use crate::error::Result;
+use crate::text::one_line;
 
 /// Show what is in a bundle
 ///
@@ -86,10 +87,14 @@ pub(super) fn signer_lines(seal: &Seal) -> String {
     let signers = seal
         .signers
         .iter()
-        .map(|signer| format!("signed by: {} (key id {})\n", signer.principals.join(", "), signer.key.key_id()));
+        .map(|signer| (one_line(&signer.principals.join(", "), LONGEST).into_owned(), signer.key.key_id()))
+        .map(|(who, id)| format!("signed by: {who} (key id {id})\n"));
     let others = seal
         .bystanders
         .iter()
         .map(|other| format!("signed by: key id {}, which does not count: it {}\n", other.key.key_id(), other.why));
     signers.chain(others).collect()
 }
+
+/// Of the names of a signer, in bytes.
+const LONGEST: usize = 1000;

@@ -10,6 +10,7 @@ use super::progress::count;
 use crate::error::{Failure, Result};
 use crate::oci::{Digest, Document, Name, View};
 use crate::place::{Absent, BlobId, Contents, LandingId, Reason, Relations};
+use crate::text::one_line;
 
 /// Images sorted by name, each followed by what is about it; then what is left out; then totals. At most [`WIDTH`]
 /// columns; whoever needs a whole name or digest takes the JSON.
@@ -223,17 +224,24 @@ impl Told {
             for child in children {
                 let Some(platform) = &child.platform else { continue };
                 let list = if absent.contains(&child.digest) { &mut platforms_left_out } else { &mut platforms };
-                list.push(cut(&platform.to_string(), LONGEST_TEXT));
+                list.push(limited(&platform.to_string()));
             }
         }
         Ok(Told {
             what: by_type(&document),
             media_type: media_type.to_string(),
-            artifact_type: document.artifact_type().map(|text| cut(text, LONGEST_TEXT)),
+            artifact_type: document.artifact_type().map(limited),
             platforms,
             platforms_left_out,
         })
     }
+}
+
+/// A stranger's text as it is, for JSON too, if it is not longer than any that means something.
+fn limited(text: &str) -> String {
+    let mut characters = text.chars();
+    let kept: String = characters.by_ref().take(LONGEST_TEXT).collect();
+    if characters.next().is_none() { kept } else { kept + "…" }
 }
 
 /// Longer than any media type (RFC 6838: 255).
@@ -339,8 +347,10 @@ fn shorten_digests(text: &str) -> String {
     text.to_owned()
 }
 
-/// At most so many columns, with the middle left out: the end of a name tells it from its neighbours.
+/// A stranger's text on one line, and at most so many columns of it, with the middle left out: the end of a name tells
+/// it from its neighbours.
 fn cut(text: &str, width: usize) -> String {
+    let text = &*one_line(text, usize::MAX);
     let length = text.chars().count();
     if length <= width {
         return text.to_owned();

@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::stderr;
 pub(super) use super::stderr::{note, print_error};
 use crate::error::{Error, Result};
+use crate::text;
 
 /// Data on stdout, as it is.
 pub(super) fn print_data(text: &str) -> Result<()> {
@@ -38,12 +39,14 @@ pub(super) fn json_line(value: &Value) -> String {
 /// only.
 fn escape_json(text: &str) -> String {
     escape(text, |plain, c| {
-        let _ = write!(plain, "\\u{:04x}", u32::from(c));
+        for unit in c.encode_utf16(&mut [0; 2]) {
+            let _ = write!(plain, "\\u{unit:04x}");
+        }
     })
 }
 
-/// Control characters other than line feeds, and characters that reorder text, become visible escapes: text from a
-/// bundle or a server must not drive the terminal.
+/// Text of several lines, which are ours: what strangers wrote in it is on one line each ([`text::one_line`]).
+/// Whatever else could drive the terminal becomes a visible escape, also if somebody forgot that.
 pub(super) fn escape_controls(text: &str) -> String {
     escape(text, |plain, c| {
         let _ = write!(plain, "{}", c.escape_unicode());
@@ -53,8 +56,7 @@ pub(super) fn escape_controls(text: &str) -> String {
 fn escape(text: &str, write: impl Fn(&mut String, char)) -> String {
     let mut plain = String::with_capacity(text.len());
     for c in text.chars() {
-        let reorders = matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-        if (c.is_control() && c != '\n') || reorders { write(&mut plain, c) } else { plain.push(c) }
+        if text::is_hidden(c) && c != '\n' { write(&mut plain, c) } else { plain.push(c) }
     }
     plain
 }
@@ -95,7 +97,7 @@ mod tests {
 
     #[test]
     fn json_with_control_characters_is_escaped_and_stays_the_same_json() {
-        let value = serde_json::json!({"a\u{9b}2J": "b\u{202e}\n\u{1b}c"});
+        let value = serde_json::json!({"a\u{9b}2J": "b\u{202e}\n\u{1b}c\u{e0041}"});
         let line = json_line(&value);
         assert!(!line.chars().any(|c| c.is_control() || c == '\u{202e}'), "{line:?}");
         assert_eq!(serde_json::from_str::<Value>(&line).unwrap(), value);

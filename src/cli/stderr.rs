@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::output::{escape_controls, json_line};
 use crate::error::{Error, Kind};
+use crate::text::one_line;
 
 /// How stderr is written to; chosen once, before anything is said.
 pub(super) enum Voice {
@@ -35,11 +36,11 @@ pub(super) fn set_voice(voice: Voice) {
     let _ = VOICE.set(voice);
 }
 
-/// A line.
+/// A line, whatever strangers wrote into it.
 pub(super) fn note(line: &str) {
     match voice() {
-        Voice::Lines => write(&format!("{}\n", escape_controls(line))),
-        Voice::Status(status) => status.print(&escape_controls(line)),
+        Voice::Lines => write(&format!("{}\n", one_line(line, usize::MAX))),
+        Voice::Status(status) => status.print(&one_line(line, usize::MAX)),
         Voice::Json => event(&json!({"event": "note", "text": line})),
     }
 }

@@ -276,11 +276,9 @@ impl Destination for RegistryDestination {
         if self.existing == ExistingTags::Keep {
             let clobbered = self.clobbered(contents).await?;
             if !clobbered.is_empty() {
-                return Err(Error::registry(format!(
-                    "tags that are there already would be moved (--no-clobber):\n  {}",
-                    clobbered.join("\n  ")
-                ))
-                .hint("nothing was pushed: import below another prefix, or without --no-clobber"));
+                return Err(Error::registry("tags that are there already would be moved (--no-clobber):")
+                    .list(clobbered)
+                    .hint("nothing was pushed: import below another prefix, or without --no-clobber"));
             }
         }
         Ok(HashSet::new())

@@ -13,6 +13,7 @@ use super::retry::{Again, Failure};
 use super::tls;
 use crate::error::{Error, Kind};
 use crate::oci::Host;
+use crate::text::is_hidden;
 
 /// How a request went out.
 #[derive(Debug, Clone, Copy)]
@@ -123,17 +124,13 @@ pub(super) fn protocol(host: &Host, what: impl std::fmt::Display) -> Error {
 
 /// Untrusted text for a message: escaped, and at most 300 characters.
 pub(super) fn clip(text: &str) -> String {
-    let hidden = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
-    };
     let mut clipped = String::new();
     for (count, c) in text.trim().chars().enumerate() {
         if count == MAX_SAID {
             clipped.push('…');
             break;
         }
-        match hidden(c) {
+        match is_hidden(c) {
             true => clipped.extend(c.escape_unicode()),
             false => clipped.push(c),
         }

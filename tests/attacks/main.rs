@@ -16,6 +16,8 @@ mod inspect;
 #[cfg(test)]
 mod keys;
 #[cfg(test)]
+mod lines;
+#[cfg(test)]
 mod recording;
 #[cfg(test)]
 mod refused;
