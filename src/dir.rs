@@ -21,6 +21,7 @@
 mod destination;
 mod entry;
 mod image;
+mod kept;
 mod link;
 mod pool;
 mod scan;
@@ -32,5 +33,6 @@ mod tree;
 mod tests;
 
 pub use destination::{DirDestination, Placement};
+pub use kept::Kept;
 pub use signatures::Signatures;
 pub use tree::{Image, Tree};

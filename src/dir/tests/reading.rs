@@ -155,3 +155,74 @@ fn versions_that_are_not_known_are_refused_and_none_is_well() {
         assert_eq!(tree.document(&tree.images()[0]).is_ok(), good, "{version:?}");
     }
 }
+
+/// Counts what it is asked for, and has nothing.
+#[derive(Default)]
+struct Asked(Mutex<Vec<String>>);
+
+#[async_trait]
+impl crate::place::Catalog for Asked {
+    async fn tags(&self, _: &crate::oci::Host, _: &crate::oci::Repository) -> Result<Vec<crate::oci::Tag>> {
+        unreachable!("nobody lists tags here")
+    }
+    async fn document(
+        &self,
+        _: &crate::oci::Host,
+        _: &crate::oci::Repository,
+        selector: &crate::oci::Selector,
+    ) -> Result<Document> {
+        self.0.lock().unwrap().push(selector.to_string());
+        Err(Error::not_found("behind"))
+    }
+    async fn referrers(
+        &self,
+        _: &crate::oci::Host,
+        _: &crate::oci::Repository,
+        _: Digest,
+    ) -> Result<Option<Vec<Descriptor>>> {
+        unreachable!("nobody asks here")
+    }
+    async fn has_blob(&self, _: &crate::oci::Host, _: &crate::oci::Repository, _: Digest) -> Result<bool> {
+        unreachable!("nobody asks here")
+    }
+}
+
+#[tokio::test]
+async fn what_a_tree_holds_by_its_digest_is_not_asked_for_and_wrong_bytes_are() {
+    use crate::oci::Selector;
+    use crate::place::Catalog;
+    let mut shelf = Shelf::default();
+    let config = shelf.blob("c");
+    let typed = |n: u32| {
+        format!(
+            r#"{{"schemaVersion":2,"mediaType":"{}","config":{config},"layers":[],"n":{n}}}"#,
+            MediaType::OCI_MANIFEST
+        )
+    };
+    let (a, b, silent) = (shelf.document(&typed(1)), shelf.document(&typed(2)), {
+        let text = format!(r#"{{"schemaVersion":2,"config":{config},"layers":[]}}"#);
+        shelf.document(&text)
+    });
+    let index = shelf.index(&[&b]);
+    let place = Place::new();
+    place.write(&shelf, &[("a:1", &a), ("i:1", &index), ("s:1", &silent)]).await.unwrap();
+    let (host, repository) = ("h.io".parse().unwrap(), "x".parse().unwrap());
+    let asked = Asked::default();
+    let kept = Kept::new(&place.tree(), &asked);
+    for document in [&a, &b] {
+        let found = kept.document(&host, &repository, &Selector::Digest(document.digest())).await.unwrap();
+        assert_eq!(found.bytes(), document.bytes());
+    }
+    assert!(asked.0.lock().unwrap().is_empty());
+    // A tag may point elsewhere by now; only a registry knows the media type of what does not say it.
+    std::fs::write(place.tree().join(format!("i:1/{}.manifest.json", b.digest().hex())), typed(3)).unwrap();
+    for selector in
+        [Selector::Tag("1".parse().unwrap()), Selector::Digest(silent.digest()), Selector::Digest(b.digest())]
+    {
+        kept.document(&host, &repository, &selector).await.expect_err("it was asked behind");
+    }
+    assert_eq!(asked.0.lock().unwrap().len(), 3);
+    let asked = Asked::default();
+    let none = Kept::new(&place.tree().join("none"), &asked);
+    none.document(&host, &repository, &Selector::Digest(a.digest())).await.expect_err("there is no tree");
+}
