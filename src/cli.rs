@@ -29,6 +29,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use clap::error::{ContextKind, ErrorKind};
 use clap::{ArgAction, Parser, Subcommand};
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
@@ -41,7 +42,7 @@ use progress::ProgressKind;
 
 /// Parses the process's arguments, runs the command, and says how it went.
 pub fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = Arguments::try_parse().unwrap_or_else(|error| wrong_usage(&error));
     stderr::set_voice(arguments.global.progress.voice(arguments.global.noisy()));
     output::init_tracing(arguments.global.verbose);
     match run(&arguments) {
@@ -53,6 +54,27 @@ pub fn main() -> ExitCode {
         }
     }
 }
+
+/// Ends the program with what clap says, and with what to do next where it does not say that.
+fn wrong_usage(error: &clap::Error) -> ! {
+    // Help goes to stdout, errors to stderr.
+    let _ = error.print();
+    let missing = error.get(ContextKind::InvalidArg).map(ToString::to_string).unwrap_or_default();
+    if error.kind() == ErrorKind::MissingRequiredArgument {
+        for (argument, hint) in MISSING.iter().filter(|(argument, _)| missing.contains(argument)) {
+            output::print_hint(&format!("{argument}: {hint}"));
+        }
+    }
+    std::process::exit(error.exit_code());
+}
+
+/// What to do about arguments whose use is not told by their names.
+const MISSING: [(&str, &str); 4] = [
+    ("<IMAGE>", "REGISTRY/REPOSITORY:TAG, such as registry.example.com/team/app:1"),
+    ("--output", "the bundle to make, such as --output usb/app"),
+    ("--key", "whose seal it is; a key is made once, by sealift keygen release.key > allowed_signers"),
+    ("<REGISTRY", "where the images are to land, such as registry.local:5000"),
+];
 
 /// Seal container images, lift them over an air gap, set them down unchanged.
 ///
@@ -117,11 +139,20 @@ enum Command {
 fn run(arguments: &Arguments) -> Result<()> {
     let global = &arguments.global;
     match &arguments.command {
-        Command::Keygen(command) => keygen::run(command),
+        Command::Keygen(command) => keygen::run(command, global.quiet),
         Command::Inspect(command) => inspect::run(command),
-        Command::Export(command) => with_runtime(|cancel| export::run(command, global, cancel)),
-        Command::Verify(command) => with_runtime(|cancel| verify::run(command, global, cancel)),
-        Command::Import(command) => with_runtime(|cancel| import::run(command, global, cancel)),
+        Command::Export(command) => {
+            let request = command.request()?;
+            with_runtime(|cancel| export::run(command, request, global, cancel))
+        }
+        Command::Verify(command) => {
+            let verified = verify::open(command)?;
+            with_runtime(|cancel| verify::run(command, verified, global, cancel))
+        }
+        Command::Import(command) => {
+            let request = command.request()?;
+            with_runtime(|cancel| import::run(command, request, global, cancel))
+        }
         Command::Login(command) => {
             let wanted = command.ask()?;
             with_runtime(|cancel| login::run(command, wanted, global, cancel))

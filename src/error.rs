@@ -226,7 +226,9 @@ impl Error {
     pub fn worst(self, other: Error) -> Error {
         fn rank(kind: Kind) -> u8 {
             match kind.exit_code() {
-                exit::REFUSED => 4,
+                // That an image is of the wrong sort must not hide that another one is damaged.
+                exit::REFUSED if kind == Kind::Refused => 4,
+                exit::REFUSED => 5,
                 exit::PARTIAL => 3,
                 exit::USAGE => 2,
                 exit::FAILED => 1,
@@ -248,12 +250,14 @@ pub struct Failure {
 
 impl Failure {
     /// One error for all of `failures` (at least one) among so many images that were `asked` for. The worst decides
-    /// the kind, its hints are kept.
+    /// the kind; its hints come first.
     pub fn report(mut failures: Vec<Failure>, asked: usize) -> Error {
         failures.sort_by(|a, b| a.image.cmp(&b.image));
         failures.dedup_by(|a, b| a.image == b.image);
         let count = failures.len();
+        let asked = asked.max(count);
         let mut list: Vec<String> = failures.iter().take(SHOWN).flat_map(Failure::lines).collect();
+        let others: Vec<String> = failures.iter().flat_map(|failure| failure.error.hints()).cloned().collect();
         let worst = failures.into_iter().map(|failure| failure.error).reduce(Error::worst).expect("at least one");
         let message = match count {
             1 => list.remove(0),
@@ -262,16 +266,23 @@ impl Failure {
         if count > SHOWN {
             list.push(format!("and {} more", count - SHOWN));
         }
-        worst.hints().iter().fold(Error::new(worst.kind(), message).list(list), |error, hint| error.hint(hint.clone()))
+        let mut hints: Vec<String> = Vec::new();
+        for hint in worst.hints().iter().cloned().chain(others) {
+            if hints.len() < HINTS_SHOWN && !hints.contains(&hint) {
+                hints.push(hint);
+            }
+        }
+        hints.into_iter().fold(Error::new(worst.kind(), message).list(list), Error::hint)
     }
 
-    /// As [`Failure::report`], for a run that did the rest: exit code 4, or 3 if something was refused.
+    /// As [`Failure::report`], for a run that did the rest: exit code 4, also when one image is of a sort that is not
+    /// carried; 3 if something was damaged.
     pub fn report_partial(failures: Vec<Failure>, asked: usize) -> Error {
         let all = Failure::report(failures, asked);
         let mut partial = Error::new(Kind::Partial, format!("the rest is done, but {}", all.0.message));
         partial.0.list = all.0.list.clone();
         partial.0.hints = all.0.hints.clone();
-        if all.kind().exit_code() == exit::REFUSED {
+        if matches!(all.kind(), Kind::Damaged | Kind::Untrusted) {
             partial.0.kind = all.kind();
         }
         partial
@@ -299,6 +310,8 @@ const LONGEST_LIST: usize = 200;
 
 /// How many failures are told one by one.
 const SHOWN: usize = 50;
+/// How many different hints are given for them.
+const HINTS_SHOWN: usize = 5;
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -366,5 +379,26 @@ mod tests {
         assert_eq!(refused().worst(partial()).kind(), Kind::Damaged);
         assert_eq!(failed().worst(partial()).kind(), Kind::Partial);
         assert_eq!(failed().worst(failed()).kind(), Kind::Registry);
+        assert_eq!(Error::refused("x").worst(refused()).kind(), Kind::Damaged);
+    }
+
+    #[test]
+    fn what_is_left_out_is_named_with_every_different_hint() {
+        let failure = |image: &str, error: Error| Failure { image: image.into(), error };
+        let failures = || {
+            vec![
+                failure("a", Error::not_found("gone").hint("look again")),
+                failure("b", Error::refused("schema 1").hint("push it anew")),
+                failure("c", Error::not_found("gone too").hint("look again")),
+            ]
+        };
+        let partial = Failure::report_partial(failures(), 10);
+        assert_eq!(
+            (partial.kind(), partial.hints()),
+            (Kind::Partial, &["push it anew", "look again"].map(String::from)[..])
+        );
+        assert!(partial.chain().ends_with("3 of 10 images failed:\n  a: gone\n  b: schema 1\n  c: gone too"));
+        let damaged = failures().into_iter().chain([failure("d", Error::damaged("bits"))]).collect();
+        assert_eq!(Failure::report_partial(damaged, 10).kind(), Kind::Damaged);
     }
 }

@@ -4,12 +4,14 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use bytes::{Bytes, BytesMut};
+use futures_util::TryStreamExt;
 use jiff::Timestamp;
 
 use crate::bundle::{ArchiveWriter, Compression, DirectoryWriter, StreamWriter};
 use crate::error::{Failure, Kind, Result};
 use crate::oci::Digest;
-use crate::place::{Catalog, Contents, Destination};
+use crate::place::{Blob, BlobId, Catalog, Contents, Destination, Source};
 use crate::plan::{Plan, Wishes};
 use crate::registry::Client;
 use crate::selection::{Expanded, Filter, Selection};
@@ -32,6 +34,26 @@ pub async fn plan(catalog: &dyn Catalog, selection: &Selection, filter: &Filter,
     let mut plan = plan::plan(catalog, &images, wishes).await?;
     plan.failures.extend(failures);
     Ok(plan)
+}
+
+/// The bytes of a planned config, which say what the image is for; nothing is kept of them.
+///
+/// # Errors
+/// `Registry` when it cannot be had, or is not what the manifest says.
+pub async fn config(client: &Client, contents: &Contents, config: BlobId) -> Result<Bytes> {
+    let Blob { digest, size, .. } = *contents.blob(config);
+    let mut chunks = client.open(contents, config, 0).await?;
+    let mut bytes = BytesMut::new();
+    while let Some(chunk) = chunks.try_next().await? {
+        bytes.extend_from_slice(&chunk);
+        if bytes.len() as u64 > size {
+            break;
+        }
+    }
+    match Digest::of(&bytes) {
+        found if found == digest => Ok(bytes.freeze()),
+        found => Err(client.mismatch(contents, config, &format!("its bytes have the digest {found}"))),
+    }
 }
 
 /// Where a bundle goes, and in which form.
@@ -123,6 +145,9 @@ pub async fn export(
         transfer::run(contents, supply, making.destination(), options).await.map_err(|e| match (e.kind(), making) {
             (Kind::Registry | Kind::NotFound, Making::Directory(_) | Making::Archive(_)) => {
                 e.hint("what has been fetched is kept: run the same command again to go on")
+            }
+            (Kind::Registry | Kind::NotFound, Making::Stream(_)) if options.keep_going => {
+                e.hint("the seal of a pipe or .tar.zst comes first, so nothing can be left out of it any more: leave that image out, or export into a directory")
             }
             _ => e,
         })?;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use globset::Glob;
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Failure, Kind, Result};
 use crate::oci::{Host, Name, Repository};
 use crate::place::{Contents, Reason, Relations};
 use crate::progress::Event;
@@ -39,7 +39,7 @@ impl FromStr for Target {
         let fault = |e| {
             Error::usage(format!("{text:?} is not REGISTRY[/PREFIX]"))
                 .caused_by(e)
-                .hint("write HOST[:PORT], such as registry.local:5000, and perhaps a path in lower case: HOST/mirror")
+                .hint("write HOST[:PORT], such as registry.local:5000, and perhaps a path in lower case: HOST/mirror; the names of the images are in the bundle")
         };
         Ok(Target { host: host.parse().map_err(fault)?, prefix: prefix.map(str::parse).transpose().map_err(fault)? })
     }
@@ -140,21 +140,36 @@ pub async fn import(
         verified.bundle()?;
         verify::layers(verified, options).await?;
     }
-    let sparse = contents.absent.iter().any(|absent| absent.reason == Reason::Platform);
-    if sparse {
-        options.progress.event(Event::Warning(SPARSE));
+    let left_out = |reason| contents.absent.iter().any(|absent| absent.reason == reason);
+    let meanings: Vec<&str> = [(Reason::Platform, SPARSE), (Reason::Foreign, FOREIGN)]
+        .into_iter()
+        .filter(|(reason, _)| left_out(*reason))
+        .map(|(_, meaning)| meaning)
+        .collect();
+    for meaning in &meanings {
+        options.progress.event(Event::Warning(meaning));
     }
     let destination = RegistryDestination::new(client, &target.host, target.prefix.clone()).existing_tags(manner.tags);
-    transfer::run(contents, verified.supply()?, Arc::new(destination), options).await.map_err(|e| match e.kind() {
-        Kind::Registry if sparse => e.hint(SPARSE),
-        _ => e,
-    })
+    let explained = |error: Error| match error.kind() {
+        Kind::Registry => meanings.iter().fold(error, |error, meaning| error.hint(*meaning)),
+        _ => error,
+    };
+    let moved = transfer::run(contents.clone(), verified.supply()?, Arc::new(destination), options).await;
+    let Outcome { summary, failures } = moved.map_err(explained)?;
+    let explain = |failure: Failure| Failure { error: explained(failure.error), ..failure };
+    Ok(Outcome { summary, failures: failures.into_iter().map(explain).collect() })
 }
 
 /// What happens to an index some of whose platforms were left behind.
 const SPARSE: &str = "the bundle leaves platforms out of an index, and some registries (distribution before 3, for one) \
 refuse an index whose manifests are not all there; then export again with a single --platform, which lands as its own \
 manifest, or without --platform";
+
+/// What happens to an image some of whose layers its registry did not hold.
+const FOREIGN: &str = "the bundle is without foreign layers, which their registry did not hold: whoever runs these \
+images fetches them from the addresses in the manifest, and some registries (distribution, unless \
+validation.manifests.urls allows those addresses) refuse such an image; to carry them, push the layers to the \
+registry first (dockerd: allow-nondistributable-artifacts), then export again";
 
 #[cfg(test)]
 mod tests {

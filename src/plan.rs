@@ -94,6 +94,8 @@ struct Draft<'a> {
     asked_about: HashSet<(Origin, Digest)>,
     left_out: HashMap<Digest, (u64, Reason)>,
     foreign: Vec<(Origin, Descriptor)>,
+    /// Layers that are not foreign.
+    ordinary: HashSet<Digest>,
     /// Documents below an image that cannot be read.
     broken: HashMap<Digest, Error>,
     failures: Vec<Failure>,
@@ -112,6 +114,7 @@ impl<'a> Draft<'a> {
             asked_about: HashSet::new(),
             left_out: HashMap::new(),
             foreign: Vec::new(),
+            ordinary: HashSet::new(),
             broken: HashMap::new(),
             failures: Vec::new(),
         }
@@ -141,7 +144,10 @@ impl<'a> Draft<'a> {
                 }
             }
             View::Manifest { layers, .. } => {
-                for layer in layers.iter().filter(|layer| layer.media_type.is_foreign()) {
+                let (foreign, ordinary): (Vec<_>, Vec<_>) =
+                    layers.iter().partition(|layer| layer.media_type.is_foreign());
+                self.ordinary.extend(ordinary.iter().map(|layer| layer.digest));
+                for layer in foreign {
                     self.foreign.push((origin.clone(), layer.clone()));
                     below.push(layer.digest);
                 }

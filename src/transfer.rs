@@ -226,12 +226,25 @@ impl Job {
 
     /// With `keep_going` a failed blob is noted, and is no failure of the run.
     fn go_past(&self, id: BlobId, error: Error) -> Result<()> {
-        if !self.keep_going || error.kind() == Kind::Interrupted {
+        if error.kind() == Kind::Interrupted {
             return Err(error);
+        }
+        if !self.keep_going {
+            return Err(self.for_images(id, error));
         }
         self.progress.event(Event::BlobFailed { digest: self.blob(id).digest });
         self.failed.lock().unwrap_or_else(PoisonError::into_inner).insert(id, error);
         Ok(())
+    }
+
+    /// A person knows images, not blobs.
+    fn for_images(&self, id: BlobId, error: Error) -> Error {
+        let images = landing::images_without(&self.contents, |blob| blob == id);
+        match images.keys().next() {
+            Some(name) if images.len() == 1 => error.context(name.to_string()),
+            Some(name) => error.context(format!("{name} and {} more", images.len() - 1)),
+            None => error,
+        }
     }
 
     fn has_failed(&self, id: BlobId) -> bool {

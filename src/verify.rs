@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use futures_util::TryStreamExt;
 use jiff::Timestamp;
 
@@ -40,6 +41,20 @@ impl Verified {
             Layers::Bundle(bundle) => Ok(Supply::Source(bundle.clone())),
             Layers::Stream(stream) => match stream.lock().unwrap_or_else(PoisonError::into_inner).take() {
                 Some(stream) => Ok(Supply::Pass(Box::new(stream.into_pass(self.head.contents.clone())))),
+                None => Err(once()),
+            },
+        }
+    }
+
+    /// The bytes of a config of the head; of a stream, until its layers are read.
+    ///
+    /// # Errors
+    /// `Io` if it cannot be read, `Usage` for a stream that was used already.
+    pub fn config(&self, blob: BlobId) -> Result<Bytes> {
+        match &self.layers {
+            Layers::Bundle(bundle) => bundle.config(&self.head.contents, blob),
+            Layers::Stream(stream) => match &*stream.lock().unwrap_or_else(PoisonError::into_inner) {
+                Some(stream) => stream.config(blob),
                 None => Err(once()),
             },
         }

@@ -31,6 +31,7 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 
+use super::SUMS;
 use super::carrier::Carrier;
 use super::checksums::Checksums;
 use super::files::{Reading, show};
@@ -72,6 +73,7 @@ impl Archive {
             .hint("decompress it (zstd -d) and use the tar"));
         }
         let length = file.metadata().map_err(failed)?.len();
+        check_is_archive(&file, length, &shown)?;
         let (sealed, chain) = (OnceLock::new(), OnceLock::new());
         Ok(Archive { file: Arc::new(file), path: path.to_owned(), length, sealed, chain })
     }
@@ -161,6 +163,20 @@ impl Archive {
             }
         })
     }
+}
+
+/// Tells a file that cannot even be the beginning of an archive: what is given is often the wrong one.
+fn check_is_archive(file: &File, length: u64, shown: &str) -> Result<()> {
+    if length >= BLOCK {
+        return Ok(());
+    }
+    let mut beginning = vec![0; SUMS.len().min(length as usize)];
+    file.read_exact_at(&mut beginning, 0).map_err(|e| Error::io(format!("cannot read {shown}"), e))?;
+    if SUMS.as_bytes().starts_with(&beginning) {
+        return Ok(());
+    }
+    Err(Error::usage(format!("{shown} is not a bundle: it is neither a directory nor a tar"))
+        .hint("give what sealift export made; whose signature counts is said by --trust FILE"))
 }
 
 /// The head of an archive, read from some place on.

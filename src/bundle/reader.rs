@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ffi::OsStr;
 use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -124,6 +125,21 @@ impl Bundle {
         match &self.form {
             Form::Directory(root) => Ok((open_blob(root, digest, size)?, 0)),
             Form::Archive(archive) => archive.blob(blob),
+        }
+    }
+
+    /// The bytes of a config of the head, which were verified with it and are again.
+    ///
+    /// # Errors
+    /// `Damaged` if they are not what was verified, `Io` if they cannot be read.
+    pub fn config(&self, contents: &Contents, blob: BlobId) -> Result<Bytes> {
+        let (file, offset) = self.file(contents, blob)?;
+        let Blob { digest, size, .. } = *contents.blob(blob);
+        let mut bytes = vec![0; usize::try_from(size.min(MAX_DOCUMENT)).unwrap_or_default()];
+        file.read_exact_at(&mut bytes, offset).map_err(|e| Error::io(format!("cannot read config {digest}"), e))?;
+        match Digest::of(&bytes) {
+            found if found == digest => Ok(bytes.into()),
+            _ => Err(damaged(&blob_path(digest), "its bytes have another digest")),
         }
     }
 

@@ -1,6 +1,6 @@
 //! The seal: `SHA256SUMS`, and who signed it. The first thing that is looked at, and the only thing until it holds.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::ops::Deref;
 
 use bytes::Bytes;
@@ -135,10 +135,26 @@ struct Found {
 /// `SHA256SUMS` of a directory.
 pub(super) fn sums_in(root: &Folder) -> Result<Bytes> {
     if root.look(OsStr::new(SUMS))?.is_none() {
-        return Err(Error::damaged(format!("{} is not a whole bundle: it has no {SUMS}", root.shown("")))
-            .hint("the seal is written last: let the export end, or copy the bundle again from its medium"));
+        let error = Error::damaged(format!("{} is not a whole bundle: it has no {SUMS}", root.shown("")));
+        return Err(match bundle_inside(root) {
+            Some(name) => error.hint(format!("{} looks like one", root.shown(name))),
+            None => {
+                error.hint("the seal is written last: let the export end, or copy the bundle again from its medium")
+            }
+        });
     }
     root.read(SUMS, limits::SUMS_BYTES)
+}
+
+/// A directory that may be what was meant: one is easily named too high.
+fn bundle_inside(root: &Folder) -> Option<OsString> {
+    let entries = root.entries(limits::STRANGERS).ok()?;
+    let names = entries.into_iter().map(|entry| entry.name);
+    let mut bundles = names.filter(|name| {
+        let inside = name.to_str().and_then(|name| root.folder(name).ok());
+        inside.is_some_and(|inside| inside.look(OsStr::new(SUMS)).is_ok_and(|found| found.is_some()))
+    });
+    bundles.next()
 }
 
 /// Every file of a directory's `signatures/`.

@@ -320,9 +320,20 @@ async fn without_trust_it_can_be_looked_at() {
 async fn what_is_no_bundle_is_said_so() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("b.tar");
-    std::fs::write(&file, b"x").unwrap();
-    let error = Bundle::open(&file).unwrap().seal_unverified().unwrap_err();
-    assert_eq!(error.kind(), Kind::Damaged, "{error:?}");
+    std::fs::write(&file, b"ssh-ed25519 AAAA").unwrap();
+    assert_eq!(Bundle::open(&file).unwrap_err().kind(), Kind::Usage);
+    // What could be the beginning of one was cut off.
+    for beginning in ["", "SHA2", "SHA256SUMS\0\0"] {
+        std::fs::write(&file, beginning).unwrap();
+        let error = Bundle::open(&file).unwrap().seal_unverified().unwrap_err();
+        assert_eq!(error.kind(), Kind::Damaged, "{error:?}");
+    }
+    let above = Bundle::open(dir.path()).unwrap().seal_unverified().unwrap_err();
+    assert!(above.hints()[0].starts_with("the seal is written last"), "{above:?}");
+    std::fs::create_dir(dir.path().join("release")).unwrap();
+    std::fs::write(dir.path().join("release/SHA256SUMS"), "").unwrap();
+    let above = Bundle::open(dir.path()).unwrap().seal_unverified().unwrap_err();
+    assert!(above.hints()[0].ends_with("release looks like one"), "{above:?}");
     assert_eq!(Bundle::open(Path::new("/dev/null")).unwrap_err().kind(), Kind::Usage);
     assert_eq!(Bundle::open(&dir.path().join("none")).unwrap_err().kind(), Kind::NotFound);
 }

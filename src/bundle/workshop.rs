@@ -38,7 +38,7 @@ impl Workshop {
         if output.symlink_metadata().is_ok() {
             return Err(exists(&shown));
         }
-        let parent = Folder::open(parent_of(output))?;
+        let parent = open_parent(output)?;
         let mut name = OsString::from(".");
         name.push(file_name);
         name.push(".partial");
@@ -296,12 +296,18 @@ pub(super) fn check_space(folder: &Folder, shown: &Folder, needed: u64) -> Resul
     .hint("free some space there, choose another place with --output, or export fewer images"))
 }
 
-/// The folder in which `output` will be.
-pub(super) fn parent_of(output: &Path) -> &Path {
-    match output.parent() {
+/// The folder in which `output` will be. It is not made: a medium that is not mounted would go unnoticed.
+pub(super) fn open_parent(output: &Path) -> Result<Folder> {
+    let parent = match output.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
+    };
+    if parent.exists() {
+        return Folder::open(parent);
     }
+    let (parent, shown) = (show(parent.as_os_str()), show(output.as_os_str()));
+    Err(Error::not_found(format!("there is no directory {parent} for {shown}"))
+        .hint(format!("mount the medium there, or make it: mkdir -p {parent}")))
 }
 
 /// Gives what is finished its name, which nothing may have, and makes that durable.

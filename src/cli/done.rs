@@ -1,15 +1,29 @@
 //! How a run went, the same for every command that moves images.
 
+use std::collections::HashSet;
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 
 use super::listing::Totals;
 use super::output::human_size;
 use super::progress::count;
+use crate::error::{Failure, Result};
+use crate::place::Contents;
 use crate::transfer::Summary;
+
+/// What is in place: everything, but for what failed.
+pub(super) fn landed(contents: &Arc<Contents>, failures: &[Failure]) -> Result<Arc<Contents>> {
+    if failures.is_empty() {
+        return Ok(contents.clone());
+    }
+    let failed: HashSet<&str> = failures.iter().map(|failure| failure.image.as_str()).collect();
+    contents.only(|image| !failed.contains(image.name.to_string().as_str())).map(Arc::new)
+}
 
 pub(super) struct Done {
     pub(super) summary: Summary,
-    /// Of what was planned.
+    /// Of what is in place.
     pub(super) totals: Totals,
     /// From the command's start.
     pub(super) seconds: f64,

@@ -1,33 +1,33 @@
 //! `sealift export`
 
-use std::io::{IsTerminal, Read};
+mod request;
+
 use std::num::NonZeroUsize;
-use std::os::fd::AsFd;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Instant;
 
 use clap::ValueEnum;
-use jiff::Timestamp;
+use futures_util::{StreamExt, stream};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use super::access::Access;
 use super::credentials::Credentials;
-use super::done::Done;
+use super::done::{self, Done};
 use super::listing::{self, Totals};
-use super::output::{note, print_data, print_json};
+use super::output::{escape_controls, note, print_data, print_json};
 use super::{Global, all_done, stderr};
-use crate::bundle::Compression;
-use crate::credentials::{ForHost, Lookup};
-use crate::error::{Error, Result};
-use crate::export::{self, Making, Output};
+use crate::error::{Error, Failure, Kind, Result};
+use crate::export;
 use crate::naming::Naming;
-use crate::oci::{Digest, Reference};
+use crate::oci::Host;
+use crate::place::Contents;
 use crate::plan::{Plan, PlatformWish, Platforms, Wishes};
-use crate::selection::{self, Filter, Selection};
+use crate::registry::Client;
+use crate::selection::Selection;
 use crate::transfer::Options;
-use crate::trust::{KeyId, SigningKey};
+use crate::trust::KeyId;
+pub(super) use request::Request;
 
 /// Write images from registries into a new signed bundle
 ///
@@ -135,23 +135,9 @@ enum Compress {
     Zstd,
 }
 
-pub(super) async fn run(command: &Export, global: &Global, cancel: CancellationToken) -> Result<()> {
-    let started = Instant::now();
-    let selection = command.selection()?;
-    let filter = Filter::new(&command.include, &command.exclude, command.latest)?;
-    let naming = if command.scoped { Naming::Scoped } else { command.names };
-    // What can be wrong here is told before anything is fetched.
-    let place = match (&command.output, &command.key) {
-        _ if command.dry_run => None,
-        (Some(output), Some(key)) => Some(command.making(output, key, &selection, naming)?),
-        _ => return Err(Error::usage("--output and --key are needed")),
-    };
-    let recalled = match &place {
-        Some((making, _)) if !command.refresh => making.recall()?,
-        _ => None,
-    };
+pub(super) async fn run(command: &Export, request: Request, global: &Global, cancel: CancellationToken) -> Result<()> {
+    let Request { started, selection, filter, naming, logins, key_id, making, recalled } = request;
     let progress = global.progress();
-    let logins = command.logins(&selection)?;
     let client = command.access.client_heeding(&selection.registries, &progress, logins)?;
     let options = Options { keep_going: command.keep_going, ..command.access.options(&progress, cancel.clone()) };
     let wishes = Wishes {
@@ -169,30 +155,35 @@ pub(super) async fn run(command: &Export, global: &Global, cancel: CancellationT
     } else {
         tokio::select! {
             () = cancel.cancelled() => return Err(Error::interrupted()),
-            planned = export::plan(&client, &selection, &filter, &wishes) => planned?,
+            planned = export::plan(&client, &selection, &filter, &wishes) => {
+                planned.map_err(|e| command.explain_hub(e, &selection))?
+            }
         }
     };
-    let Some((making, key_id)) = place else {
-        print_plan(&contents, command.json)?;
-        return all_done(failures, contents.images.len());
+    // Nobody asked for referrers one by one.
+    let asked = Totals::of(&contents)?.asked() + failures.len();
+    let Some(making) = making else {
+        print_plan(command, &client, &contents, key_id, &failures).await?;
+        return all_done(failures, asked);
     };
     let shown = command.output.as_ref().map(|output| output.display().to_string()).unwrap_or_default();
     let contents = Arc::new(contents);
     let (outcome, identity) = export::export(&client, contents.clone(), &making, &options).await?;
-    let asked = contents.images.len() + failures.len();
+    let contents = done::landed(&contents, &outcome.failures)?;
     failures.extend(outcome.failures);
     let done =
         Done { summary: outcome.summary, totals: Totals::of(&contents)?, seconds: started.elapsed().as_secs_f64() };
+    let signer = key_id.map(|id| id.to_string()).unwrap_or_default();
     if !global.quiet {
-        let seal = format!("bundle {identity}, signed by key id {key_id}");
+        let seal = format!("bundle {identity}, signed by key id {signer}");
         let lines = done.lines(&format!("sealed {shown}"), "fetched") + &seal;
         stderr::summary(done.json("fetched", failures.len()), &lines);
     }
     if command.json {
-        let mut value = listing::json(&contents)?;
+        let mut value = listing::json(&contents, &listing::Platforms::default())?;
         value["bundle"] = json!(shown);
         value["identity"] = json!(identity.to_string());
-        value["signers"] = json!([{"keyId": key_id.to_string()}]);
+        value["signers"] = json!([{"keyId": signer}]);
         done.add_to(&mut value, "fetched");
         listing::keep_landed(&mut value, &failures);
         print_json(&value)?;
@@ -201,98 +192,44 @@ pub(super) async fn run(command: &Export, global: &Global, cancel: CancellationT
 }
 
 impl Export {
-    /// The bundle to make, and the id of the key that signs it.
-    fn making(&self, output: &Path, key: &Path, selection: &Selection, naming: Naming) -> Result<(Making, KeyId)> {
-        let key = SigningKey::load(key)?;
-        let id = key.public_key().key_id();
-        let created = created()?;
-        // All that decides what is carried: another request must not go on with this one's plan.
-        let epoch = std::env::var("SOURCE_DATE_EPOCH").ok();
-        let tags = (&self.include, &self.exclude, self.latest);
-        let carried = (&self.platform, self.platform_as, self.no_referrers, self.keep_going);
-        let request = format!("{id} {naming:?} {epoch:?} {tags:?} {carried:?} {:?}", selection.wanted);
-        let output = match (output.to_str(), self.compress) {
-            (Some("-"), Compress::None) => to_stdout(Compression::None)?,
-            (Some("-"), Compress::Zstd) => to_stdout(Compression::Zstd)?,
-            (_, Compress::Zstd) => {
-                return Err(Error::usage("--compress goes with --output -").hint("name the file with .tar.zst"));
-            }
-            (Some(name), _) if name.ends_with(".tar.zst") => Output::Packed(output.to_owned()),
-            (Some(name), _) if name.ends_with(".tar") => Output::Archive(output.to_owned()),
-            _ => Output::Directory(output.to_owned()),
-        };
-        Ok((Making::new(output, key, created, Digest::of(request.as_bytes()))?, id))
-    }
-
-    fn selection(&self) -> Result<Selection> {
-        let mut selection = Selection::default();
-        for text in &self.images {
-            let reference: Reference = text.parse().map_err(|e| {
-                Error::usage("this is not an image reference")
-                    .caused_by(e)
-                    .hint("write REGISTRY/REPOSITORY:TAG, such as registry.example.com/ns/app:1")
-            })?;
-            selection.wanted.push(reference.into());
+    /// Whoever left the registry out may not know who is asked then.
+    fn explain_hub(&self, error: Error, selection: &Selection) -> Error {
+        let hub = |host: &Host| host.as_str() == Host::DOCKER_HUB;
+        let meant = self.images.iter().any(|text| text.contains(Host::DOCKER_HUB));
+        match error.kind() {
+            Kind::Registry | Kind::NotFound if !meant && selection.wanted.iter().any(|image| hub(&image.host)) => error
+                .hint("a name without a registry is Docker Hub's (docker.io); for another one write HOST[:PORT]/REPOSITORY:TAG"),
+            _ => error,
         }
-        for path in &self.from {
-            if path == Path::new("-") && self.credentials.reads_stdin() {
-                return Err(Error::usage("--from - and --password-stdin both want to read stdin"));
-            }
-            let (text, origin) = (read_file(path)?, path.display().to_string());
-            let yaml = path.extension().is_some_and(|ending| ending == "yaml" || ending == "yml");
-            let read = if yaml { Selection::from_yaml } else { Selection::from_list };
-            selection.add(read(&text, &origin)?)?;
-        }
-        if !self.keep_going {
-            selection = selection.sound()?;
-        }
-        if selection.wanted.is_empty() && selection.failures.is_empty() {
-            return Err(Error::usage("there is nothing to export: the list is empty"));
-        }
-        Ok(selection)
-    }
-
-    /// Who we are to whom, from options and files.
-    fn logins(&self, selection: &Selection) -> Result<Arc<dyn Lookup>> {
-        let written = selection.registries.iter().filter_map(|registry| {
-            Some(ForHost { host: registry.host.clone(), credential: registry.credential.clone()? })
-        });
-        self.credentials.lookup_beside(selection.wanted.iter().map(|image| &image.host), written.collect())
     }
 }
 
-fn to_stdout(compression: Compression) -> Result<Output> {
-    let stdout = std::io::stdout();
-    if stdout.is_terminal() {
-        return Err(Error::usage("a bundle is not for a terminal").hint("pipe it into another program or a file"));
+async fn print_plan(
+    command: &Export,
+    client: &Client,
+    contents: &Contents,
+    key_id: Option<KeyId>,
+    failures: &[Failure],
+) -> Result<()> {
+    let mut platforms = listing::Platforms::default();
+    let mut configs = stream::iter(listing::configs(contents))
+        .map(async |id| (contents.blob(id).digest, export::config(client, contents, id).await))
+        .buffer_unordered(command.access.jobs.get());
+    while let Some((digest, config)) = configs.next().await {
+        // Without it the platform is not shown. That it cannot be had is told by the export itself.
+        if let Ok(bytes) = config {
+            platforms.add(digest, &bytes);
+        }
     }
-    // Not line by line, as a terminal would have it.
-    let file = stdout.as_fd().try_clone_to_owned().map_err(|e| Error::io("cannot write to stdout", e))?;
-    Ok(Output::Stream(Box::new(std::fs::File::from(file)), "standard output".into(), compression))
-}
-
-fn read_file(path: &Path) -> Result<String> {
-    let what = || format!("cannot read the list {}", path.display());
-    let reader: Box<dyn Read> = if path == Path::new("-") {
-        Box::new(std::io::stdin())
-    } else {
-        Box::new(std::fs::File::open(path).map_err(|e| Error::io(what(), e))?)
-    };
-    let mut bytes = Vec::new();
-    reader.take(selection::MAX_FILE as u64 + 1).read_to_end(&mut bytes).map_err(|e| Error::io(what(), e))?;
-    String::from_utf8(bytes).map_err(|_| Error::usage(format!("{} is not UTF-8 text", path.display())))
-}
-
-/// Now, or what SOURCE_DATE_EPOCH says (reproducible-builds.org), so that the same export can be made twice.
-fn created() -> Result<Timestamp> {
-    let Ok(text) = std::env::var("SOURCE_DATE_EPOCH") else { return Ok(Timestamp::now()) };
-    let seconds = text.parse::<i64>().ok().and_then(|seconds| Timestamp::from_second(seconds).ok());
-    seconds.ok_or_else(|| Error::usage(format!("SOURCE_DATE_EPOCH is {text:?}, not a number of seconds since 1970")))
-}
-
-fn print_plan(contents: &crate::place::Contents, json: bool) -> Result<()> {
-    if json {
-        return print_json(&listing::json(contents)?);
+    if command.json {
+        let mut value = listing::json(contents, &platforms)?;
+        value["signers"] = key_id.iter().map(|id| json!({"keyId": id.to_string()})).collect();
+        listing::keep_landed(&mut value, failures);
+        return print_json(&value);
     }
-    print_data(&super::output::escape_controls(&listing::table(contents)?))
+    let mut text = listing::table(contents, &platforms)?;
+    if let Some(id) = key_id {
+        text += &format!("It would be signed by key id {id}.\n");
+    }
+    print_data(&escape_controls(&text))
 }

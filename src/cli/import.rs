@@ -1,7 +1,7 @@
 //! `sealift import`
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -10,12 +10,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::access::Access;
 use super::credentials::Credentials;
-use super::done::Done;
-use super::listing::{self, Totals};
+use super::done::{self, Done};
+use super::listing::{self, Platforms, Totals};
 use super::output::{note, print_data, print_json};
 use super::trust::TrustArguments;
 use super::{Global, all_done, inspect, stderr};
-use crate::error::Result;
+use crate::credentials::Lookup;
+use crate::error::{Error, Result};
 use crate::import::{self, Layers, Manner, Target};
 use crate::oci::Name;
 use crate::place::Contents;
@@ -66,11 +67,38 @@ pub(super) struct Import {
     access: Access,
 }
 
-pub(super) async fn run(command: &Import, global: &Global, cancel: CancellationToken) -> Result<()> {
-    let started = Instant::now();
-    let target: Target = command.target.parse()?;
-    let trust = command.trust.required()?;
-    let verified = super::open_bundle(&command.bundle, &trust)?;
+/// All that is known before a registry is asked. Worked out while Ctrl-C still ends the program at once, for it may
+/// wait for a pipe or a password.
+pub(super) struct Request {
+    started: Instant,
+    target: Target,
+    verified: Verified,
+    logins: Arc<dyn Lookup>,
+}
+
+impl Import {
+    pub(super) fn request(&self) -> Result<Request> {
+        let started = Instant::now();
+        let target = self.target.parse::<Target>();
+        let piped = self.bundle == Path::new("-");
+        if piped && self.credentials.reads_stdin() {
+            return Err(Error::usage("a bundle from - and --password-stdin both want to read stdin"));
+        }
+        if !piped && !self.bundle.exists() && Path::new(&self.target).exists() {
+            let (bundle, target) = (self.bundle.display(), &self.target);
+            return Err(Error::usage(format!("there is no bundle {bundle}, and {target} is no registry but is here"))
+                .hint(format!("the bundle comes first: sealift import {target} {bundle} --trust FILE")));
+        }
+        let target = target?;
+        let trust = self.trust.required()?;
+        let verified = super::open_bundle(&self.bundle, &trust)?;
+        let logins = self.credentials.lookup([&target.host])?;
+        Ok(Request { started, target, verified, logins })
+    }
+}
+
+pub(super) async fn run(command: &Import, request: Request, global: &Global, cancel: CancellationToken) -> Result<()> {
+    let Request { started, target, verified, logins } = request;
     let contents = match &command.only[..] {
         [] => verified.head.contents.clone(),
         patterns => {
@@ -89,21 +117,23 @@ pub(super) async fn run(command: &Import, global: &Global, cancel: CancellationT
         return show_places(command, &verified, &contents, &places);
     }
     let progress = global.progress();
-    let client = command.access.client(&progress, command.credentials.lookup([&target.host])?)?;
+    let client = command.access.client(&progress, logins)?;
     let options = Options { keep_going: command.keep_going, ..command.access.options(&progress, cancel) };
     let manner = Manner {
         layers: if command.verify_first { Layers::First } else { Layers::AsTheyAreSent },
         tags: if command.no_clobber { ExistingTags::Keep } else { ExistingTags::Move },
     };
+    let platforms = inspect::platforms(&verified);
     let outcome = import::import(&client, &verified, contents.clone(), &target, manner, &options).await?;
+    let landed = done::landed(&contents, &outcome.failures)?;
     let done =
-        Done { summary: outcome.summary, totals: Totals::of(&contents)?, seconds: started.elapsed().as_secs_f64() };
+        Done { summary: outcome.summary, totals: Totals::of(&landed)?, seconds: started.elapsed().as_secs_f64() };
     let missing = outcome.failures.len();
     if !global.quiet {
         stderr::summary(done.json("sent", missing), &done.lines(&format!("imported into {}", command.target), "sent"));
     }
     if command.json {
-        let mut value = result(command, &verified, &contents, &places)?;
+        let mut value = result(command, &verified, &landed, &platforms, &places)?;
         done.add_to(&mut value, "sent");
         listing::keep_landed(&mut value, &outcome.failures);
         print_json(&value)?;
@@ -113,15 +143,21 @@ pub(super) async fn run(command: &Import, global: &Global, cancel: CancellationT
 
 fn show_places(command: &Import, verified: &Verified, contents: &Contents, places: &[(&Name, String)]) -> Result<()> {
     if command.json {
-        return print_json(&result(command, verified, contents, places)?);
+        return print_json(&result(command, verified, contents, &inspect::platforms(verified), places)?);
     }
     let lines = places.iter().zip(&contents.images);
     print_data(&lines.map(|((_, place), image)| format!("{place}  {}\n", image.document)).collect::<String>())
 }
 
 /// What is in the bundle, and where each name lands.
-fn result(command: &Import, verified: &Verified, contents: &Contents, places: &[(&Name, String)]) -> Result<Value> {
-    let mut value = listing::json(contents)?;
+fn result(
+    command: &Import,
+    verified: &Verified,
+    contents: &Contents,
+    platforms: &Platforms,
+    places: &[(&Name, String)],
+) -> Result<Value> {
+    let mut value = listing::json(contents, platforms)?;
     inspect::vouch(&mut value, &verified.head, true);
     value["registry"] = json!(command.target);
     let places: HashMap<String, &String> = places.iter().map(|(name, place)| (name.to_string(), place)).collect();

@@ -2,14 +2,17 @@
 
 use std::path::{Path, PathBuf};
 
+use bytes::Bytes;
 use serde_json::{Value, json};
 
-use super::listing;
+use super::listing::{self, Platforms};
 use super::output::{escape_controls, print_data, print_json};
 use super::trust::TrustArguments;
 use crate::bundle::{Bundle, BundleStream, Head, Seal, Unverified};
 use crate::error::Result;
+use crate::place::{BlobId, Contents};
 use crate::text::one_line;
+use crate::verify::Verified;
 
 /// Show what is in a bundle
 ///
@@ -32,27 +35,52 @@ pub(super) struct Inspect {
 
 pub(super) fn run(command: &Inspect) -> Result<()> {
     match command.trust.load()? {
-        Some(trust) => show(&super::open_bundle(&command.bundle, &trust)?.head, true, command.json),
-        None => show(&*head_unverified(&command.bundle)?, false, command.json),
+        Some(trust) => {
+            let verified = super::open_bundle(&command.bundle, &trust)?;
+            show(&verified.head, &platforms(&verified), true, command.json)
+        }
+        None => {
+            let (head, platforms) = head_unverified(&command.bundle)?;
+            show(&head, &platforms, false, command.json)
+        }
     }
 }
 
-fn head_unverified(path: &Path) -> Result<Unverified<Head>> {
+fn head_unverified(path: &Path) -> Result<(Unverified<Head>, Platforms)> {
     let mut stream = match super::stdin_for(path)? {
         Some(input) => BundleStream::new(input, super::STDIN)?,
         None if BundleStream::is_needed(path) => BundleStream::open(path)?,
         None => {
             let bundle = Bundle::open(path)?;
-            return bundle.read_head_unverified(bundle.seal_unverified()?);
+            let head = bundle.read_head_unverified(bundle.seal_unverified()?)?;
+            let platforms = read_platforms(&head.contents, |config| bundle.config(&head.contents, config));
+            return Ok((head, platforms));
         }
     };
     let seal = stream.seal_unverified()?;
-    stream.read_head_unverified(seal)
+    let head = stream.read_head_unverified(seal)?;
+    let platforms = read_platforms(&head.contents, |config| stream.config(config));
+    Ok((head, platforms))
 }
 
-fn show(head: &Head, verified: bool, as_json: bool) -> Result<()> {
+/// What single images are for. Of a stream, to be asked before its layers are read.
+pub(super) fn platforms(verified: &Verified) -> Platforms {
+    read_platforms(&verified.head.contents, |config| verified.config(config))
+}
+
+fn read_platforms(contents: &Contents, read: impl Fn(BlobId) -> Result<Bytes>) -> Platforms {
+    let mut platforms = Platforms::default();
+    for config in listing::configs(contents) {
+        if let Ok(bytes) = read(config) {
+            platforms.add(contents.blob(config).digest, &bytes);
+        }
+    }
+    platforms
+}
+
+fn show(head: &Head, platforms: &Platforms, verified: bool, as_json: bool) -> Result<()> {
     if as_json {
-        let mut value = listing::json(&head.contents)?;
+        let mut value = listing::json(&head.contents, platforms)?;
         vouch(&mut value, head, verified);
         return print_json(&value);
     }
@@ -63,7 +91,7 @@ fn show(head: &Head, verified: bool, as_json: bool) -> Result<()> {
     text += &format!("bundle:    {}\ncreated:   {} by {}\n", head.identity(), head.created, head.tool);
     text += &signer_lines(&head.seal);
     text += "\n";
-    text += &listing::table(&head.contents)?;
+    text += &listing::table(&head.contents, platforms)?;
     print_data(&escape_controls(&text))
 }
 

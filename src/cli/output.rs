@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use serde_json::Value;
 
 use super::stderr;
-pub(super) use super::stderr::{note, print_error};
+pub(super) use super::stderr::{note, print_error, print_hint};
 use crate::error::{Error, Result};
 use crate::text;
 

@@ -1,6 +1,7 @@
 //! `sealift man` and `sealift completions`: what is known of the command line, for other programs.
 
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 
 use clap::CommandFactory;
 
@@ -33,13 +34,54 @@ pub(super) struct Completions {
 
 pub(super) fn run_man(command: &Man, quiet: bool) -> Result<()> {
     let directory = &command.directory;
-    let written = std::fs::create_dir_all(directory)
-        .and_then(|()| clap_mangen::generate_to(Arguments::command().disable_help_subcommand(true), directory));
-    written.map_err(|e| Error::io(format!("cannot write manual pages into {}", directory.display()), e))?;
+    write_pages(directory)
+        .map_err(|e| Error::io(format!("cannot write manual pages into {}", directory.display()), e))?;
     if !quiet {
         note(&format!("manual pages are in {}: man -l {}", directory.display(), directory.join("sealift.1").display()));
     }
     Ok(())
+}
+
+fn write_pages(directory: &Path) -> io::Result<()> {
+    std::fs::create_dir_all(directory)?;
+    let mut all = Arguments::command().disable_help_subcommand(true);
+    all.build();
+    for command in std::iter::once(&all).chain(all.get_subcommands()) {
+        write_page(command.clone(), directory)?;
+    }
+    Ok(())
+}
+
+/// One page. The examples are ours to write: clap's lines are filled, and the commands in them hyphenated.
+fn write_page(command: clap::Command, directory: &Path) -> io::Result<()> {
+    let examples = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+    let whole = command.has_subcommands();
+    let source = concat!("sealift ", env!("CARGO_PKG_VERSION"));
+    let page = clap_mangen::Man::new(command).source(source).manual("sealift");
+    let mut text = Vec::new();
+    page.render_title(&mut text)?;
+    page.render_name_section(&mut text)?;
+    page.render_synopsis_section(&mut text)?;
+    page.render_description_section(&mut text)?;
+    page.render_options_section(&mut text)?;
+    if whole {
+        page.render_subcommands_section(&mut text)?;
+    }
+    text.extend_from_slice(as_it_is("EXAMPLES", &examples).as_bytes());
+    std::fs::write(directory.join(page.get_filename()), text)
+}
+
+/// A section whose lines stay as they are (groff_man(7): a leading dot or quote would be a request).
+fn as_it_is(title: &str, text: &str) -> String {
+    if text.is_empty() {
+        return String::new();
+    }
+    let line = |line: &str| {
+        let line = line.replace('\\', "\\e").replace('-', "\\-");
+        let guard = if line.starts_with(['.', '\'']) { "\\&" } else { "" };
+        format!("{guard}{line}\n")
+    };
+    format!(".SH {title}\n.nf\n{}.fi\n", text.lines().map(line).collect::<String>())
 }
 
 pub(super) fn run_completions(command: &Completions) -> Result<()> {

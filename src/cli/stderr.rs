@@ -81,6 +81,11 @@ pub(super) fn print_error(error: &Error) {
     write(&escape_controls(&text));
 }
 
+/// A `hint: ...` line beside an error that others have told.
+pub(super) fn print_hint(hint: &str) {
+    write(&escape_controls(&format!("hint: {hint}\n")));
+}
+
 /// Puts `lines` in the place of the status, if there is a place for one. They must be narrower than the terminal and
 /// free of strangers' control characters.
 pub(super) fn draw_status(lines: &[String]) {

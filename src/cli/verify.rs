@@ -11,6 +11,7 @@ use super::output::{escape_controls, print_data, print_json};
 use super::trust::TrustArguments;
 use super::{Global, inspect};
 use crate::error::Result;
+use crate::verify::Verified;
 use crate::{transfer, verify};
 
 /// Check that a bundle is whole, and whom it is from
@@ -32,14 +33,23 @@ pub(super) struct Verify {
     json: bool,
 }
 
-pub(super) async fn run(command: &Verify, global: &Global, cancel: CancellationToken) -> Result<()> {
-    let trust = command.trust.required()?;
-    let verified = super::open_bundle(&command.bundle, &trust)?;
+/// The bundle, its head read while Ctrl-C still ends the program at once: a pipe may have nothing to say.
+pub(super) fn open(command: &Verify) -> Result<Verified> {
+    super::open_bundle(&command.bundle, &command.trust.required()?)
+}
+
+pub(super) async fn run(
+    command: &Verify,
+    verified: Verified,
+    global: &Global,
+    cancel: CancellationToken,
+) -> Result<()> {
     let options = transfer::Options { jobs: DEFAULT_JOBS, progress: global.progress(), cancel, keep_going: false };
+    let platforms = inspect::platforms(&verified);
     verify::layers(&verified, &options).await?;
     let contents = &verified.head.contents;
     if command.json {
-        let mut value = listing::json(contents)?;
+        let mut value = listing::json(contents, &platforms)?;
         inspect::vouch(&mut value, &verified.head, true);
         value["layersVerified"] = json!(true);
         return print_json(&value);

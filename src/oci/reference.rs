@@ -252,6 +252,9 @@ impl FromStr for Reference {
 
     fn from_str(text: &str) -> Result<Self, ReferenceFault> {
         let rest = text.strip_prefix("docker://").unwrap_or(text);
+        if let Some((scheme, rest)) = rest.split_once("://") {
+            return fault(text, "reference", &format!("leave {scheme}:// out, as in {}", clip(rest)));
+        }
         let (rest, digest) = match rest.split_once('@') {
             Some((rest, digest)) => {
                 let digest = digest.parse::<Digest>().map_err(|e| ReferenceFault(format!("{}: {e}", clip(text))))?;

@@ -1,6 +1,6 @@
 //! Reading documents, many at once, round by round.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use futures_util::stream::{self, StreamExt};
@@ -132,22 +132,30 @@ impl Draft<'_> {
         Ok(())
     }
 
-    /// Foreign layers are carried where the registry holds them, and absent where it does not.
+    /// Foreign layers are carried where a registry holds them, and absent where none does.
     pub(super) async fn look_for_foreign_layers(&mut self) -> Result<()> {
         let catalog = self.catalog;
         let mut foreign = std::mem::take(&mut self.foreign);
-        foreign.sort_by_key(|(_, layer)| layer.digest);
-        foreign.dedup_by_key(|(_, layer)| layer.digest);
+        foreign.sort_by(|(a, one), (b, other)| (one.digest, a).cmp(&(other.digest, b)));
+        foreign.dedup_by(|(a, one), (b, other)| one.digest == other.digest && a == b);
         let mut asking = stream::iter(foreign)
             .map(async |(origin, layer)| {
                 (catalog.has_blob(&origin.host, &origin.repository, layer.digest).await, layer)
             })
             .buffer_unordered(self.wishes.jobs.max(1));
+        // One digest may be there in one repository and not in another, or be an ordinary layer of another image.
+        let mut held: HashSet<Digest> = std::mem::take(&mut self.ordinary);
+        let mut failed = HashMap::new();
         while let Some((has, layer)) = asking.next().await {
-            if !has? {
-                self.left_out.insert(layer.digest, (layer.size, Reason::Foreign));
+            match has {
+                Ok(true) => drop(held.insert(layer.digest)),
+                Ok(false) => drop(self.left_out.insert(layer.digest, (layer.size, Reason::Foreign))),
+                Err(error) if error.kind() == Kind::Interrupted => return Err(error),
+                Err(error) => drop(failed.insert(layer.digest, error)),
             }
         }
+        self.left_out.retain(|digest, _| !held.contains(digest) && !failed.contains_key(digest));
+        self.broken.extend(failed.into_iter().filter(|(digest, _)| !held.contains(digest)));
         Ok(())
     }
 }

@@ -12,7 +12,7 @@ use url::Url;
 use super::endpoint::{Access, Call, Endpoint, Payload, Response, Target};
 use super::retry::Failure;
 use super::{Client, fault, header};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::oci::{Descriptor, Digest, DigestFault, Document, Host, MAX_DOCUMENT, MediaType, Repository, Selector, Tag};
 use crate::place::{Catalog, Current};
 
@@ -99,7 +99,6 @@ impl Catalog for Client {
                 let response = endpoint.send(&call, Payload::Nothing).await?;
                 match response.status() {
                     StatusCode::OK => Ok(true),
-                    // Registries without the blob answer 404, and docker-registry 500 for foreign layers.
                     StatusCode::NOT_FOUND => Ok(false),
                     _ => Err(response.refusal().await),
                 }
@@ -189,7 +188,15 @@ fn read_document(
         }
     }
     Document::parse_known(bytes, &said.media_type, found)
-        .map_err(|error| error.context(format!("cannot carry {host}/{repository}{selector}")))
+        .map_err(|error| cannot_carry(error).context(format!("cannot carry {host}/{repository}{selector}")))
+}
+
+/// What would be damage in a bundle is, in a registry, an image that is not carried: nothing is wrong with a bundle.
+fn cannot_carry(error: Error) -> Error {
+    match error.kind() {
+        Kind::Damaged => Error::refused(error.chain()).hint("leave it out, or have it pushed anew by a current tool"),
+        _ => error,
+    }
 }
 
 /// The bytes of a manifest, for a comparison.

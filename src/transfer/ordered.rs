@@ -47,7 +47,8 @@ pub(super) async fn run(job: &Job, source: Arc<dyn Source>) -> Result<()> {
         match ahead {
             None => job.put(id, scope, &mut job.reopenable(&source, id)).await?,
             Some(ahead) => {
-                let (bytes, _permit) = ahead.await.map_err(|e| Error::interrupted().caused_by(e))??;
+                let fetched = ahead.await.map_err(|e| Error::interrupted().caused_by(e))?;
+                let (bytes, _permit) = fetched.map_err(|e| job.for_images(id, e))?;
                 let mut body = Body::whole(job.blob(id).digest, bytes, job.progress.clone(), job.cancel.clone());
                 job.put(id, scope, &mut body).await?;
             }

@@ -64,6 +64,10 @@ impl Trust {
         if bytes.starts_with(BYTE_ORDER_MARK) {
             return Err(refused(", line 1: it starts with a byte-order mark, save the file as plain UTF-8".to_owned()));
         }
+        if bytes.windows(PRIVATE.len()).any(|part| part == PRIVATE) {
+            return Err(Error::usage(format!("{origin} is a private key, which says nothing of whom to trust"))
+                .hint("give its .pub file, or the line that sealift keygen --show prints; the private key stays with its owner"));
+        }
         // A text of n line ends has n lines, whatever stands after the last.
         let text = bytes.strip_suffix(b"\n").unwrap_or(bytes);
         let mut lines = Vec::new();
@@ -89,7 +93,9 @@ impl Trust {
             }
         }
         if lines.is_empty() {
-            return Err(refused(" has no key in it".to_owned()));
+            return Err(
+                refused(" has no key in it".to_owned()).hint("sealift keygen --show KEY prints the line of a key")
+            );
         }
         Ok(Trust { lines, any_namespace })
     }
@@ -215,6 +221,7 @@ impl fmt::Display for Refusal {
 
 const FILE_LIMIT: usize = 1 << 20;
 const LINES_LIMIT: usize = 10_000;
+const PRIVATE: &[u8] = b"PRIVATE KEY-----";
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 #[cfg(test)]

@@ -35,6 +35,12 @@ impl PublicKey {
         }
     }
 
+    /// The comment on the line of a `.pub` file: who the key stands for, by habit.
+    pub fn comment_of_line(line: &str) -> Option<&str> {
+        let (_, comment) = PublicKey::split_line(line.trim_end_matches(['\r', '\n']).as_bytes()).ok()?;
+        std::str::from_utf8(comment).ok().map(str::trim).filter(|comment| !comment.is_empty())
+    }
+
     /// Reads `type base64 [comment]` and returns the comment too. Words are parted by spaces and tabs.
     pub(super) fn split_line(line: &[u8]) -> Fault<(PublicKey, &[u8])> {
         let (type_name, rest) = split_word(line);

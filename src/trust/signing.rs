@@ -42,12 +42,6 @@ impl SigningKey {
         if path.extension().is_some_and(|extension| extension == "pub") {
             return Ok(SigningKey::by_ssh_keygen(path, read_public(path)?));
         }
-        // The same rule as OpenSSH's: only the owner's own carelessness is refused.
-        if metadata.uid() == rustix::process::getuid().as_raw() && metadata.mode() & 0o077 != 0 {
-            let mode = metadata.mode() & 0o777;
-            return Err(Error::usage(format!("the key {shown} can be read by others (mode {mode:04o})"))
-                .hint(format!("make it yours alone: chmod 600 {shown}")));
-        }
         let mut text = Zeroizing::new(Vec::with_capacity(KEY_FILE_LIMIT + 1));
         file.take(KEY_FILE_LIMIT as u64 + 1).read_to_end(&mut text).map_err(unreadable)?;
         let not_a_key = |fault: &str| {
@@ -57,14 +51,21 @@ impl SigningKey {
         if text.len() > KEY_FILE_LIMIT {
             return Err(not_a_key("the file is too large for a key"));
         }
+        let in_pem = text.windows(PEM_MARK.len()).any(|part| part == PEM_MARK);
+        if !openssh_key::is_private_file(&text) && !in_pem {
+            return Err(not_a_key("it is not a private key"));
+        }
+        // The same rule as OpenSSH's: only the owner's own carelessness is refused.
+        if metadata.uid() == rustix::process::getuid().as_raw() && metadata.mode() & 0o077 != 0 {
+            let mode = metadata.mode() & 0o777;
+            return Err(Error::usage(format!("the key {shown} can be read by others (mode {mode:04o})"))
+                .hint(format!("make it yours alone: chmod 600 {shown}")));
+        }
         if openssh_key::is_private_file(&text) {
             return match openssh_key::read(&text).map_err(|fault| not_a_key(&fault))? {
                 PrivateFile::Ed25519(key) => Ok(SigningKey::here(key)),
                 PrivateFile::Other(public) => Ok(SigningKey::by_ssh_keygen(path, public)),
             };
-        }
-        if !text.windows(PEM_MARK.len()).any(|part| part == PEM_MARK) {
-            return Err(not_a_key("it is not a private key"));
         }
         let mut beside = path.as_os_str().to_owned();
         beside.push(".pub");

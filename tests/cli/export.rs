@@ -1,5 +1,7 @@
 //! `sealift export`
 
+use std::fs;
+
 use serde_json::Value;
 
 use crate::transcript;
@@ -16,7 +18,61 @@ fn errors_say_what_where_and_what_to_do_next() {
         "export a.io/x:1 b.io/x:1 -o out -k key",
         "export --from list -o out -k key",
         "export --from nothing -o out -k key",
+        "export https://h.io/a:1 -o out -k key",
+        "export h.io/a:1 -o sealed -k key",
+        "export h.io/a:1 -o sealed -k key --refresh",
+        "export h.io/a:1 -o usb/out -k key",
+        "export h.io/a:1 -o usb/out.tar -k key",
+        "export h.io/a:1 -o usb/out.tar.zst -k key",
+        "export h.io/a:1 -o - --compress zstd",
+        "export h.io/a:1 -o out --compress zstd -k key",
+        "export h.io/a:1 -o out -k key --platform linux",
+        "export h.io/a:1 -o out -k key --names flat",
+        "export h.io/a --include [ -o out -k key",
+        "export h.io/a:1 --from - --username u --password-stdin -o out -k key",
     ]));
+}
+
+#[test]
+fn nothing_is_asked_for_when_the_output_is_there_or_has_no_place() {
+    let (source, desk) = (support::RealRegistry::with_corpus(), support::desk!());
+    fs::create_dir(desk.path().join("there")).unwrap();
+    fs::write(desk.path().join("there.tar"), "").unwrap();
+    fs::write(desk.path().join("there.tar.zst"), "").unwrap();
+    let image = support::busybox(source.host());
+    for output in ["there", "there.tar", "there.tar.zst", "none/out", "none/out.tar", "none/out.tar.zst"] {
+        for more in [&[][..], &["--refresh"], &["--keep-going"]] {
+            let run = desk.sealift(&[&["export", &image, "-o", output, "-k", "key"], more].concat());
+            run.code(1).stderr_contains("hint: ");
+        }
+    }
+    assert_eq!(source.access_log(), []);
+    assert_eq!(fs::read_dir(desk.path()).unwrap().count(), 6, "keys, allowed_signers, and what was there");
+}
+
+#[test]
+fn a_name_without_a_registry_is_explained() {
+    let desk = support::desk!();
+    let no_proxy_no_names = [("HTTPS_PROXY", "http://127.0.0.1:1")];
+    for image in ["busybox:latest", "latest", "usb/app"] {
+        let run = desk.sealift_in(&no_proxy_no_names, &["export", image, "--dry-run", "--retry-times", "0"]);
+        run.code(1).stderr_contains("docker.io/").stderr_contains("a name without a registry is Docker Hub's");
+    }
+    let run =
+        desk.sealift_in(&no_proxy_no_names, &["export", "docker.io/busybox:1", "--dry-run", "--retry-times", "0"]);
+    assert!(!run.code(1).stderr().contains("Docker Hub's"), "{}", run.stderr());
+}
+
+#[test]
+fn a_plan_names_the_key_that_would_sign() {
+    let (source, desk) = (support::RealRegistry::with_corpus(), support::desk!());
+    let arguments = ["export", &support::busybox(source.host()), "--dry-run", "--key", "key"];
+    let plan = desk.sealift(&arguments).success().stdout();
+    let id = plan.lines().last().unwrap().strip_prefix("It would be signed by key id ").unwrap().trim_end_matches('.');
+    let json = desk.sealift(&[&arguments[..], &["--json"]].concat()).success().stdout();
+    let value: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(value["signers"][0]["keyId"], id);
+    assert_eq!(value["failures"], Value::Array(Vec::new()));
 }
 
 #[test]

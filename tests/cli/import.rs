@@ -2,7 +2,7 @@
 
 use rstest::rstest;
 use serde_json::{Value, json};
-use support::{RealRegistry, catalog, put_manifest, raw_manifest, references, request, sha256, tags};
+use support::{RealRegistry, catalog, push_blob, put_manifest, raw_manifest, references, tags};
 
 use crate::transcript;
 
@@ -15,6 +15,17 @@ fn errors_say_what_where_and_what_to_do_next() {
         "import empty https://reg.local --trust allowed_signers",
         "import empty reg.local/UPPER --trust allowed_signers",
         "import sealed 127.0.0.1:1 --trust allowed_signers",
+        "import reg.local:5000 sealed --trust allowed_signers",
+        "import . 127.0.0.1:1 --trust allowed_signers",
+        "import key.pub 127.0.0.1:1 --trust allowed_signers",
+        "import allowed_signers 127.0.0.1:1 --trust allowed_signers",
+        "import own.tar 127.0.0.1:1 --trust allowed_signers",
+        "import sealed 127.0.0.1:1 --trust key",
+        "import sealed 127.0.0.1:1 --trust none",
+        "import sealed 127.0.0.1:1 --trust sealed",
+        "import sealed 127.0.0.1:1/library/busybox:1.35 --trust allowed_signers",
+        "import - 127.0.0.1:1 --trust allowed_signers",
+        "import - 127.0.0.1:1 --trust allowed_signers --username u --password-stdin",
     ]));
 }
 
@@ -76,14 +87,8 @@ fn signatures_come_along_with_what_is_chosen() {
     let image = raw_manifest(source.host(), repository, "1.35").unwrap();
     let tag = format!("{}.sig", image.digest.replace(':', "-"));
     let blob = |bytes: &[u8]| {
-        let begun = request(source.host(), "POST", &format!("/v2/{repository}/blobs/uploads/"), &[], b"").unwrap();
-        let location = begun.header("location").unwrap().to_owned();
-        let path = &location[location.find("/v2/").unwrap()..];
-        assert_eq!(
-            request(source.host(), "PUT", &format!("{path}&digest={}", sha256(bytes)), &[], bytes).unwrap().status,
-            201
-        );
-        json!({"mediaType": "application/octet-stream", "digest": sha256(bytes), "size": bytes.len()})
+        let digest = push_blob(source.host(), repository, bytes);
+        json!({"mediaType": "application/octet-stream", "digest": digest, "size": bytes.len()})
     };
     let media_type = "application/vnd.oci.image.manifest.v1+json";
     let signature =

@@ -7,7 +7,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use support::{Desk, FaultProxy, RealRegistry, Rule, put_manifest, request, sha256};
+use support::{Desk, FaultProxy, RealRegistry, Rule, push_blob, put_manifest};
 
 const REPOSITORY: &str = "team/big";
 const SIZE: usize = 8 << 20;
@@ -114,12 +114,8 @@ fn events(text: &str) -> Vec<Value> {
 fn big_image() -> RealRegistry {
     let registry = RealRegistry::start();
     let blob = |media_type: &str, bytes: &[u8]| {
-        let begun = request(registry.host(), "POST", &format!("/v2/{REPOSITORY}/blobs/uploads/"), &[], b"").unwrap();
-        let location = begun.header("location").unwrap().to_owned();
-        let path = &location[location.find("/v2/").unwrap()..];
-        let done = request(registry.host(), "PUT", &format!("{path}&digest={}", sha256(bytes)), &[], bytes).unwrap();
-        assert_eq!(done.status, 201);
-        format!(r#"{{"mediaType":"{media_type}","digest":"{}","size":{}}}"#, sha256(bytes), bytes.len())
+        let digest = push_blob(registry.host(), REPOSITORY, bytes);
+        format!(r#"{{"mediaType":"{media_type}","digest":"{digest}","size":{}}}"#, bytes.len())
     };
     let media_type = "application/vnd.oci.image.manifest.v1+json";
     let config = blob("application/vnd.oci.image.config.v1+json", br#"{"architecture":"amd64","os":"linux"}"#);

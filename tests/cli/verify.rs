@@ -13,6 +13,9 @@ fn errors_say_what_where_and_what_to_do_next() {
         "verify empty --trust nothing",
         "verify empty --trust allowed_signers",
         "verify sealed --trust allowed_signers",
+        "verify own.tar --trust allowed_signers",
+        "verify own.tgz --trust allowed_signers",
+        "verify list --trust allowed_signers",
     ]));
 }
 

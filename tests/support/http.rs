@@ -74,6 +74,20 @@ pub fn put_manifest(host: &str, repository: &str, reference: &str, media_type: &
     assert_eq!(answer.status, 201, "PUT {path}: {}", answer.text());
 }
 
+/// Pushes one blob into a repository and returns its digest.
+pub fn push_blob(host: &str, repository: &str, bytes: &[u8]) -> String {
+    let path = format!("/v2/{repository}/blobs/uploads/");
+    let begun = request(host, "POST", &path, &[], b"").unwrap_or_else(|e| panic!("POST {host}{path}: {e}"));
+    let location = begun.header("location").unwrap_or_else(|| panic!("POST {host}{path}: {}", begun.text())).to_owned();
+    let digest = sha256(bytes);
+    let path = &location[location.find("/v2/").expect("an upload is below /v2/")..];
+    let joint = if path.contains('?') { '&' } else { '?' };
+    let path = format!("{path}{joint}digest={digest}");
+    let done = request(host, "PUT", &path, &[], bytes).unwrap_or_else(|e| panic!("PUT {host}{path}: {e}"));
+    assert_eq!(done.status, 201, "PUT {path}: {}", done.text());
+    digest
+}
+
 /// The manifest under a tag or digest, or `None` when the registry has none.
 pub fn raw_manifest(host: &str, repository: &str, reference: &str) -> Option<Manifest> {
     let path = format!("/v2/{repository}/manifests/{reference}");

@@ -23,7 +23,8 @@ pub use corpus::{Reference, busybox, corpus, push_corpus, references, tree};
 pub use desk::{Desk, Run, Running, Sample, Serving, Usage};
 pub use forward::{ForwardProxy, Forwarded};
 pub use http::{
-    Answer, Manifest, catalog, delete, get, head, put_manifest, raw_blob, raw_manifest, request, sha256, tags,
+    Answer, Manifest, catalog, delete, get, head, push_blob, put_manifest, raw_blob, raw_manifest, request, sha256,
+    tags,
 };
 pub use proxy::{FaultProxy, Recorded, Rule, Storm};
 pub use registry::{Access, HTPASSWD_PASSWORD, HTPASSWD_USER, RealRegistry, skopeo};

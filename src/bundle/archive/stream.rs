@@ -112,6 +112,15 @@ impl BundleStream {
         self.read_head(seal.0).map(Unverified)
     }
 
+    /// The bytes of a config of the head, once the head is read.
+    ///
+    /// # Errors
+    /// `NotFound` for what is no such config.
+    pub fn config(&self, blob: BlobId) -> Result<Bytes> {
+        let slot = self.configs.get(blob.0 as usize);
+        self.kept(slot.ok_or_else(|| Error::not_found("this is no config of the bundle's head"))?)
+    }
+
     /// The blobs, in the order in which they come. To be called in a tokio runtime.
     pub fn into_pass(self, contents: Arc<Contents>) -> impl Pass + use<> {
         let (sender, items) = mpsc::channel(AHEAD);

@@ -18,7 +18,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::super::files::{Folder, blocking, is_same, remove, show};
 use super::super::sealing::{self, HeadFiles, Sealed};
 use super::super::source::blob_path;
-use super::super::workshop::{exists, give_name, lock, parent_of};
+use super::super::workshop::{exists, give_name, lock, open_parent};
 use super::chain::{ZEROS, write_member, write_seal, write_top};
 use super::members::{header, padding};
 use super::zstd::{Frames, is_packed};
@@ -185,7 +185,7 @@ impl PartialFile {
         if output.symlink_metadata().is_ok() {
             return Err(exists(&shown));
         }
-        let parent = Folder::open(parent_of(&output))?;
+        let parent = open_parent(&output)?;
         let mut name = OsString::from(".");
         name.push(file_name);
         name.push(".partial");

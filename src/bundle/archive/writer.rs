@@ -17,7 +17,7 @@ use rustix::io::Errno;
 use super::super::files::{Folder, HASHERS, Reading, StopOnDrop, blocking, is_same, remove, show};
 use super::super::sealing::{self, HeadFiles, Sealed};
 use super::super::source::blob_path;
-use super::super::workshop::{check_space, exists, give_name, lock, parent_of};
+use super::super::workshop::{check_space, exists, give_name, lock, open_parent};
 use super::chain::{Chain, ZEROS, head_length, seal_length, write_head, write_seal};
 use super::journal::{self, Journal, Recalled};
 use super::members::{BLOCK, END, header, padding, shown_member};
@@ -247,7 +247,7 @@ impl Site {
         if output.symlink_metadata().is_ok() {
             return Err(exists(&shown));
         }
-        let parent = Folder::open(parent_of(output))?;
+        let parent = open_parent(output)?;
         let name = format!(".{file_name}.partial");
         let journal_name = format!(".{file_name}.journal");
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
