@@ -175,7 +175,7 @@ pub(super) async fn run(command: &Export, request: Request, global: &Global, can
         Done { summary: outcome.summary, totals: Totals::of(&contents)?, seconds: started.elapsed().as_secs_f64() };
     let signer = key_id.map(|id| id.to_string()).unwrap_or_default();
     if !global.quiet {
-        let seal = format!("bundle {identity}, signed by key id {signer}");
+        let seal = format!("bundle {identity}\nsigned by key id {signer}");
         let lines = done.lines(&format!("sealed {shown}"), "fetched") + &seal;
         stderr::summary(done.json("fetched", failures.len()), &lines);
     }

@@ -7,6 +7,7 @@ mod keygen;
 mod progress;
 mod reference;
 mod serve;
+mod terminal;
 mod verify;
 
 use std::fs;

@@ -65,6 +65,29 @@ fn completions_know_the_commands(#[case] shell: &str) {
     assert!(COMMANDS.iter().all(|command| script.contains(command)), "{script}");
 }
 
+#[test]
+fn bash_loads_its_completions_and_completes_a_command() {
+    let desk = support::desk!();
+    let script = desk.sealift(&["completions", "bash"]).success().stdout();
+    fs::write(desk.path().join("completions"), script).unwrap();
+    let line = "source ./completions; COMP_WORDS=(sealift exp); COMP_CWORD=1; _sealift sealift exp sealift; \
+                test \"${COMPREPLY[*]}\" = export";
+    desk.shell(".", &format!("bash -euc '{line}'"));
+}
+
+#[test]
+fn examples_in_a_manual_page_are_neither_filled_nor_hyphenated() {
+    let desk = support::desk!();
+    desk.sealift(&["man", "pages"]).success();
+    let page = fs::read_to_string(desk.path().join("pages/sealift-export.1")).unwrap();
+    let (_, examples) = page.split_once(".SH EXAMPLES\n.nf\n").unwrap();
+    assert!(
+        examples.contains("\n  sealift export \\-\\-from images.txt \\-\\-output usb/all \\-\\-key release.key\n"),
+        "{examples}"
+    );
+    assert!(examples.ends_with(".fi\n"), "{examples}");
+}
+
 fn help(desk: &Desk, arguments: &[&str]) -> String {
     desk.sealift_with(arguments, &[("COLUMNS", "100")], "").success().stdout()
 }
