@@ -77,13 +77,15 @@ pub(super) struct Export {
     /// Of repositories without a tag: the N highest versions each; tags that are no versions do not count
     #[arg(long, value_name = "N")]
     latest: Option<NonZeroUsize>,
-    /// What to make, which must not exist: a directory, one file if it ends with .tar or .tar.zst, or - for stdout
+    /// What to make: a directory, one file if it ends with .tar or .tar.zst, or - for stdout. It must not exist, and
+    /// the directory around it must
     #[arg(short, long, value_name = "BUNDLE", required_unless_present = "dry_run")]
     output: Option<PathBuf>,
     /// With --output -: how to compress the tar
     #[arg(long, value_enum, value_name = "HOW", default_value_t = Compress::None)]
     compress: Compress,
-    /// Go by what the tags mean now, also when an interrupted run of this command saw something else
+    /// Go by what the tags mean now, also when an interrupted run of this command saw something else; --keep-going
+    /// always does
     #[arg(long)]
     refresh: bool,
     /// Sign with this OpenSSH private key (or the .pub of a key in ssh-agent)
