@@ -159,4 +159,7 @@ pub trait Destination: Send + Sync {
 
     /// Makes everything durable and says so: nothing looks done before this.
     async fn commit(&self, contents: &Contents) -> Result<()>;
+
+    /// After a run that failed or was stopped: takes back, within a few seconds, what it began and nobody can use.
+    async fn abandon(&self) {}
 }

@@ -12,16 +12,21 @@
 
 mod admission;
 mod auth;
+mod call;
 mod catalog;
 mod destination;
 mod download;
 mod endpoint;
+mod exchange;
 mod fault;
 mod header;
 mod limits;
+mod peer;
 mod piecewise;
 mod proxies;
+mod response;
 mod retry;
+mod sessions;
 mod stall;
 mod subjects;
 mod tls;

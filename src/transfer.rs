@@ -88,6 +88,7 @@ pub async fn run(
 ) -> Result<Outcome> {
     // A token of its own: a failure in one task stops the others, not the caller's next run.
     let cancel = options.cancel.child_token();
+    let to = destination.clone();
     let whole_run = async {
         let there = destination.prepare(&contents).await?;
         options.progress.event(Event::Planned {
@@ -117,11 +118,15 @@ pub async fn run(
         job.destination.commit(&job.contents).await?;
         Ok(Outcome { summary: job.tally.summary(), failures })
     };
-    tokio::select! {
+    let done = tokio::select! {
         biased;
         () = options.cancel.cancelled() => { cancel.cancel(); Err(Error::interrupted()) }
         done = whole_run => done,
+    };
+    if done.is_err() {
+        to.abandon().await;
     }
+    done
 }
 
 /// What every task of a run shares. Cheap to clone.

@@ -64,7 +64,8 @@ impl Host {
     /// Where its registry answers: at its own name, but for Docker Hub.
     pub fn contacted(&self) -> &str {
         match self.as_str() {
-            Host::DOCKER_HUB => "registry-1.docker.io",
+            // The second is what its login is kept under.
+            Host::DOCKER_HUB | "index.docker.io" => "registry-1.docker.io",
             host => host,
         }
     }

@@ -113,7 +113,7 @@ impl Builder {
         for (image, _) in &self.images {
             draft.order_documents(image)?;
         }
-        draft.order_blobs()?;
+        draft.order_blobs(&self.images)?;
         for (number, (image, origin)) in self.images.iter().enumerate() {
             draft.land_image(number as u32, image, origin.as_ref())?;
         }
@@ -180,7 +180,7 @@ impl<'a> Draft<'a> {
 
     /// Depth first, an index before its children, each document once; checks what descriptors say of documents.
     fn order_documents(&mut self, image: &Named) -> Result<()> {
-        let broken = |e: Error| e.context(format!("{} is not whole", image.name));
+        let broken = |e: Error| e.context(not_whole(&[&image.name]));
         // A stack of our own: the depth is a stranger's choice until it is checked.
         let mut stack = vec![Step::Enter(image.document)];
         while let Some(step) = stack.pop() {
@@ -193,7 +193,7 @@ impl<'a> Draft<'a> {
                     stack.push(Step::Leave(digest));
                     for edge in node.edges.iter().rev() {
                         let Target::Document(media_type) = &edge.target else { continue };
-                        if self.is_absent(edge)? {
+                        if self.is_absent(edge).map_err(broken)? {
                             continue;
                         }
                         self.check_document(edge, media_type, digest).map_err(broken)?;
@@ -231,39 +231,55 @@ impl<'a> Draft<'a> {
         Ok(())
     }
 
-    fn order_blobs(&mut self) -> Result<()> {
+    fn order_blobs(&mut self, images: &[(Named, Option<Origin>)]) -> Result<()> {
         for wanted in [BlobKind::Config, BlobKind::Layer] {
             for digest in self.contents.document_order.clone() {
                 for edge in &self.node(digest)?.edges {
-                    match edge.target {
-                        Target::Blob(kind) if kind == wanted => {}
-                        _ => continue,
+                    if matches!(edge.target, Target::Blob(kind) if kind == wanted) {
+                        self.order_blob(edge, wanted).map_err(|e| {
+                            let names = self.needing(edge.digest, images);
+                            e.context(not_whole(&names))
+                        })?;
                     }
-                    if self.is_absent(edge)? {
-                        continue;
-                    }
-                    if self.nodes.contains_key(&edge.digest) {
-                        return Err(Error::damaged(format!(
-                            "{} is a manifest in one place and a blob in another",
-                            edge.digest
-                        )));
-                    }
-                    if let Some(known) = self.blobs.get(&edge.digest) {
-                        check_size(edge, self.contents.blob(*known).size)?;
-                        continue;
-                    }
-                    self.blobs.insert(edge.digest, BlobId(self.contents.blobs.len() as u32));
-                    self.contents.blobs.push(Blob {
-                        digest: edge.digest,
-                        size: edge.size,
-                        kind: wanted,
-                        wanted: Vec::new(),
-                        origins: Vec::new(),
-                    });
                 }
             }
         }
         Ok(())
+    }
+
+    fn order_blob(&mut self, edge: &Edge, kind: BlobKind) -> Result<()> {
+        if self.is_absent(edge)? {
+            return Ok(());
+        }
+        if self.nodes.contains_key(&edge.digest) {
+            return Err(Error::damaged(format!("{} is a manifest in one place and a blob in another", edge.digest)));
+        }
+        if let Some(known) = self.blobs.get(&edge.digest) {
+            return check_size(edge, self.contents.blob(*known).size);
+        }
+        self.blobs.insert(edge.digest, BlobId(self.contents.blobs.len() as u32));
+        let (wanted, origins) = (Vec::new(), Vec::new());
+        self.contents.blobs.push(Blob { digest: edge.digest, size: edge.size, kind, wanted, origins });
+        Ok(())
+    }
+
+    /// The images that need what a digest names, for messages.
+    fn needing<'i>(&self, digest: Digest, images: &'i [(Named, Option<Origin>)]) -> Vec<&'i Name> {
+        let mut needing = HashSet::from([digest]);
+        // As often as documents are nested: those that lead to it, those that lead to these, and so on.
+        loop {
+            let leads = |document: &&Digest| {
+                let node = self.nodes.get(*document);
+                node.is_some_and(|node| node.edges.iter().any(|edge| needing.contains(&edge.digest)))
+            };
+            let found: Vec<Digest> = self.contents.document_order.iter().filter(leads).copied().collect();
+            let before = needing.len();
+            needing.extend(found);
+            if needing.len() == before {
+                break;
+            }
+        }
+        images.iter().filter(|(image, _)| needing.contains(&image.document)).map(|(image, _)| &image.name).collect()
     }
 
     fn land_image(&mut self, number: u32, image: &Named, origin: Option<&Origin>) -> Result<()> {
@@ -365,6 +381,16 @@ impl<'a> Draft<'a> {
     }
 }
 
+/// `a:1, b:1, c:1 and 4 more are not whole`
+fn not_whole(names: &[&Name]) -> String {
+    let shown: Vec<String> = names.iter().take(3).map(ToString::to_string).collect();
+    match names.len().saturating_sub(3) {
+        0 if names.len() == 1 => format!("{} is not whole", shown[0]),
+        0 => format!("{} are not whole", shown.join(", ")),
+        more => format!("{} and {more} more are not whole", shown.join(", ")),
+    }
+}
+
 fn check_size(edge: &Edge, size: u64) -> Result<()> {
     if edge.size == size {
         return Ok(());
@@ -390,109 +416,4 @@ fn intern<T: Clone + Eq + std::hash::Hash, I: Copy>(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use bytes::Bytes;
-
-    fn descriptor(media_type: &str, digest: Digest, size: u64) -> String {
-        format!(r#"{{"mediaType":"{media_type}","digest":"{digest}","size":{size}}}"#)
-    }
-
-    fn manifest(config: &[u8], layers: &[&[u8]]) -> Document {
-        let layers: Vec<String> = layers.iter().map(|l| descriptor("l", Digest::of(l), l.len() as u64)).collect();
-        let config = descriptor("c", Digest::of(config), config.len() as u64);
-        let text = format!(r#"{{"schemaVersion":2,"config":{config},"layers":[{}]}}"#, layers.join(","));
-        Document::parse(Bytes::from(text), &MediaType::new(MediaType::OCI_MANIFEST)).unwrap()
-    }
-
-    fn index(children: &[&Document]) -> Document {
-        let children: Vec<String> =
-            children.iter().map(|c| descriptor(c.media_type().as_str(), c.digest(), c.size())).collect();
-        let text = format!(r#"{{"schemaVersion":2,"manifests":[{}]}}"#, children.join(","));
-        Document::parse(Bytes::from(text), &MediaType::new(MediaType::OCI_INDEX)).unwrap()
-    }
-
-    fn named(name: &str, document: &Document) -> Named {
-        Named { name: name.parse().unwrap(), source: format!("h.io/{name}"), document: document.digest() }
-    }
-
-    fn build(documents: &[&Document], images: &[(&str, &Document)]) -> Result<Contents> {
-        let mut builder = Builder::default();
-        for document in documents {
-            builder.document(document)?;
-        }
-        for (name, document) in images {
-            let origin = Origin { host: "h.io".parse().unwrap(), repository: "src/x".parse().unwrap() };
-            builder.image(named(name, document), Some(origin));
-        }
-        builder.finish()
-    }
-
-    #[test]
-    fn each_thing_is_there_once_configs_before_layers_and_children_before_parents() {
-        let (a, b) = (manifest(b"ca", &[b"shared", b"a"]), manifest(b"cb", &[b"shared", b"b"]));
-        let both = index(&[&a, &b]);
-        let contents = build(&[&both, &b, &a], &[("x/two:1", &both), ("x/one:1", &a), ("y/one:1", &a)]).unwrap();
-        let order: Vec<Digest> = contents.blobs.iter().map(|blob| blob.digest).collect();
-        assert_eq!(order, [b"ca".as_slice(), b"cb", b"shared", b"a", b"b"].map(Digest::of));
-        assert_eq!(contents.document_order, [a.digest(), both.digest(), b.digest()]);
-        assert_eq!(contents.blobs[2].wanted.len(), 3);
-        for id in contents.landing_ids() {
-            assert!(contents.landing(id).after.iter().all(|before| before < &id));
-        }
-        let tagged = contents.landings.iter().filter(|landing| landing.tag.is_some()).count();
-        assert_eq!((tagged, contents.landings.len()), (3, 5));
-    }
-
-    #[test]
-    fn a_blob_is_wanted_once_a_scope_whatever_the_names_are() {
-        let (a, b) = (manifest(b"ca", &[b"shared"]), manifest(b"cb", &[b"shared", b"shared"]));
-        let both = index(&[&a, &b, &a]);
-        let digested = format!("x@{}", a.digest());
-        let names = ["x:1", "x-y:1", "x:2", "x.y:1", "x/y:1", "x:a", "x_y:1", "xy:1", "x0:1", digested.as_str()];
-        let images: Vec<(&str, &Document)> =
-            names.iter().map(|name| (*name, if name.contains('@') { &a } else { &both })).collect();
-        let contents = build(&[&a, &b, &both], &images).unwrap();
-        for blob in &contents.blobs {
-            let scopes: HashSet<ScopeId> = blob.wanted.iter().copied().collect();
-            assert_eq!((scopes.len(), blob.wanted.len()), (7, 7));
-        }
-    }
-
-    #[test]
-    fn what_is_not_whole_or_not_one_thing_is_refused() {
-        let a = manifest(b"c", &[b"l"]);
-        let both = index(&[&a]);
-        let reason = |result: Result<Contents>| result.expect_err("must be refused").chain();
-        assert!(reason(build(&[&both], &[("x:1", &both)])).contains("missing"));
-        assert!(reason(build(&[&a], &[("x:1", &a), ("x:1", &a)])).contains("twice"));
-        assert_eq!(build(&[&a, &both], &[("x:1", &a)]).unwrap().document_order, [a.digest()]);
-        let text = format!(
-            r#"{{"schemaVersion":2,"config":{},"layers":[{}]}}"#,
-            descriptor("c", Digest::of(b"c"), 1),
-            descriptor("l", Digest::of(b"c"), 2)
-        );
-        let two = Document::parse(Bytes::from(text), &MediaType::new(MediaType::OCI_MANIFEST)).unwrap();
-        assert!(reason(build(&[&two], &[("x:1", &two)])).contains("two sizes"));
-        let layer_is_manifest = manifest(b"c", &[a.bytes()]);
-        assert!(
-            reason(build(&[&a, &layer_is_manifest], &[("x:1", &a), ("y:1", &layer_is_manifest)]))
-                .contains("in another")
-        );
-    }
-
-    #[test]
-    fn nesting_is_bounded_also_across_images() {
-        let mut chain = vec![manifest(b"c", &[])];
-        for _ in 0..MAX_NESTING {
-            let next = index(&[chain.last().unwrap()]);
-            chain.push(next);
-        }
-        let all: Vec<&Document> = chain.iter().collect();
-        let whole = &all[..MAX_NESTING];
-        assert!(build(whole, &[("x:1", whole.last().unwrap())]).is_ok());
-        assert!(build(&all, &[("x:1", all.last().unwrap())]).is_err());
-        // The deep part is known from another image already.
-        assert!(build(&all, &[("a:1", whole.last().unwrap()), ("x:1", all.last().unwrap())]).is_err());
-    }
-}
+mod tests;

@@ -8,7 +8,9 @@ use url::Url;
 
 use super::Client;
 use super::auth::{Challenge, Verdict, parse_challenges};
-use super::endpoint::{Access, Call, Endpoint, Payload, Response, Target};
+use super::call::{Access, Call, Payload, Target};
+use super::endpoint::Endpoint;
+use super::response::Response;
 use super::retry::Failure;
 use crate::error::{Error, Result};
 use crate::oci::Host;
@@ -21,23 +23,23 @@ impl Endpoint {
         if url.origin() != base.origin() {
             return self.exchange(call, url, payload).await;
         }
-        let failed = |failure: Failure| failure.context(format!("cannot {}", call.what()));
+        let failed = |failure: Failure| failure.context(format!("cannot {}", call.what));
         // Before any body is sent: a 401 must not cost a layer.
         if !self.auth().is_informed() {
             self.ask_the_way(base).await?;
         }
-        let pass = self.auth().pass(call.access()).await.map_err(failed)?;
+        let pass = self.auth().pass(&call.access).await.map_err(failed)?;
         let again = payload.copy();
         let response = self.exchange(&call.showing(pass.header.clone()), url.clone(), payload).await?;
         if response.status() != StatusCode::UNAUTHORIZED {
             return Ok(response);
         }
-        match self.auth().judge(call.access(), &pass, &challenges(&response)).await.map_err(failed)? {
+        match self.auth().judge(&call.access, &pass, &challenges(&response)).await.map_err(failed)? {
             Verdict::Refused(why) => Ok(response.refused(why)),
             Verdict::Again(fresh) => {
                 let Some(payload) = again else {
                     let host = self.host();
-                    return Err(failed(Failure::passing(Error::registry(format!("{host} wants a new token")))));
+                    return Err(failed(Failure::passing(Error::registry(format!("{host} {NEW_TOKEN}")))));
                 };
                 let response = self.exchange(&call.showing(fresh.header.clone()), url, payload).await?;
                 if response.status() != StatusCode::UNAUTHORIZED {
@@ -58,7 +60,7 @@ impl Endpoint {
 
     async fn ask_the_way(&self, base: &Url) -> Result<(), Failure> {
         let url = base.join("/v2/").expect("a constant path");
-        let what = format!("ask {} how to log in", self.host());
+        let what = format!("reach {}", self.host());
         let call = Call::new(Method::GET, Target::Url(url.clone()), Access::None, what);
         let response = self.exchange(&call, url, Payload::Nothing).await?;
         let busy = response.status() == StatusCode::TOO_MANY_REQUESTS || response.status().is_server_error();
@@ -87,4 +89,6 @@ fn challenges(response: &Response) -> Vec<Challenge> {
     response.headers(WWW_AUTHENTICATE).take(MAX_HEADERS).flat_map(parse_challenges).collect()
 }
 
+/// What is said of a registry that refused a body for its token.
+pub(super) const NEW_TOKEN: &str = "wants a new token";
 const MAX_HEADERS: usize = 16;

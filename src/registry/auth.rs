@@ -22,7 +22,8 @@ use scopes::Scopes;
 use service::{Asking, Service, Token};
 
 use super::Settings;
-use super::endpoint::Access;
+use super::call::Access;
+use super::limits::Gate;
 use super::retry::Failure;
 use super::transport::Transport;
 use crate::credentials::{Credential, Secret};
@@ -37,6 +38,8 @@ pub(super) struct Auth {
     way: Mutex<Option<Way>>,
     credentials: tokio::sync::Mutex<HashMap<Option<Repository>, Option<Credential>>>,
     tokens: Mutex<HashMap<(Service, Scopes), Slot>>,
+    /// Of the token service.
+    gate: Arc<Gate>,
     /// Where a registry asks for other scopes than a request's own.
     asked: Mutex<HashMap<Scopes, Scopes>>,
 }
@@ -82,10 +85,12 @@ enum Held {
 
 impl Auth {
     pub(super) fn new(host: Host, http: Arc<Transport>, settings: Arc<Settings>) -> Self {
+        let gate = Arc::new(Gate::new(settings.jobs, settings.retry.delay));
         Auth {
             host,
             http,
             settings,
+            gate,
             way: Mutex::default(),
             credentials: tokio::sync::Mutex::default(),
             tokens: Mutex::default(),
@@ -216,8 +221,14 @@ impl Auth {
             Held::Refused(error) => return Err(Failure::lasting(error.flattened())),
             _ => {}
         }
-        let asking =
-            Asking { registry: &self.host, http: &self.http, settings: &self.settings, credential, scopes: &scopes };
+        let asking = Asking {
+            registry: &self.host,
+            http: &self.http,
+            settings: &self.settings,
+            gate: &self.gate,
+            credential,
+            scopes: &scopes,
+        };
         match service.token(&asking).await {
             Ok(token) => {
                 let header = token.header.clone();
@@ -271,8 +282,12 @@ impl Auth {
 
 /// A login that a registry or its token service does not take.
 fn refused(host: &Host, credential: &Credential) -> Error {
-    Error::registry(format!("{} was refused by {host}", credential.who()))
-        .hint(format!("check user and password and log in again: sealift login {host}"))
+    let hint = match credential {
+        Credential::Login { .. } => format!("check user and password and log in again: sealift login {host}"),
+        Credential::IdentityToken { .. } => format!("it may have expired: log in again: sealift login {host}"),
+        Credential::RegistryToken(_) => "it may have expired, or be good for another repository: get a new one".into(),
+    };
+    Error::registry(format!("{} was refused by {host}", credential.who())).hint(hint)
 }
 
 /// A registry that does not answer nobody.

@@ -9,7 +9,9 @@ use reqwest::{Method, StatusCode};
 use serde::Deserialize;
 use url::Url;
 
-use super::endpoint::{Access, Call, Endpoint, Payload, Response, Target};
+use super::call::{Access, Call, Payload, Target};
+use super::endpoint::Endpoint;
+use super::response::Response;
 use super::retry::Failure;
 use super::{Client, fault, header};
 use crate::error::{Error, Kind, Result};
@@ -93,10 +95,15 @@ impl Catalog for Client {
         let what = format!("ask {host}/{repository} for blob {digest}");
         let target = Target::Path(format!("{repository}/blobs/{digest}"));
         let call = Call::new(Method::HEAD, target, Access::Pull(repository.clone()), what);
+        let by_get = Call { method: Method::GET, ..call.clone() };
         endpoint
             .budget()
             .run(async || {
-                let response = endpoint.send(&call, Payload::Nothing).await?;
+                let mut response = endpoint.send(&call, Payload::Nothing).await?;
+                if response.knows_no_head() {
+                    // Only its head is read.
+                    response = endpoint.send(&by_get, Payload::Nothing).await?;
+                }
                 match response.status() {
                     StatusCode::OK => Ok(true),
                     StatusCode::NOT_FOUND => Ok(false),
@@ -135,7 +142,8 @@ async fn current(endpoint: &Endpoint, repository: &Repository, tag: &Tag) -> Res
             Ok(said.map(|digest| Current { digest, media_type }))
         }
         // Where HEAD is unknown it may be answered so, too.
-        StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED => Ok(None),
+        StatusCode::NOT_FOUND => Ok(None),
+        _ if response.knows_no_head() => Ok(None),
         _ => Err(response.refusal().await),
     }
 }
@@ -257,8 +265,8 @@ impl<'a> Pages<'a> {
             return Ok(None);
         };
         if let Some(link) = link {
-            let next = same_host(&url, &link)
-                .ok_or_else(|| fault::protocol(host, "the link to the next page of its list leads elsewhere"))?;
+            let next = next_page(&url, &link)
+                .ok_or_else(|| fault::protocol(host, "the link to the next page of its list leads nowhere"))?;
             self.seen.insert(url);
             if !self.seen.insert(next.clone()) {
                 return Err(fault::protocol(host, "the pages of its list go round in a circle"));
@@ -269,13 +277,10 @@ impl<'a> Pages<'a> {
     }
 }
 
-/// Where a link leads, if it stays on the host. Only path and query are taken from it: a registry behind a proxy
-/// often believes that it speaks plain HTTP.
-fn same_host(base: &Url, link: &str) -> Option<Url> {
+/// Where a link leads: only path and query are taken from it, as other clients do it. A registry behind a proxy often
+/// does not know by which scheme, name and port it is reached, and nobody else is asked for its list.
+fn next_page(base: &Url, link: &str) -> Option<Url> {
     let to = header::location(base, link)?;
-    if to.host_str() != base.host_str() || to.port() != base.port() {
-        return None;
-    }
     let mut url = base.clone();
     url.set_path(to.path());
     url.set_query(to.query());
@@ -297,10 +302,11 @@ mod tests {
     #[case("/v2/a?last=b", Some("https://h/v2/a?last=b"))]
     #[case("http://h/v2/a?last=b", Some("https://h/v2/a?last=b"))]
     #[case("?last=b", Some("https://h/v2/t?last=b"))]
-    #[case("https://other/v2/a", None)]
-    #[case("https://h:444/v2/a", None)]
+    #[case("http://internal:5000/v2/a?last=b&n=1", Some("https://h/v2/a?last=b&n=1"))]
+    #[case("ftp://h/v2/a", None)]
+    #[case("https://user:secret@h/v2/a", None)]
     fn the_next_page_is_on_the_same_host_and_scheme(#[case] link: &str, #[case] expected: Option<&str>) {
         let base = Url::parse("https://h/v2/t?n=1").unwrap();
-        assert_eq!(same_host(&base, link).map(String::from).as_deref(), expected);
+        assert_eq!(next_page(&base, link).map(String::from).as_deref(), expected);
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -11,10 +12,12 @@ use reqwest::header::CONTENT_TYPE;
 use reqwest::{Method, StatusCode};
 use serde_json::Value;
 
+use super::call::{Access, Call, Payload, Target};
 use super::catalog::{document_digest, document_path, said_digest};
 use super::download::{self, Holder, not_its_word};
-use super::endpoint::{Access, Call, Endpoint, Payload, Target};
+use super::endpoint::Endpoint;
 use super::retry::Failure;
+use super::sessions::Sessions;
 use super::subjects::{Subjects, fallback_tag, merged};
 use super::upload::Upload;
 use super::{Client, fault};
@@ -28,6 +31,7 @@ pub struct RegistryDestination {
     prefix: Option<Repository>,
     client: Client,
     subjects: Subjects,
+    sessions: Arc<Sessions>,
     existing: ExistingTags,
 }
 
@@ -49,6 +53,7 @@ impl RegistryDestination {
             prefix,
             client: client.clone(),
             subjects: Subjects::default(),
+            sessions: Arc::default(),
             existing: ExistingTags::default(),
         }
     }
@@ -75,26 +80,37 @@ impl RegistryDestination {
             repository: self.repository(contents, scope)?,
             digest: blob.digest,
             size: blob.size,
+            sessions: self.sessions.clone(),
         })
     }
 
-    /// Returns whether the registry says that it took notice of the document's subject.
+    /// Returns whether the registry says that it took notice of the document's subject. `there` is what its tag points to
+    /// so far.
     async fn put_document(
         &self,
         call: &Call,
         bytes: &Bytes,
         place: &Place<'_>,
         digest: Digest,
+        there: Option<Digest>,
     ) -> Result<bool, Failure> {
         let response = self.endpoint.send(call, Payload::Bytes(bytes.clone())).await?;
         let status = response.status();
         if !matches!(status, StatusCode::CREATED | StatusCode::OK | StatusCode::ACCEPTED) {
             let failure = response.refusal().await;
-            return Err(match &place.selector {
-                Selector::Tag(_) if keeps_tags(status, &failure) => Failure::lasting(
-                    Error::registry(format!("{} does not let {place} be moved to {digest}", self.endpoint.host()))
-                        .caused_by(failure.into_error())
-                        .hint("tags are immutable there: delete that tag, or import below another prefix"),
+            let of_docker = call.headers.get(CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(DOCKER));
+            let failure = match status {
+                StatusCode::BAD_REQUEST | StatusCode::UNSUPPORTED_MEDIA_TYPE if of_docker => failure.hint(NO_DOCKER),
+                _ => failure,
+            };
+            return Err(match there {
+                Some(there) if keeps_tags(status, &failure) => Failure::lasting(
+                    Error::registry(format!(
+                        "{} does not let {place} be moved from {there} to {digest}",
+                        self.endpoint.host()
+                    ))
+                    .caused_by(failure.into_error())
+                    .hint("tags are immutable there: delete that tag, or import below another prefix"),
                 ),
                 _ => failure,
             });
@@ -124,11 +140,12 @@ impl RegistryDestination {
             Err(error) if error.kind() == Kind::NotFound => None,
             Err(error) => return Err(error),
         };
+        let listed = there.as_ref().map(Document::digest);
         let merged = merged(there.as_ref(), entries)
             .map_err(|e| e.context(format!("cannot list referrers under {}/{place}", self.endpoint.host())))?;
         if let Some(bytes) = merged {
             let call = self.put_call(&place, MediaType::OCI_INDEX);
-            self.endpoint.budget().run(|| self.put_document(&call, &bytes, &place, Digest::of(&bytes))).await?;
+            self.endpoint.budget().run(|| self.put_document(&call, &bytes, &place, Digest::of(&bytes), listed)).await?;
         }
         Ok(())
     }
@@ -137,13 +154,13 @@ impl RegistryDestination {
     async fn tag_now(&self, place: &Place<'_>) -> Result<Option<Digest>, Failure> {
         let host = self.endpoint.host();
         let target = Target::Path(document_path(place.repository, &place.selector));
-        let access = Access::Pull(place.repository.clone());
+        let access = Access::Push(place.repository.clone());
         let call = Call::new(Method::HEAD, target, access, format!("look at {host}/{place}")).accept_documents();
         let response = self.endpoint.send(&call, Payload::Nothing).await?;
         let said = match response.status() {
             StatusCode::NOT_FOUND => return Ok(None),
             StatusCode::OK => said_digest(&response, host).map_err(Failure::lasting)?,
-            status if knows_no_head(status) => None,
+            _ if response.knows_no_head() => None,
             _ => return Err(response.refusal().await),
         };
         match said {
@@ -218,11 +235,6 @@ impl fmt::Display for Place<'_> {
     }
 }
 
-/// Whether the answer to a HEAD says that there is no HEAD.
-fn knows_no_head(status: StatusCode) -> bool {
-    matches!(status, StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED)
-}
-
 /// Whether a manifest was refused because its tag may not be moved. There is no code for it in the specification: Harbor
 /// answers 412, quay 409, ECR 400 and others 403 with words of their own.
 fn keeps_tags(status: StatusCode, failure: &Failure) -> bool {
@@ -289,14 +301,16 @@ impl Destination for RegistryDestination {
         let (host, digest) = (self.endpoint.host(), blob.digest);
         let what = format!("ask {host}/{repository} for blob {digest}");
         let target = Target::Path(format!("{repository}/blobs/{digest}"));
-        let call = Call::new(Method::HEAD, target, Access::Pull(repository.clone()), what);
+        // With the right to push, as everything here: one token does for all, and a repository that is still to be made
+        // may be hidden from who wants only to read.
+        let call = Call::new(Method::HEAD, target, Access::Push(repository.clone()), what);
         self.endpoint
             .budget()
             .run(async || {
                 let response = self.endpoint.send(&call, Payload::Nothing).await?;
                 match response.status() {
                     StatusCode::NOT_FOUND => Ok(Presence::Absent),
-                    status if knows_no_head(status) => Ok(Presence::Unknown),
+                    _ if response.knows_no_head() => Ok(Presence::Unknown),
                     StatusCode::OK => match response.content_length() {
                         Some(found) if found != blob.size => Err(Failure::lasting(not_its_word(
                             &format!("{host}/{repository}"),
@@ -339,8 +353,10 @@ impl Destination for RegistryDestination {
         };
         let (host, place) = (self.endpoint.host(), Place { repository: &repository, selector });
         let mut budget = self.endpoint.budget();
+        let mut there = None;
         if landing.tag.is_some() {
-            match budget.run(|| self.tag_now(&place)).await? {
+            there = budget.run(|| self.tag_now(&place)).await?;
+            match there {
                 // Left alone: it may be immutable, and it has been read just now.
                 Some(found) if found == landing.document => return Ok(()),
                 Some(found) if self.existing == ExistingTags::Keep => {
@@ -351,7 +367,7 @@ impl Destination for RegistryDestination {
             }
         }
         let call = self.put_call(&place, media_type.as_str());
-        let noticed = budget.run(|| self.put_document(&call, &bytes, &place, landing.document)).await?;
+        let noticed = budget.run(|| self.put_document(&call, &bytes, &place, landing.document, there)).await?;
         if !noticed {
             let document = Document::parse_known(bytes, media_type, landing.document)?;
             if let Some(subject) = document.subject() {
@@ -378,4 +394,20 @@ impl Destination for RegistryDestination {
         }
         Ok(())
     }
+
+    async fn abandon(&self) {
+        let jobs = self.endpoint.settings().jobs.max(1);
+        let calls = stream::iter(self.sessions.take());
+        let all = calls.for_each_concurrent(jobs, async |call| drop(self.endpoint.send(&call, Payload::Nothing).await));
+        // Someone is waiting for the prompt; what is left the registry clears away in its own time.
+        let _ = tokio::time::timeout(ABANDON, all).await;
+    }
 }
+
+/// How Docker's media types begin.
+const DOCKER: &[u8] = b"application/vnd.docker.";
+/// What may be behind a refusal of such an image.
+const NO_DOCKER: &str = "this image has Docker's media types, which some registries take only when they are told to (zot: \
+http, compat: [\"docker2s2\"]); it is never converted, so that its digest stays";
+/// How long is spent on taking back what was begun.
+const ABANDON: Duration = Duration::from_secs(3);

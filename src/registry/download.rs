@@ -9,8 +9,11 @@ use reqwest::StatusCode;
 use reqwest::header::{CONTENT_RANGE, RANGE};
 
 use super::Client;
-use super::endpoint::{Access, Call, Endpoint, Payload, Response};
+use super::call::{Access, Call, Payload};
+use super::endpoint::Endpoint;
+use super::fault;
 use super::header::ContentRange;
+use super::response::Response;
 use super::retry::{Budget, Failure};
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Digest, Host, Repository};
@@ -176,6 +179,9 @@ impl Download {
         }
         let response = holder.endpoint.send(&call, Payload::Nothing).await?;
         let lie = |what: String| Failure::lasting(self.lie(&what));
+        if let Some(how) = response.packing().filter(|_| response.status().is_success()) {
+            return Err(lie(format!("it sends the blob packed ({}) though it was asked not to", fault::clip(how))));
+        }
         let (skip, length) = match response.status() {
             StatusCode::OK => (self.position, self.size),
             StatusCode::PARTIAL_CONTENT if self.position > 0 => {

@@ -1,355 +1,129 @@
 //! Failures as a person reads them: what, where, what to do next. Everything that a server said is bounded and
 //! escaped; URLs lose their query, which may hold a signature or a token.
 
-use std::error::Error as StdError;
-use std::io;
+mod certificate;
+mod transport;
+mod words;
+
+use std::time::Duration;
 
 use reqwest::StatusCode;
-use rustls::pki_types::UnixTime;
-use rustls::{AlertDescription, CertificateError};
 
-use super::proxies::ProxyUrl;
-use super::retry::{Again, Failure};
-use super::tls;
+pub(super) use transport::{First, NOT_TLS, Route, transport};
+pub(super) use words::clip;
+
+use super::peer::{Peer, Role};
+use super::retry::{self, Failure};
 use crate::error::{Error, Kind};
-use crate::oci::Host;
-use crate::text::is_hidden;
+use words::said;
 
-/// How a request went out.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Route<'a> {
-    /// To whom.
-    pub(super) host: &'a Host,
-    /// Through whom.
-    pub(super) proxy: Option<&'a ProxyUrl>,
-    /// Whether the host has never answered before.
-    pub(super) first: First,
-}
-
-impl<'a> Route<'a> {
-    /// An answer is under way.
-    pub(super) fn later(host: &'a Host) -> Self {
-        Route { host, proxy: None, first: First::No }
-    }
-}
-
-/// A request that came to no answer.
-pub(super) fn transport(Route { host, proxy, first }: Route<'_>, error: reqwest::Error) -> Failure {
-    let error = error.without_url();
-    let cause = Cause::of(&error);
-    let through = proxy.map(|proxy| format!(" through the proxy {proxy}")).unwrap_or_default();
-    let message = match error.is_connect() {
-        true => format!("cannot reach {host}{through}"),
-        false => format!("the connection to {host}{through} failed"),
-    };
-    let failed = Error::registry(message).caused_by(io::Error::other(cause.text(&error)));
-    let failed = match &cause {
-        Cause::Certificate(bad) => bad.hint(failed, host),
-        Cause::Refused if proxy.is_some() => failed.hint("is the proxy running, and is this its port?"),
-        Cause::Refused => {
-            failed.hint(format!("is the registry running, and is this its port? nothing listens at {host}"))
-        }
-        Cause::NoSuchHost => failed.hint("check the name, and that this machine can resolve it"),
-        Cause::ClientCertificate => failed.hint(format!(
-            "{host} wants a client certificate, or not this one: put client.cert and client.key beside the CA's *.crt, \
-             in certs.d/{host} or in the directory given with --cert-dir"
-        )),
-        Cause::NotTls => {
-            failed.hint(format!("{host} seems to speak plain HTTP: that has to be allowed with --tls-verify=false"))
-        }
-        Cause::ProxyLogin => failed.hint("give the proxy's login in its URL: http://USER:PASSWORD@PROXY:PORT"),
-        Cause::TimedOut => failed.hint("a firewall may drop the packets, or the host may be down or overloaded"),
-        Cause::Other => failed,
-    };
-    let failed = match proxy {
-        Some(_) => failed.hint(format!(
-            "the proxy is named by HTTPS_PROXY, HTTP_PROXY or ALL_PROXY; with {} in NO_PROXY it is not used",
-            host.name()
-        )),
-        None => failed,
-    };
-    match (&cause, first) {
-        (Cause::Refused | Cause::NoSuchHost, First::Contact)
-        | (Cause::Certificate(_) | Cause::ClientCertificate | Cause::NotTls | Cause::ProxyLogin, _) => {
-            Failure::lasting(failed)
-        }
-        _ => Failure::passing(failed),
-    }
+/// An answer that says no.
+pub(super) struct Refusal<'a> {
+    /// What was asked, to stand after `cannot `: `read the tags of h.io/app`.
+    pub(super) what: &'a str,
+    /// Whether something was to be written.
+    pub(super) writes: bool,
+    /// Who says it.
+    pub(super) peer: &'a Peer,
+    /// How.
+    pub(super) status: StatusCode,
+    /// In which words.
+    pub(super) body: &'a [u8],
+    /// The pause that it asks for.
+    pub(super) pause: Option<Duration>,
 }
 
 /// A server that is silent for too long.
-pub(super) fn timeout(host: &Host, seconds: u64) -> Failure {
-    Failure::passing(Error::registry(format!("{host} did not answer or take anything for {seconds} s")))
-}
-
-/// An answer that says no. `what` is what was asked: `read the tags of h.io/app`.
-pub(super) fn status(what: &str, host: &Host, status: StatusCode, body: &[u8], again: Again) -> Failure {
-    let said = said(body);
-    let separator = if said.is_empty() { "" } else { ": " };
-    let kind = match status {
-        StatusCode::NOT_FOUND => Kind::NotFound,
-        _ => Kind::Registry,
-    };
-    let error = Error::new(kind, format!("cannot {what}: {host} answered {status}{separator}{said}"));
-    let error = match status {
-        StatusCode::UNAUTHORIZED => error.hint(format!("{host} wants a login, or the one given is not valid there")),
-        StatusCode::FORBIDDEN => error.hint("the login has no right to this repository"),
-        StatusCode::NOT_FOUND => {
-            error.hint("check the spelling; some registries also answer this without a login that may see it")
-        }
-        StatusCode::METHOD_NOT_ALLOWED => error.hint("the registry is read-only, or does not offer this"),
-        StatusCode::PROXY_AUTHENTICATION_REQUIRED => {
-            error.hint("give the proxy's login in its URL (HTTPS_PROXY, HTTP_PROXY): http://USER:PASSWORD@PROXY:PORT")
-        }
-        // Go's servers and nginx say it in these words.
-        StatusCode::BAD_REQUEST if ["to an HTTPS server", "to HTTPS port"].iter().any(|part| said.contains(part)) => {
-            error.hint(format!("{host} speaks HTTPS: a redirect or a Location that it sends says http"))
-        }
-        StatusCode::PAYLOAD_TOO_LARGE => {
-            error.hint("raise the limit for request bodies at the registry or at the proxy in front of it")
-        }
-        StatusCode::TOO_MANY_REQUESTS => error.hint("the registry limits requests: log in, or lower --jobs"),
-        StatusCode::INSUFFICIENT_STORAGE => error.hint("the registry is full"),
-        status if status.is_server_error() => error.hint(format!("look into the log of {host}")),
-        _ => error,
-    };
-    Failure::new(error, again)
+pub(super) fn timeout(peer: &Peer, seconds: u64) -> Failure {
+    Failure::passing(Error::registry(format!("{peer} did not answer or take anything for {seconds} s")))
 }
 
 /// A server that does not keep to the specification, or to its own word.
-pub(super) fn protocol(host: &Host, what: impl std::fmt::Display) -> Error {
-    Error::registry(format!("{host} does not keep to the registry protocol: {what}"))
+pub(super) fn protocol(peer: impl std::fmt::Display, what: impl std::fmt::Display) -> Error {
+    Error::registry(format!("{peer} does not keep to the registry protocol: {what}"))
         .hint("a proxy in between may alter answers; the registry's log may say more")
 }
 
-/// Untrusted text for a message: escaped, and at most 300 characters.
-pub(super) fn clip(text: &str) -> String {
-    let mut clipped = String::new();
-    for (count, c) in text.trim().chars().enumerate() {
-        if count == MAX_SAID {
-            clipped.push('…');
-            break;
-        }
-        match is_hidden(c) {
-            true => clipped.extend(c.escape_unicode()),
-            false => clipped.push(c),
-        }
-    }
-    clipped
-}
-
-/// Whether a host has answered before.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum First {
-    /// Never: a wrong name or port is likelier than a restart.
-    Contact,
-    /// It has.
-    No,
-}
-
-/// What is said of a server that does not speak TLS.
-pub(super) const NOT_TLS: &str = "it does not speak TLS";
-const MAX_SAID: usize = 300;
-
-/// The registry's own words (distribution-spec, "Error Codes"), or the first line of a plain answer.
-fn said(body: &[u8]) -> String {
-    #[derive(serde::Deserialize)]
-    struct Errors {
-        errors: Vec<One>,
-    }
-    #[derive(serde::Deserialize)]
-    struct One {
-        #[serde(default)]
-        code: String,
-        #[serde(default)]
-        message: String,
-        #[serde(default)]
-        detail: serde_json::Value,
-    }
-    if let Ok(Errors { errors }) = serde_json::from_slice::<Errors>(body) {
-        let told = errors.iter().take(3).map(|one| match &one.detail {
-            serde_json::Value::Null => format!("{} {}", one.code, one.message),
-            detail => format!("{} {} {detail}", one.code, one.message),
-        });
-        return clip(&told.collect::<Vec<_>>().join("; "));
-    }
-    let text = String::from_utf8_lossy(body);
-    match text.trim_start().starts_with('<') {
-        true => String::new(), // a proxy's web page
-        false => clip(text.lines().next().unwrap_or_default()),
-    }
-}
-
-enum Cause {
-    Refused,
-    NoSuchHost,
-    Certificate(BadCertificate),
-    ClientCertificate,
-    NotTls,
-    ProxyLogin,
-    TimedOut,
-    Other,
-}
-
-impl Cause {
-    fn of(error: &reqwest::Error) -> Cause {
-        if error.is_timeout() {
-            return Cause::TimedOut;
-        }
-        if error.is_dns() {
-            return Cause::NoSuchHost;
-        }
-        for cause in causes(error) {
-            match cause.downcast_ref::<rustls::Error>() {
-                Some(error @ (rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented)) => {
-                    return Cause::Certificate(BadCertificate::of(error));
-                }
-                Some(rustls::Error::InvalidMessage(_)) => return Cause::NotTls,
-                // Whichever of these a server chooses, it is about what we have shown, or not.
-                Some(rustls::Error::AlertReceived(
-                    AlertDescription::CertificateRequired
-                    | AlertDescription::BadCertificate
-                    | AlertDescription::UnsupportedCertificate
-                    | AlertDescription::CertificateRevoked
-                    | AlertDescription::CertificateExpired
-                    | AlertDescription::CertificateUnknown
-                    | AlertDescription::UnknownCA
-                    | AlertDescription::AccessDenied,
-                )) => return Cause::ClientCertificate,
-                _ => {}
-            }
-            if cause.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::ConnectionRefused) {
-                return Cause::Refused;
-            }
-            // The type is not public.
-            if cause.to_string() == "tunnel error: proxy authorization required" {
-                return Cause::ProxyLogin;
-            }
-        }
-        Cause::Other
-    }
-
-    fn text(&self, error: &reqwest::Error) -> String {
-        match self {
-            Cause::Refused => "connection refused".to_owned(),
-            Cause::TimedOut => "timed out".to_owned(),
-            Cause::NotTls => NOT_TLS.to_owned(),
-            Cause::Certificate(bad) => bad.to_string(),
-            Cause::ClientCertificate => "it did not accept us by our certificate".to_owned(),
-            Cause::ProxyLogin => "the proxy wants a login".to_owned(),
-            // The deepest cause says the most and repeats the least.
-            _ => clip(&causes(error).last().map_or_else(|| error.to_string(), ToString::to_string)),
-        }
-    }
-}
-
-/// Why a server's certificate is not believed.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-enum BadCertificate {
-    #[error("its certificate was issued by an authority that is not known here")]
-    UnknownIssuer,
-    #[error("its certificate was issued by another authority of the same name than the one that is known here")]
-    Namesake,
-    #[error("its certificate has expired{0}")]
-    Expired(String),
-    #[error("its certificate is not valid yet{0}")]
-    NotYet(String),
-    #[error("its certificate is for {0}")]
-    WrongName(String),
-    #[error("its certificate is marked as that of an authority, not of a server")]
-    AuthorityAsServer,
-    #[error("its certificate cannot be believed ({0})")]
-    Other(String),
-}
-
-impl BadCertificate {
-    fn of(error: &rustls::Error) -> Self {
-        let date = |time: &UnixTime, word: &str| {
-            let seconds = i64::try_from(time.as_secs()).ok();
-            let date = seconds.and_then(|seconds| jiff::Timestamp::from_second(seconds).ok());
-            date.map(|date| format!(" ({word} {})", date.strftime("%F"))).unwrap_or_default()
+impl Refusal<'_> {
+    /// What it means, and whether it may pass.
+    pub(super) fn failure(&self) -> Failure {
+        let Refusal { what, peer, status, .. } = self;
+        let said = said(self.body);
+        let separator = if said.is_empty() { "" } else { ": " };
+        let kind = if *status == StatusCode::NOT_FOUND { Kind::NotFound } else { Kind::Registry };
+        let error = Error::new(kind, format!("cannot {what}: {peer} answered {status}{separator}{said}"));
+        let error = match self.advice(&said) {
+            Some(advice) => error.hint(advice),
+            None => error,
         };
-        let rustls::Error::InvalidCertificate(bad) = error else {
-            return BadCertificate::Other(clip(&error.to_string()));
+        let error = match self.pause.filter(|pause| *pause > retry::MAX_ASKED) {
+            Some(pause) => error.hint(format!(
+                "it wants a pause of {}: run the same command again then, what is done is not done again",
+                in_words(pause)
+            )),
+            None => error,
         };
-        match bad {
-            CertificateError::UnknownIssuer => BadCertificate::UnknownIssuer,
-            CertificateError::BadSignature => BadCertificate::Namesake,
-            CertificateError::Expired => BadCertificate::Expired(String::new()),
-            CertificateError::ExpiredContext { not_after, .. } => BadCertificate::Expired(date(not_after, "on")),
-            CertificateError::NotValidYet => BadCertificate::NotYet(String::new()),
-            CertificateError::NotValidYetContext { not_before, .. } => BadCertificate::NotYet(date(not_before, "from")),
-            CertificateError::NotValidForName => BadCertificate::WrongName("another name".to_owned()),
-            CertificateError::NotValidForNameContext { presented, .. } => {
-                let names: Vec<String> = presented.iter().take(5).map(|name| plain_name(name)).collect();
-                BadCertificate::WrongName(if names.is_empty() { "no name".to_owned() } else { clip(&names.join(", ")) })
+        Failure::new(error, retry::after_status(*status, self.pause))
+    }
+
+    fn advice(&self, said: &str) -> Option<String> {
+        let says = |parts: &[&str]| parts.iter().any(|part| said.contains(part));
+        let authority = self.peer.authority();
+        Some(match (self.status, self.peer.role()) {
+            (StatusCode::PROXY_AUTHENTICATION_REQUIRED, _) => {
+                "give the proxy's login in its URL (HTTPS_PROXY, HTTP_PROXY): http://USER:PASSWORD@PROXY:PORT".into()
             }
-            _ if tls::is_authority_as_server(error) => BadCertificate::AuthorityAsServer,
-            other => BadCertificate::Other(clip(&other.to_string())),
-        }
-    }
-
-    fn hint(&self, error: Error, host: &Host) -> Error {
-        let put =
-            format!("put it as ca.crt into /etc/containers/certs.d/{host}/ or another directory given with --cert-dir");
-        match self {
-            BadCertificate::UnknownIssuer | BadCertificate::Namesake => error
-                .hint(format!("get the certificate of the authority from whoever runs {host}, and {put}"))
-                .hint("--tls-verify=false does without, where the network itself is trusted"),
-            BadCertificate::Expired(_) | BadCertificate::NotYet(_) => error.hint(format!(
-                "renew the certificate at {host}; if it is right, the clock of this machine is not: it says {}",
-                jiff::Timestamp::now().strftime("%F %H:%MZ")
-            )),
-            BadCertificate::WrongName(_) => error.hint(format!(
-                "use the name that the certificate is for, or have one made for {} (subjectAltName)",
-                host.name()
-            )),
-            BadCertificate::AuthorityAsServer => {
-                error.hint(format!("if it is self-signed and yours, {put}")).hint(format!(
-                    "or make a right one: openssl req -x509 -newkey rsa:2048 -nodes -days 365 -subj /CN={name} \
-                     -addext subjectAltName={kind}:{name} -addext basicConstraints=critical,CA:FALSE \
-                     -keyout server.key -out server.crt",
-                    name = host.name(),
-                    kind = if host.name().parse::<std::net::IpAddr>().is_ok() { "IP" } else { "DNS" },
-                ))
+            // Go's servers and nginx say it in these words.
+            (StatusCode::BAD_REQUEST, _) if says(&["to an HTTPS server", "to HTTPS port"]) => {
+                format!("{authority} speaks HTTPS: a redirect or a Location that leads there says http")
             }
-            BadCertificate::Other(_) => error.hint(format!("whoever runs {host} has to mend it")),
-        }
+            (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, Role::SentBy(registry)) => format!(
+                "the link that {registry} gives does not let us in there: it may expire too soon, or the clocks of the \
+                 two differ; whoever runs {registry} has to look at its storage"
+            ),
+            (StatusCode::NOT_FOUND, Role::SentBy(registry)) => {
+                format!(
+                    "{registry} has lost this content: push the image there again, or take it from another registry"
+                )
+            }
+            (StatusCode::NOT_FOUND, Role::TokensFor(registry)) => {
+                format!("the token service that {registry} names in its challenge (its realm) is not there")
+            }
+            // ECR answers 403 and 400 once its tokens, which are passwords here, are older than twelve hours.
+            (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::BAD_REQUEST, _)
+                if says(&["has expired", "eauthenticate", "token is expired"]) =>
+            {
+                format!("the login has expired: log in again: sealift login {authority}")
+            }
+            (StatusCode::UNAUTHORIZED, _) => format!("{authority} wants a login, or the one given is not valid there"),
+            (StatusCode::FORBIDDEN, _) if self.writes => {
+                "the login has no right to write there, or the project has to be made first".into()
+            }
+            (StatusCode::FORBIDDEN, _) => "the login has no right to this repository".into(),
+            (StatusCode::NOT_FOUND, _) if self.writes => {
+                "some registries want the repository or project to be made before anything is pushed there (ECR, \
+                 Harbor, GitLab): make it, or import below another prefix"
+                    .into()
+            }
+            (StatusCode::NOT_FOUND, _) => {
+                "check the spelling; some registries also answer this without a login that may see it".into()
+            }
+            (StatusCode::METHOD_NOT_ALLOWED, _) => "the registry is read-only, or does not offer this".into(),
+            (StatusCode::PAYLOAD_TOO_LARGE, _) => {
+                "raise the limit for request bodies at the registry or at the proxy in front of it".into()
+            }
+            (StatusCode::TOO_MANY_REQUESTS, _) => "the registry limits requests: log in, or lower --jobs".into(),
+            (StatusCode::INSUFFICIENT_STORAGE, _) => "the registry is full".into(),
+            (status, _) if status.is_server_error() => format!("look into the log of {authority}"),
+            _ => return None,
+        })
     }
 }
 
-/// `DnsName("a.io")` or `IpAddress(...)`, as rustls says it, without its clothes.
-fn plain_name(presented: &str) -> String {
-    match presented.split_once("(\"").and_then(|(_, rest)| rest.strip_suffix("\")")) {
-        Some(name) => name.to_owned(),
-        None => presented.to_owned(),
-    }
-}
-
-/// Every error below this one.
-fn causes(error: &reqwest::Error) -> impl Iterator<Item = &(dyn StdError + 'static)> {
-    std::iter::successors(error.source(), |cause| below(*cause))
-}
-
-/// An `io::Error` names as its source the source of what it wraps, which would hide that.
-fn below<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a (dyn StdError + 'static)> {
-    match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
-        Some(wrapped) => Some(wrapped),
-        None => error.source(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_registrys_own_words_are_shown_escaped_and_short() {
-        let body =
-            br#"{"errors":[{"code":"MANIFEST_BLOB_UNKNOWN","message":"blob unknown\u001b[2J","detail":{"d":1}}]}"#;
-        assert_eq!(said(body), "MANIFEST_BLOB_UNKNOWN blob unknown\\u{1b}[2J {\"d\":1}");
-        assert_eq!(said(b"<html>gateway</html>"), "");
-        assert_eq!(said(b"slow down\nplease"), "slow down");
-        assert_eq!(said("x".repeat(1000).as_bytes()).chars().count(), MAX_SAID + 1);
+/// `2 h 05 min`
+fn in_words(pause: Duration) -> String {
+    match pause.as_secs().div_ceil(60) {
+        minutes @ ..60 => format!("{minutes} min"),
+        minutes => format!("{} h {:02} min", minutes / 60, minutes % 60),
     }
 }

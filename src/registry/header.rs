@@ -60,17 +60,20 @@ pub(super) fn next_link(text: &str) -> Option<String> {
     }
 }
 
-/// How long to wait, from seconds or a date (RFC 9110, section 10.2.3), at most [`MAX_RETRY_AFTER`].
-pub(super) fn retry_after(text: &str, now: Timestamp) -> Option<Duration> {
+/// How long to wait, from the seconds or the date of a `Retry-After` (RFC 9110, section 10.2.3). A date is seen from the
+/// server's own `Date`, if it has one: clocks differ. More than a day is no pause but a mistake (Docker Hub has put
+/// seconds since 1970 there), and counts as none named.
+pub(super) fn retry_after(text: &str, date: Option<&str>) -> Option<Duration> {
     let text = text.trim();
+    let time = |text: &str| Some(rfc2822::parse(text.trim()).ok()?.timestamp());
     let pause = match number(text) {
         Some(seconds) => Duration::from_secs(seconds),
         None => {
-            let until = rfc2822::parse(text).ok()?.timestamp();
-            Duration::try_from(until.duration_since(now)).unwrap_or_default()
+            let now = date.and_then(time).unwrap_or_else(Timestamp::now);
+            Duration::try_from(time(text)?.duration_since(now)).unwrap_or_default()
         }
     };
-    Some(pause.min(MAX_RETRY_AFTER))
+    (pause <= Duration::from_secs(86_400)).then_some(pause)
 }
 
 /// Where a `Location` leads from `base`: relative or absolute, HTTP only, with its query as it is.
@@ -96,9 +99,6 @@ pub(super) fn public(url: &Url) -> String {
     let _ = url.set_password(None);
     url.into()
 }
-
-/// The longest pause that a server can ask for, 5 minutes.
-pub(super) const MAX_RETRY_AFTER: Duration = Duration::from_secs(300);
 
 /// Digits only: `parse` alone would take a sign.
 fn number(text: &str) -> Option<u64> {
@@ -166,15 +166,17 @@ mod tests {
     }
 
     #[test]
-    fn a_pause_is_seconds_or_a_date_and_is_bounded() {
-        let now = "2015-10-21T07:28:00Z".parse().unwrap();
-        assert_eq!(retry_after("7", now), Some(Duration::from_secs(7)));
-        assert_eq!(retry_after("Wed, 21 Oct 2015 07:28:30 GMT", now), Some(Duration::from_secs(30)));
-        assert_eq!(retry_after("Wed, 21 Oct 2015 07:00:00 GMT", now), Some(Duration::ZERO));
-        assert_eq!(retry_after("99999999", now), Some(MAX_RETRY_AFTER));
-        assert_eq!(retry_after("Wed, 21 Oct 2099 07:28:30 GMT", now), Some(MAX_RETRY_AFTER));
-        assert_eq!(retry_after("-1", now), None);
-        assert_eq!(retry_after("soon", now), None);
+    fn a_pause_is_seconds_or_a_date_by_the_servers_clock_and_no_more_than_a_day() {
+        let pause = |text: &str| retry_after(text, Some("Wed, 21 Oct 2015 07:28:00 GMT"));
+        assert_eq!(pause("7"), Some(Duration::from_secs(7)));
+        assert_eq!(pause("Wed, 21 Oct 2015 07:28:30 GMT"), Some(Duration::from_secs(30)));
+        assert_eq!(pause("Wed, 21 Oct 2015 07:00:00 GMT"), Some(Duration::ZERO));
+        assert_eq!(pause("7200"), Some(Duration::from_secs(7200)));
+        assert_eq!(pause("1700000000"), None);
+        assert_eq!(pause("Wed, 21 Oct 2099 07:28:30 GMT"), None);
+        assert_eq!(pause("-1"), None);
+        assert_eq!(pause("soon"), None);
+        assert_eq!(retry_after("Wed, 21 Oct 2015 07:28:30 GMT", None), Some(Duration::ZERO));
     }
 
     #[rstest]

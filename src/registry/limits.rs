@@ -10,6 +10,8 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, sleep_until};
 
+use super::retry;
+
 /// One host's gate.
 ///
 /// At most `limit` requests of each [`Lane`] are under way. A refusal for being too many (429, 503) halves the limit and
@@ -129,8 +131,11 @@ impl Permit {
             state.strikes += 1;
         }
         let own = self.gate.pause.saturating_mul(1 << state.strikes.saturating_sub(1).min(16)).min(MAX_PAUSE);
-        let until = now + asked.unwrap_or(own);
-        state.closed_until = Some(state.closed_until.map_or(until, |already| already.max(until)));
+        // Whoever is told to wait for longer gives up, and so may the others, each at once.
+        if asked.is_none_or(|asked| asked <= retry::MAX_ASKED) {
+            let until = now + asked.unwrap_or(own);
+            state.closed_until = Some(state.closed_until.map_or(until, |already| already.max(until)));
+        }
         tracing::debug!(limit = state.limit, ?asked, "fewer requests at once");
     }
 }

@@ -6,7 +6,7 @@ use reqwest::header::{CONTENT_RANGE, CONTENT_TYPE, RANGE};
 use reqwest::{Method, StatusCode};
 use url::Url;
 
-use super::endpoint::{Payload, Target};
+use super::call::{Payload, Target};
 use super::header;
 use super::retry::{Budget, Failure};
 use super::upload::{OCTETS, Upload, lost};
@@ -31,7 +31,7 @@ impl Upload {
     /// Sends by PATCH, and notes that it works.
     pub(super) async fn in_pieces(&self, chunks: Chunks, mut budget: Budget) -> Result<()> {
         let opened = self.start(&mut budget).await?;
-        let mut session = Session { url: opened.url, accepted: 0 };
+        let mut session = Session { id: opened.id, url: opened.url, accepted: 0 };
         let sent = match usize::try_from(opened.least) {
             Ok(least) if least <= MAX_PIECE => {
                 let mut pieces = Pieces::new(chunks, self.size, least.max(PIECE));
@@ -40,8 +40,11 @@ impl Upload {
             _ => Err(lost(self, &format!("the registry takes no piece below {} bytes", opened.least))),
         };
         match &sent {
-            Ok(()) => self.endpoint.send_pieces_from_now_on(),
-            Err(_) => self.cancel(&session.url).await,
+            Ok(()) => {
+                self.sessions.ended(session.id);
+                self.endpoint.send_pieces_from_now_on();
+            }
+            Err(_) => self.cancel(session.id, &session.url).await,
         }
         sent
     }
@@ -112,7 +115,8 @@ impl Upload {
         if accepted == start {
             return Err(Failure::passing(lost(self, "the registry took nothing in")));
         }
-        *session = Session { url: response.location().map_err(Failure::lasting)?, accepted };
+        *session = Session { url: response.location().map_err(Failure::lasting)?, accepted, ..*session };
+        self.sessions.moved(session.id, self.take_back(&session.url));
         Ok(())
     }
 
@@ -139,13 +143,15 @@ impl Upload {
             None => return Err(Failure::lasting(lost(self, "the registry does not say how much it has"))),
         };
         let url = response.location().unwrap_or(session.url);
-        Ok(Session { url, accepted })
+        Ok(Session { url, accepted, ..session })
     }
 }
 
 /// Where an upload stands.
 #[derive(Debug, Clone)]
 struct Session {
+    /// What stands for it in [`Upload::sessions`].
+    id: u64,
     url: Url,
     /// Bytes that the registry has.
     accepted: u64,

@@ -22,7 +22,7 @@ pub struct Proxies {
     pub exempt: Exempt,
 }
 
-/// A proxy's URL, perhaps with a user's name and password, which are never shown.
+/// The URL of an HTTP or SOCKS proxy, perhaps with a user's name and password, which are never shown.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ProxyUrl(Url);
 
@@ -41,16 +41,24 @@ impl Proxies {
 }
 
 impl ProxyUrl {
-    /// With its secrets, for the connection.
+    /// With its secrets, for the connection. A SOCKS proxy is given names and not addresses, as Go does it: often only the
+    /// proxy can resolve them.
     pub(super) fn url(&self) -> Url {
-        self.0.clone()
+        let mut url = self.0.clone();
+        if url.scheme() == "socks5" {
+            let _ = url.set_scheme("socks5h");
+        }
+        if url.scheme() == "socks5h" && url.port().is_none() {
+            let _ = url.set_port(Some(SOCKS_PORT));
+        }
+        url
     }
 }
 
 impl FromStr for ProxyUrl {
     type Err = Error;
 
-    /// `[http://][USER:PASSWORD@]HOST[:PORT]`, or `https://`.
+    /// `[http://][USER:PASSWORD@]HOST[:PORT]`, or `https://`, `socks5://`, `socks5h://`.
     fn from_str(text: &str) -> Result<Self> {
         // The text may hold a password: no part of it is told.
         let fault = || {
@@ -64,10 +72,12 @@ impl FromStr for ProxyUrl {
         };
         let url = url.map_err(|_| fault())?;
         match url.scheme() {
-            "http" | "https" if url.has_host() => Ok(ProxyUrl(url)),
-            "http" | "https" => Err(fault()),
+            "http" | "https" | "socks5" | "socks5h" if url.host_str().is_some_and(|host| !host.is_empty()) => {
+                Ok(ProxyUrl(url))
+            }
+            "http" | "https" | "socks5" | "socks5h" => Err(fault()),
             scheme => Err(Error::usage(format!("a proxy of the sort {scheme:?} cannot be used"))
-                .hint("name an HTTP proxy (http://HOST:PORT) in HTTPS_PROXY and HTTP_PROXY")),
+                .hint("name an HTTP proxy (http://HOST:PORT) or a SOCKS 5 proxy (socks5://HOST:PORT)")),
         }
     }
 }
@@ -182,6 +192,9 @@ fn is_in(address: IpAddr, block: IpAddr, bits: u8) -> bool {
     address.checked_shr(rest).unwrap_or(0) == block.checked_shr(rest).unwrap_or(0)
 }
 
+/// RFC 1928.
+const SOCKS_PORT: u16 = 1080;
+
 fn is_this_machine(url: &Url) -> bool {
     match url.host() {
         Some(Host::Domain(name)) => name.eq_ignore_ascii_case("localhost"),
@@ -238,11 +251,19 @@ mod tests {
     }
 
     #[test]
+    fn a_socks_proxy_resolves_names_itself() {
+        let url = |text: &str| text.parse::<ProxyUrl>().unwrap().url().to_string();
+        assert_eq!(url("socks5://u:p@h"), "socks5h://u:p@h:1080");
+        assert_eq!(url("socks5h://h:1"), "socks5h://h:1");
+        assert_eq!(url("h:3128"), "http://h:3128/");
+    }
+
+    #[test]
     fn a_proxys_password_is_never_shown() {
         let proxy: ProxyUrl = "http://user:secret@proxy:3128/".parse().unwrap();
         assert_eq!(proxy.to_string(), "http://proxy:3128");
         assert!(!format!("{proxy:?}").contains("secret"));
-        for text in ["socks5://u:secret@p:1", "http://u:secret@", "http://u:secret@p:x"] {
+        for text in ["socks4://u:secret@p:1", "socks5://u:secret@", "http://u:secret@", "http://u:secret@p:x"] {
             let error = text.parse::<ProxyUrl>().unwrap_err();
             assert!(!format!("{error:?}").contains("secret"), "{error:?}");
         }

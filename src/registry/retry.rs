@@ -68,21 +68,30 @@ impl Failure {
         self.error
     }
 
+    /// Adds what can be done.
+    pub(super) fn hint(self, hint: impl Into<String>) -> Self {
+        Failure { error: self.error.hint(hint), ..self }
+    }
+
     /// Puts `context` in front of the error.
     pub(super) fn context(self, context: impl Into<String>) -> Self {
         Failure { error: self.error.context(context), ..self }
     }
 }
 
-/// What a status says about another try; `pause` is what its `Retry-After` asks for.
+/// What a status says about another try; `pause` is what its `Retry-After` asks for. Nobody waits for hours before a
+/// terminal: a longer pause than [`MAX_ASKED`] is for the person to make.
 pub(super) fn after_status(status: StatusCode, pause: Option<Duration>) -> Again {
     match status {
+        _ if pause.is_some_and(|pause| pause > MAX_ASKED) => Again::Never,
         StatusCode::REQUEST_TIMEOUT
         | StatusCode::TOO_MANY_REQUESTS
         | StatusCode::INTERNAL_SERVER_ERROR
         | StatusCode::BAD_GATEWAY
         | StatusCode::SERVICE_UNAVAILABLE
         | StatusCode::GATEWAY_TIMEOUT => Again::After(pause),
+        // What Cloudflare answers, behind which registries stand, when it cannot reach them.
+        status if (520..=524).contains(&status.as_u16()) => Again::After(pause),
         _ => Again::Never,
     }
 }
@@ -151,6 +160,8 @@ impl Budget {
     }
 }
 
+/// The longest pause that is made because a server asks for it, 5 minutes.
+pub(super) const MAX_ASKED: Duration = Duration::from_secs(300);
 /// Pauses of our own end their growth here.
 const MAX_PAUSE: Duration = Duration::from_secs(30);
 /// `Retry-After: 0` is not an invitation to hammer.
@@ -202,9 +213,14 @@ mod tests {
 
     #[test]
     fn only_what_a_server_may_get_over_is_tried_again() {
-        for (status, again) in [(408, true), (429, true), (500, true), (501, false), (503, true), (404, false)] {
+        for (status, again) in
+            [(408, true), (429, true), (500, true), (501, false), (503, true), (522, true), (404, false)]
+        {
             let status = StatusCode::from_u16(status).unwrap();
             assert_eq!(after_status(status, None) != Again::Never, again, "{status}");
         }
+        let asked = |pause| after_status(StatusCode::TOO_MANY_REQUESTS, Some(pause));
+        assert_eq!(asked(MAX_ASKED), Again::After(Some(MAX_ASKED)));
+        assert_eq!(asked(MAX_ASKED + Duration::from_secs(1)), Again::Never);
     }
 }

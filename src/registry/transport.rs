@@ -5,6 +5,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use reqwest::header::{ACCEPT_ENCODING, HeaderMap, HeaderValue};
 use url::Url;
 
 use super::proxies::ProxyUrl;
@@ -106,7 +107,10 @@ impl Server {
 
 fn builder(settings: &Settings) -> reqwest::ClientBuilder {
     let proxies = settings.proxies.clone();
+    // Some proxies pack what they hand on, unless they are told not to.
+    let headers = HeaderMap::from_iter([(ACCEPT_ENCODING, HeaderValue::from_static("identity"))]);
     reqwest::Client::builder()
+        .default_headers(headers)
         .user_agent(&settings.user_agent)
         .connect_timeout(settings.connect_timeout)
         .pool_max_idle_per_host(settings.jobs.max(1))

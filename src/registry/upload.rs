@@ -10,10 +10,14 @@ use reqwest::header::CONTENT_TYPE;
 use reqwest::{Method, StatusCode};
 use url::Url;
 
+use super::admission::NEW_TOKEN;
+use super::call::{Access, Call, Payload, Target};
 use super::catalog::said_digest;
-use super::endpoint::{Access, Call, Endpoint, Payload, Response, Target};
+use super::endpoint::Endpoint;
 use super::fault;
+use super::response::Response;
 use super::retry::{Budget, Failure};
+use super::sessions::Sessions;
 use crate::error::{Error, Result};
 use crate::oci::{Digest, Repository};
 use crate::place::{Body, Linked};
@@ -25,10 +29,13 @@ pub(super) struct Upload {
     pub(super) repository: Repository,
     pub(super) digest: Digest,
     pub(super) size: u64,
+    pub(super) sessions: Arc<Sessions>,
 }
 
 /// A session that the registry has opened.
 pub(super) struct Opened {
+    /// What stands for it in [`Upload::sessions`].
+    pub(super) id: u64,
     pub(super) url: Url,
     /// The smallest piece that it takes, but for the last one (`OCI-Chunk-Min-Length`).
     pub(super) least: u64,
@@ -46,6 +53,7 @@ impl Upload {
     /// Sends a body that can be opened again.
     pub(super) async fn stream(&self, body: &mut Body) -> Result<()> {
         let mut budget = self.endpoint.budget();
+        let mut expired = 0;
         loop {
             if self.endpoint.wants_pieces() {
                 return self.pieces(body).await;
@@ -53,19 +61,23 @@ impl Upload {
             let session = self.start(&mut budget).await?;
             let sent = self.stream_into(&session.url, body).await;
             if let Ok(Sent::Whole) = sent {
+                self.sessions.ended(session.id);
                 return Ok(());
             }
-            self.cancel(&session.url).await;
+            self.cancel(session.id, &session.url).await;
             if let Some(error) = body.blame() {
                 return Err(error);
             }
+            // A proxy that keeps a request until it is whole hands on a token that has expired meanwhile, each time anew.
+            // Each piece has its own.
+            expired += usize::from(sent.as_ref().is_err_and(|failure| failure.says(NEW_TOKEN)));
             match sent {
-                Ok(_) => {
+                Err(failure) if expired < TWICE => budget.spend(failure).await?,
+                _ => {
                     let chunks = body.open().await?;
                     let sent = self.in_pieces(chunks, budget).await;
                     return sent.map_err(|error| body.blame().unwrap_or(error));
                 }
-                Err(failure) => budget.spend(failure).await?,
             }
         }
     }
@@ -92,9 +104,10 @@ impl Upload {
             let sent = async { self.sent(self.send_bytes(self.complete_call(&session.url), &bytes).await?).await };
             let sent = sent.await;
             if let Ok(Sent::Whole) = sent {
+                self.sessions.ended(session.id);
                 return Ok(());
             }
-            self.cancel(&session.url).await;
+            self.cancel(session.id, &session.url).await;
             match sent {
                 Ok(_) => return self.in_pieces(stream::once(async { Ok(bytes) }).boxed(), budget).await,
                 Err(failure) => budget.spend(failure).await?,
@@ -134,7 +147,8 @@ impl Upload {
                 let response = self.endpoint.send(&call, Payload::Bytes(Bytes::new())).await?;
                 let response = response.expect(&[StatusCode::ACCEPTED]).await?;
                 let least = response.header(CHUNK_MIN_LENGTH).and_then(|text| text.trim().parse().ok()).unwrap_or(0);
-                Ok(Opened { url: response.location().map_err(Failure::lasting)?, least })
+                let url = response.location().map_err(Failure::lasting)?;
+                Ok(Opened { id: self.sessions.opened(self.take_back(&url)), url, least })
             })
             .await
     }
@@ -171,7 +185,7 @@ impl Upload {
             StatusCode::ACCEPTED => {
                 // It opened a session instead, which is not used here.
                 if let Ok(session) = response.location() {
-                    self.cancel(&session).await;
+                    self.cancel(self.sessions.opened(self.take_back(&session)), &session).await;
                 }
                 Ok(Linked::Refused)
             }
@@ -181,9 +195,15 @@ impl Upload {
     }
 
     /// Takes back a session. If that fails, the registry clears it away in its own time.
-    pub(super) async fn cancel(&self, session: &Url) {
-        let call = self.call(Method::DELETE, Target::Url(session.clone()));
+    pub(super) async fn cancel(&self, id: u64, session: &Url) {
+        let call = self.take_back(session);
         let _ = tokio::time::timeout(CANCEL, self.endpoint.send(&call, Payload::Nothing)).await;
+        self.sessions.ended(id);
+    }
+
+    /// The request that takes back a session.
+    pub(super) fn take_back(&self, session: &Url) -> Call {
+        self.call(Method::DELETE, Target::Url(session.clone()))
     }
 
     /// The PUT that completes a session.
@@ -236,6 +256,8 @@ const CHUNK_MIN_LENGTH: &str = "oci-chunk-min-length";
 /// The media type of bytes without one.
 pub(super) const OCTETS: &str = "application/octet-stream";
 const MAX_REDIRECTS: usize = 5;
+/// So often a token may expire while one blob is sent as a whole.
+const TWICE: usize = 2;
 /// Nobody waits long for a session to be taken back.
 const CANCEL: Duration = Duration::from_secs(5);
 

@@ -75,3 +75,13 @@ fn a_registry_that_keeps_its_tags_is_understood(#[case] status: u16, #[case] bod
     refused.code(1).stderr_contains("does not let").stderr_contains("tags are immutable there");
     assert_eq!(proxy.count("PUT", &format!("/manifests/{}", tag().1)), 1, "it is no use to try again");
 }
+
+#[test]
+fn a_conflict_about_a_tag_that_is_not_there_is_not_taken_for_that() {
+    let destination = RealRegistry::start();
+    let proxy = FaultProxy::start(destination.host());
+    proxy.inject(Rule::on("PUT", &format!("/manifests/{}", tag().1)).answer(409, &[], "path prefix is taken"));
+    let refused = bundle_of_busybox().import("bundle", proxy.host(), &[]);
+    refused.code(1).stderr_contains("409 Conflict: path prefix is taken");
+    assert!(!refused.stderr().contains("immutable"), "{}", refused.stderr());
+}

@@ -60,7 +60,7 @@ fn a_blob_that_is_not_what_its_descriptor_says_is_never_sealed(
     let desk = desk!();
     let refused = desk.export(&[busybox(proxy.host())]);
     refused.code(1).stderr_contains("does not keep its word about blob").stderr_contains(&digest);
-    refused.stderr_contains(reason);
+    refused.stderr_contains(reason).stderr_contains("library/busybox:1.35");
     assert!(!desk.path().join("bundle").exists());
     // What was taken from the liar is not believed later.
     proxy.heal();

@@ -41,6 +41,61 @@ fn after_a_refusal_nobody_asks_the_host_for_a_while(
 }
 
 #[test]
+fn a_pause_of_hours_is_told_and_not_made() {
+    let source = RealRegistry::with_corpus();
+    let proxy = FaultProxy::start(source.host());
+    let body = r#"{"errors":[{"code":"TOOMANYREQUESTS","message":"You have reached your pull rate limit."}]}"#;
+    proxy.inject(Rule::on("GET", "/blobs/").answer(429, &[("retry-after", "7500")], body));
+    let started = Instant::now();
+    let told = desk!().export(&["--jobs", "1", &busybox(proxy.host())]);
+    told.code(1).stderr_contains("You have reached your pull rate limit.").stderr_contains("a pause of 2 h 05 min");
+    assert!(started.elapsed() < Duration::from_secs(20));
+    assert_eq!(proxy.count("GET", "/blobs/"), 1);
+    // Seconds since 1970 are no pause.
+    proxy.heal();
+    proxy.inject(Rule::on("GET", "/blobs/").answer(429, &[("retry-after", "1700000000")], body).times(1));
+    desk!().export(&[&busybox(proxy.host())]).success();
+}
+
+/// What registries say, and what is to be done.
+#[rstest]
+#[case::ecr_token(
+    "POST",
+    403,
+    r#"{"errors":[{"code":"DENIED","message":"Your authorization token has expired. Reauthenticate and try again."}]}"#,
+    "sealift login 127.0.0.1:"
+)]
+#[case::ecr_repository(
+    "POST",
+    404,
+    r#"{"errors":[{"code":"NAME_UNKNOWN","message":"The repository with name 'app' does not exist"}]}"#,
+    "to be made before anything is pushed"
+)]
+#[case::harbor_project(
+    "POST",
+    403,
+    r#"{"errors":[{"code":"DENIED","message":"no such project"}]}"#,
+    "has to be made first"
+)]
+#[case::behind_nginx("PUT", 413, "<html>413 Request Entity Too Large</html>", "raise the limit for request bodies")]
+fn what_a_registry_refuses_comes_with_what_to_do(
+    #[case] method: &str,
+    #[case] status: u16,
+    #[case] body: &str,
+    #[case] advice: &str,
+) {
+    let (source, destination) = (RealRegistry::with_corpus(), RealRegistry::start());
+    let proxy = FaultProxy::start(destination.host());
+    let desk = desk!();
+    desk.export(&[busybox(source.host())]).success();
+    proxy.inject(Rule::on(method, "/uploads/").answer(status, &[], body));
+    proxy.inject(Rule::on("PATCH", "/uploads/").answer(status, &[], body));
+    let refused = desk.import("bundle", proxy.host(), &[]);
+    refused.code(1).stderr_contains(advice).stderr_contains(&format!("answered {status}"));
+    assert_eq!(refused.stderr().lines().filter(|line| line.starts_with("error: ")).count(), 1);
+}
+
+#[test]
 fn a_host_that_takes_few_at_once_is_asked_for_fewer() {
     let source = RealRegistry::with_corpus();
     let proxy = FaultProxy::start(source.host());

@@ -1,9 +1,12 @@
 //! Registries on networks as they are: private authorities, proxies, limits, and bad days.
 
 mod bad_days;
+mod elsewhere;
 mod immutable;
 mod lies;
 mod limits;
 mod per_registry;
 mod proxies;
+mod secrets;
+mod stopped;
 mod tls;

@@ -3,7 +3,7 @@
 use std::fs;
 
 use rstest::rstest;
-use support::{Authority, ForwardProxy, RealRegistry, Validity};
+use support::{Authority, ForwardProxy, RealRegistry, SocksProxy, Validity};
 
 use support::{busybox, desk};
 
@@ -96,6 +96,43 @@ fn this_machine_is_reached_without_the_proxy(#[case] exempt: &str) {
 }
 
 #[test]
+fn a_socks_proxy_is_given_names_and_its_login() {
+    let authority = Authority::new();
+    let server = authority.issue("DNS:registry.test", Validity::Now);
+    let source = RealRegistry::with_corpus_and_tls(&server, None);
+    let desk = desk!();
+    fs::create_dir(desk.path().join("certs")).unwrap();
+    fs::copy(authority.certificate(), desk.path().join("certs/ca.crt")).unwrap();
+    let image = busybox("registry.test:5000");
+    let export = [&EXPORT[..], &["-vv", "--retry-times", "0", "--cert-dir", "certs", &image]].concat();
+    let proxy = SocksProxy::start(&[("registry.test", source.host())], ("user", PASSWORD));
+    for login in ["", "user:wrong-p4ss@"] {
+        let url = format!("socks5://{login}{}", proxy.host());
+        let refused = desk.sealift_in(&[("ALL_PROXY", url.as_str())], &export);
+        refused
+            .code(1)
+            .stderr_contains("the proxy wants a login")
+            .stderr_contains(&format!("through the proxy socks5://{}", proxy.host()));
+        assert!(!refused.stderr().contains("p4ss"), "{}", refused.stderr());
+    }
+    let url = format!("socks5://user:{PASSWORD}@{}", proxy.host());
+    let done = desk.sealift_in(&[("ALL_PROXY", url.as_str())], &export);
+    assert!(!done.success().stderr().contains(PASSWORD), "{}", done.stderr());
+    assert!(
+        !proxy.seen().is_empty() && proxy.seen().iter().all(|name| name == "registry.test:5000"),
+        "{:?}",
+        proxy.seen()
+    );
+    // Plain HTTP goes the same way.
+    let plain = RealRegistry::with_corpus();
+    let proxy = SocksProxy::start(&[("registry.test", plain.host())], ("user", PASSWORD));
+    let url = format!("socks5h://user:{PASSWORD}@{}", proxy.host());
+    desk.shell("", "rm -r bundle");
+    let export = [&EXPORT[..], &["--tls-verify=false", &image]].concat();
+    desk.sealift_in(&[("ALL_PROXY", url.as_str())], &export).success();
+}
+
+#[test]
 fn who_is_in_no_proxy_is_not_asked_for_through_the_proxy() {
     let proxy = ForwardProxy::start(&[]);
     let desk = desk!();
@@ -118,7 +155,8 @@ fn a_proxy_that_is_not_there_or_cannot_be_used_is_told_without_its_password() {
     let arguments = [&EXPORT[..], &[&image]].concat();
     for (proxy, code, part) in [
         (format!("http://user:{PASSWORD}@{free}"), 1, format!("through the proxy http://{free}: connection refused")),
-        (format!("socks5://user:{PASSWORD}@{free}"), 2, "HTTPS_PROXY".to_owned()),
+        (format!("socks5://user:{PASSWORD}@{free}"), 1, format!("through the proxy socks5://{free}")),
+        (format!("socks4://user:{PASSWORD}@{free}"), 2, "HTTPS_PROXY".to_owned()),
         (format!("http://user:{PASSWORD}@"), 2, "HTTPS_PROXY".to_owned()),
     ] {
         let refused = desk.sealift_in(&[("HTTPS_PROXY", proxy.as_str())], &arguments);

@@ -118,7 +118,7 @@ fn a_missing_client_certificate_is_told() {
     let server = authority.issue(HERE, Validity::Now);
     let source = RealRegistry::with_corpus_and_tls(&server, Some(&authority.certificate()));
     let desk = desk_that_knows(&authority);
-    export(&desk, source.host(), &["--cert-dir", "certs"]).code(1).stderr_contains("wants a client certificate");
+    export(&desk, source.host(), &["--cert-dir", "certs"]).code(1).stderr_contains("wants to see a client certificate");
     // A key that is another's.
     let one = authority.issue("DNS:client", Validity::Now);
     one.put_into(&desk.path().join("certs"));

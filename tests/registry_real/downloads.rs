@@ -192,7 +192,8 @@ async fn pages_of_tags_are_read_to_the_end_and_circles_noticed() {
 
     for (link, reason) in [
         ("</v2/ns/app/tags/list?last=x>; rel=next", "circle"),
-        ("<http://127.0.0.1:1/v2/ns/app/tags/list>; rel=next", "elsewhere"),
+        ("<http://internal.test:1/v2/ns/app/tags/list?last=x>; rel=next", "circle"),
+        ("<ftp://127.0.0.1/v2/ns/app/tags/list>; rel=next", "nowhere"),
     ] {
         let server =
             Faulty::start(move |_, _| Reply::new("200 OK").header("Link", link).body(b"{\"tags\":[\"a\"]}")).await;

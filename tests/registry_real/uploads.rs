@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use sealift::error::Kind;
-use sealift::oci::Digest;
-use sealift::place::{Destination, LandingId, Linked, Presence, ScopeId};
+use sealift::oci::{Digest, Document, MediaType};
+use sealift::place::{Builder, Destination, LandingId, Linked, Named, Presence, ScopeId};
 use sealift::registry::RegistryDestination;
 
 use crate::content::{Image, LAYER, Memory, client, host, image, noise};
@@ -337,4 +338,51 @@ async fn a_registry_without_head_is_asked_otherwise() {
     let manifest = |method: &str| format!("{method} /v2/ns/app/manifests/1");
     let expected = ["HEAD", "GET", "PUT", "HEAD", "GET"].map(manifest);
     assert_eq!(server.lines()[1..], expected);
+}
+
+#[tokio::test]
+async fn a_token_that_expires_while_a_layer_is_sent_makes_it_go_in_pieces() {
+    let server = Faulty::start(|number, request| {
+        let host = &request.headers["host"];
+        let challenge = format!("Bearer realm=\"http://{host}/token\",service=\"s\",error=\"invalid_token\"");
+        let refused = || Reply::new("401 Unauthorized").header("WWW-Authenticate", &challenge).body(b"");
+        match (request.method.as_str(), request.path.as_str()) {
+            (_, path) if path.starts_with("/token") => {
+                Reply::new("200 OK").body(format!(r#"{{"token":"t{number}","expires_in":300}}"#).as_bytes())
+            }
+            // It has all of the body, and finds then that the token is too old.
+            ("PUT", _) if request.headers["content-length"] != "0" => refused(),
+            _ => patches_only(request, "405 Method Not Allowed", 0),
+        }
+    })
+    .await;
+    let image = layer_of(SIZE);
+    put(&server, &image).await.unwrap();
+    let lines: Vec<String> = server.lines().into_iter().filter(|line| !line.starts_with("GET")).collect();
+    let start = "POST /v2/ns/app/blobs/uploads/";
+    let whole = [start, "PUT /s", "DELETE /s"];
+    assert_eq!(lines, [&whole[..], &whole, &[start, "PATCH /s", "PUT /s"]].concat());
+    let sent = server.seen().into_iter().find(|request| request.method == "PATCH").unwrap();
+    assert_eq!(Digest::of(&sent.body), image.contents.blob(LAYER).digest);
+}
+
+#[tokio::test]
+async fn a_refused_image_of_docker_comes_with_what_may_be_behind_it() {
+    let server = Faulty::start(|_, request| match request.method.as_str() {
+        "PUT" => Reply::new("415 Unsupported Media Type").body(b""),
+        _ => Reply::new("404 Not Found").body(b""),
+    })
+    .await;
+    let text = layer_of(10).document.bytes().to_vec();
+    let text = String::from_utf8(text).unwrap().replace(MediaType::OCI_MANIFEST, MediaType::DOCKER_MANIFEST);
+    let document = Document::parse(Bytes::from(text), &MediaType::new(MediaType::DOCKER_MANIFEST)).unwrap();
+    let mut builder = Builder::default();
+    builder.document(&document).unwrap();
+    let (name, source) = ("ns/app:1".parse().unwrap(), "x".to_owned());
+    builder.image(Named { name, source, document: document.digest() }, None);
+    let contents = builder.finish().unwrap();
+    let (client, _) = client();
+    let registry = RegistryDestination::new(&client, &host(server.port), None);
+    let error = registry.land(&contents, LandingId(0)).await.unwrap_err();
+    assert!(error.hints().iter().any(|hint| hint.contains("docker2s2")), "{error:?}");
 }

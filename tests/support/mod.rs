@@ -15,7 +15,9 @@ mod forward;
 mod http;
 mod proxy;
 mod registry;
+mod socks;
 mod tls;
+mod tls_front;
 mod token;
 mod walk;
 
@@ -28,6 +30,8 @@ pub use http::{
 };
 pub use proxy::{FaultProxy, Recorded, Rule, Storm};
 pub use registry::{Access, HTPASSWD_PASSWORD, HTPASSWD_USER, RealRegistry, skopeo};
+pub use socks::SocksProxy;
 pub use tls::{Authority, Pair, Validity};
+pub use tls_front::TlsFront;
 pub use token::{TokenRequest, TokenServer};
 pub use walk::{Item, Walk, walk, walk_all};

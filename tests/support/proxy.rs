@@ -59,7 +59,8 @@ pub struct Rule {
 pub struct Storm {
     seed: u64,
     per_cent: u64,
-    expired: bool,
+    /// The challenge with which tokens are refused, if they are.
+    expired: Option<String>,
     /// How many of a sort there were.
     counts: HashMap<String, u64>,
 }
@@ -238,12 +239,12 @@ impl Rule {
 impl Storm {
     /// So many of a hundred requests.
     pub fn new(seed: u64, per_cent: u64) -> Self {
-        Self { seed, per_cent, expired: false, counts: HashMap::new() }
+        Self { seed, per_cent, expired: None, counts: HashMap::new() }
     }
 
-    /// Some are answered with 401, as if a token had expired: for registries that give out tokens.
-    pub fn with_expired_tokens(mut self) -> Self {
-        self.expired = true;
+    /// Some are answered with 401 and this challenge, as if a token had expired: for registries that want tokens.
+    pub fn with_expired_tokens(mut self, challenge: String) -> Self {
+        self.expired = Some(challenge);
         self
     }
 
@@ -261,7 +262,7 @@ impl Storm {
         }
         let sends = matches!(method, "PUT" | "PATCH");
         let after = number(8) % 500_000;
-        let rule = match number(16) % if self.expired { 7 } else { 6 } {
+        let rule = match number(16) % if self.expired.is_some() { 7 } else { 6 } {
             0 => rule.answer(429, &[("retry-after", "0")], "slow down"),
             1 => rule.status(429),
             2 => rule.status(503),
@@ -270,7 +271,7 @@ impl Storm {
             4 if sends => rule.cut_request(after),
             4 => rule.cut_response(after),
             5 => rule.delay(Duration::from_millis(100)).throttle(4 << 20),
-            _ => rule.answer(401, &[("www-authenticate", "Bearer error=\"invalid_token\"")], ""),
+            _ => rule.answer(401, &[("www-authenticate", self.expired.as_deref().unwrap_or_default())], ""),
         };
         rule.faults
     }
@@ -508,7 +509,7 @@ impl Exchange<'_> {
         from_client: &mut BufReader<TcpStream>,
     ) -> io::Result<Next> {
         self.shared.note(self.request, |r| r.status = Some(status));
-        let unread = framing != Framing::Length(0);
+        let unread = framing != Framing::Length(0) || header(self.headers, "connection") == Some("close");
         let mut answer = head_text(&format!("HTTP/1.1 {status} Injected"), headers, |_| true);
         answer.truncate(answer.len() - 2);
         let _ = write!(answer, "content-length: {}\r\n", body.len());

@@ -85,11 +85,21 @@ impl TokenServer {
 
     /// The part of a registry's configuration that sends it here.
     pub fn auth(&self) -> String {
+        self.auth_at(&self.host)
+    }
+
+    /// The same where the service is reached at another place.
+    pub fn auth_at(&self, host: &str) -> String {
         let cert = self.shared.directory.path().join("cert.pem");
-        let (host, cert) = (&self.host, cert.display());
+        let cert = cert.display();
         format!(
             "token: {{realm: \"http://{host}/token\", service: \"{SERVICE}\", issuer: \"{ISSUER}\", rootcertbundle: \"{cert}\"}}"
         )
+    }
+
+    /// What a registry says of a token that is no longer good, where the service is reached at `host`.
+    pub fn expired_at(host: &str) -> String {
+        format!("Bearer realm=\"http://{host}/token\",service=\"{SERVICE}\",error=\"invalid_token\"")
     }
 
     /// Tokens are good for so many seconds, or up to one more, and `said` is what is said of them. The registry, which

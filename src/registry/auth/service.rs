@@ -2,9 +2,10 @@
 //! an identity token (its OAuth2 variant).
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
-use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use reqwest::{RequestBuilder, StatusCode};
 use serde_json::Value;
 use tokio::time::Instant;
@@ -15,8 +16,11 @@ use super::{basic, bearer, refused, wants_a_login};
 use crate::credentials::{Credential, Secret};
 use crate::error::Error;
 use crate::oci::Host;
-use crate::registry::fault::{self, Route};
-use crate::registry::retry::{self, Failure};
+use crate::registry::fault::{self, First, Refusal, Route};
+use crate::registry::limits::{Gate, Lane, Turn};
+use crate::registry::peer::Peer;
+use crate::registry::response;
+use crate::registry::retry::Failure;
 use crate::registry::transport::Transport;
 use crate::registry::{Settings, Tls, header};
 
@@ -39,6 +43,8 @@ pub(super) struct Asking<'a> {
     pub(super) registry: &'a Host,
     pub(super) http: &'a Transport,
     pub(super) settings: &'a Settings,
+    /// Of the token service: it may have limits of its own.
+    pub(super) gate: &'a Arc<Gate>,
     pub(super) credential: Option<&'a Credential>,
     pub(super) scopes: &'a Scopes,
 }
@@ -95,11 +101,10 @@ impl Service {
             let body = self.body(asking, &mut response, MAX_ANSWER).await?;
             return self.read(asking, &body, asked_at);
         }
-        let pause = response.headers().get(RETRY_AFTER).and_then(|text| text.to_str().ok());
-        let pause = pause.and_then(|text| header::retry_after(text, jiff::Timestamp::now()));
-        let again = retry::after_status(status, pause);
+        let pause = response::pause(response.headers());
         let body = self.body(asking, &mut response, MAX_ERROR).await.unwrap_or_default();
-        let why = fault::status("get a token", &self.host(asking), status, &body, again);
+        let peer = &self.peer(asking);
+        let why = Refusal { what: "get a token", writes: false, peer, status, body: &body, pause }.failure();
         let why = match (status, asking.credential) {
             // RFC 6749, section 5.2: a refresh token that is not valid is a bad request.
             (StatusCode::BAD_REQUEST, Some(credential @ Credential::IdentityToken { .. }))
@@ -149,11 +154,9 @@ impl Service {
             url = next
                 .and_then(|next| header::location(&url, next))
                 .filter(|next| next.origin() == url.origin())
-                .ok_or_else(|| {
-                    Failure::lasting(fault::protocol(&self.host(asking), "its token service sends elsewhere"))
-                })?;
+                .ok_or_else(|| Failure::lasting(fault::protocol(self.peer(asking), "it redirects to another host")))?;
         }
-        Err(Failure::lasting(fault::protocol(&self.host(asking), "its token service redirects in a circle")))
+        Err(Failure::lasting(fault::protocol(self.peer(asking), "it redirects in a circle")))
     }
 
     /// POST with the identity token.
@@ -172,13 +175,22 @@ impl Service {
     }
 
     async fn send(&self, asking: &Asking<'_>, request: RequestBuilder) -> Result<reqwest::Response, Failure> {
-        let host = self.host(asking);
+        let peer = self.peer(asking);
+        let route = Route { peer: &peer, proxy: asking.http.proxy(&self.realm), first: First::No };
         let limit = asking.settings.connect_timeout + asking.settings.read_timeout;
         let failed = |failure: Failure| failure.context(format!("cannot get a token for {}", asking.registry));
-        tokio::time::timeout(limit, request.send())
+        let permit = asking.gate.enter(Lane::Read, Turn::Waits).await;
+        let response = tokio::time::timeout(limit, request.send())
             .await
-            .map_err(|_| failed(fault::timeout(&host, limit.as_secs())))?
-            .map_err(|error| failed(fault::transport(Route::later(&host), error)))
+            .map_err(|_| failed(fault::timeout(&peer, limit.as_secs())))?
+            .map_err(|error| failed(fault::transport(route, error)))?;
+        match response.status() {
+            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
+                permit.refused(response::pause(response.headers()));
+            }
+            _ => permit.answered(),
+        }
+        Ok(response)
     }
 
     async fn body(
@@ -187,26 +199,25 @@ impl Service {
         response: &mut reqwest::Response,
         limit: usize,
     ) -> Result<Vec<u8>, Failure> {
-        let host = self.host(asking);
+        let peer = self.peer(asking);
         let limit_of_time = asking.settings.read_timeout;
         let mut body = Vec::new();
         loop {
             let chunk = tokio::time::timeout(limit_of_time, response.chunk())
                 .await
-                .map_err(|_| fault::timeout(&host, limit_of_time.as_secs()))?
-                .map_err(|error| fault::transport(Route::later(&host), error))?;
+                .map_err(|_| fault::timeout(&peer, limit_of_time.as_secs()))?
+                .map_err(|error| fault::transport(Route::later(&peer), error))?;
             let Some(chunk) = chunk else { return Ok(body) };
             if body.len() + chunk.len() > limit {
-                let what = format!("its token service answers with more than {limit} bytes");
-                return Err(Failure::lasting(fault::protocol(&host, what)));
+                let what = format!("it answers with more than {limit} bytes");
+                return Err(Failure::lasting(fault::protocol(&peer, what)));
             }
             body.extend_from_slice(&chunk);
         }
     }
 
     fn read(&self, asking: &Asking<'_>, body: &[u8], asked_at: Instant) -> Result<Token, Failure> {
-        let fault =
-            |what: &str| Failure::lasting(fault::protocol(&self.host(asking), format!("its token service {what}")));
+        let fault = |what: &str| Failure::lasting(fault::protocol(self.peer(asking), format!("it {what}")));
         // Not a typed reader, whose complaint could repeat the token.
         let answer: Value = serde_json::from_slice(body).map_err(|_| fault("does not answer in JSON"))?;
         let field = |name: &str| answer.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
@@ -221,8 +232,8 @@ impl Service {
     }
 
     /// Who answers there.
-    fn host(&self, asking: &Asking<'_>) -> Host {
-        host_of(&self.realm).unwrap_or_else(|| asking.registry.clone())
+    fn peer(&self, asking: &Asking<'_>) -> Peer {
+        Peer::tokens(&self.realm, asking.registry)
     }
 }
 

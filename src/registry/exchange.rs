@@ -1,0 +1,162 @@
+//! One request and its answer on the wire: redirects, permits, time limits, rates.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::{StreamExt, stream};
+use reqwest::header::CONTENT_LENGTH;
+use reqwest::{Method, StatusCode};
+use url::Url;
+
+use super::call::{Call, Payload, Target};
+use super::endpoint::Endpoint;
+use super::fault::{self, First, Route};
+use super::limits::{Lane, Permit, Rate};
+use super::peer::{Peer, Role};
+use super::response::{self, Response};
+use super::retry::Failure;
+use super::stall::{self, Limits};
+use super::{Tls, header};
+use crate::error::Error;
+use crate::place::Chunks;
+
+impl Endpoint {
+    /// Sends one request, once, and follows redirects of what has no body. Any status is an answer.
+    ///
+    /// Tokens (for `call.access`) and the host's permits are to be taken here, and nowhere else.
+    pub(super) async fn send(&self, call: &Call, payload: Payload) -> Result<Response, Failure> {
+        let base = self.base().await?;
+        let mut url = match &call.target {
+            Target::Path(path) => base
+                .join(&format!("/v2/{path}"))
+                .map_err(|e| Failure::lasting(Error::registry(format!("cannot {}", call.what)).caused_by(e)))?,
+            Target::Url(url) => url.clone(),
+        };
+        let follow = matches!(payload, Payload::Nothing) && matches!(call.method, Method::GET | Method::HEAD);
+        let mut payload = Some(payload);
+        for _ in 0..=MAX_REDIRECTS {
+            self.check_way(call, base, &url)?;
+            tracing::debug!(method = %call.method, url = header::public(&url), scopes = ?call.access.scopes(), "request");
+            let payload = payload.take().unwrap_or(Payload::Nothing);
+            let response = self.admitted(call, url.clone(), payload).await?;
+            tracing::debug!(status = %response.status(), url = header::public(&url), "answer");
+            if !(follow && response.is_redirect()) {
+                return Ok(response);
+            }
+            let next = response.location().map_err(Failure::lasting)?;
+            // Not even from one storage to the next.
+            self.check_way(call, &url, &next)?;
+            url = next;
+        }
+        Err(Failure::lasting(fault::protocol(self.host(), format!("more than {MAX_REDIRECTS} redirects"))))
+    }
+
+    /// Where HTTPS is spoken, nothing goes on by plain HTTP, be it a redirect, an upload's place or a page: whoever
+    /// listens there could read and change it.
+    fn check_way(&self, call: &Call, from: &Url, to: &Url) -> Result<(), Failure> {
+        if self.settings().tls == Tls::Unverified || from.scheme() != "https" || to.scheme() != "http" {
+            return Ok(());
+        }
+        let peer = Peer::at(to, self.host(), from);
+        let (host, authority) = (self.host(), peer.authority());
+        let refused = format!("cannot {}: {host} sends us from HTTPS to plain HTTP, at {authority}", call.what);
+        Err(Failure::lasting(
+            Error::registry(refused)
+                .hint(format!(
+                    "{host} does not know that it is reached by HTTPS: set X-Forwarded-Proto at the proxy in front of it, \
+                     or relativeurls or the external URL in its own configuration"
+                ))
+                .hint("--tls-verify=false does without, where the network itself is trusted"),
+        ))
+    }
+
+    /// One request and its answer, with nothing added.
+    pub(super) async fn exchange(&self, call: &Call, url: Url, payload: Payload) -> Result<Response, Failure> {
+        let settings = self.settings();
+        let lane = if matches!(call.method, Method::GET | Method::HEAD) { Lane::Read } else { Lane::Write };
+        let permit = self.gate().enter(lane, call.turn).await;
+        let client = self.http().client(self.host(), &url).map_err(Failure::lasting)?;
+        let peer = self.peer(&url);
+        let first = if *peer.role() == Role::Registry { self.first() } else { First::No };
+        let route = Route { peer: &peer, proxy: self.http().proxy(&url), first };
+        let request = client.request(call.method.clone(), url).headers(call.headers.clone());
+        let (chunks, size) = match payload {
+            Payload::Nothing => {
+                let limit = settings.connect_timeout + call.patience.unwrap_or(settings.read_timeout);
+                let sent = tokio::time::timeout(limit, request.send()).await;
+                return self.answer(call, permit, route, sent.map_err(|_| limit));
+            }
+            Payload::Bytes(bytes) => {
+                let size = bytes.len() as u64;
+                (sliced(bytes), size)
+            }
+            Payload::Stream { chunks, size } => (chunks, size),
+        };
+        let start = settings.connect_timeout + settings.read_timeout;
+        let answer = call.patience.unwrap_or(settings.read_timeout);
+        // With a length of its own the stream is not sent chunked, which many registries and proxies refuse, and a
+        // short stream fails here too.
+        let request = request.header(CONTENT_LENGTH, size);
+        let sent = if size == 0 {
+            tokio::time::timeout(start + answer, request.send()).await.map_err(|_| start + answer)
+        } else {
+            let chunks = match settings.rate.clone() {
+                Some(rate) => limited(chunks, rate),
+                None => chunks,
+            };
+            let (timed, watch) = stall::watch(chunks, start, Limits { chunk: settings.read_timeout, answer });
+            tokio::select! {
+                sent = request.body(reqwest::Body::wrap_stream(timed)).send() => Ok(sent),
+                () = watch.stalled() => Err(settings.read_timeout),
+            }
+        };
+        self.answer(call, permit, route, sent)
+    }
+
+    fn answer(
+        &self,
+        call: &Call,
+        permit: Permit,
+        route: Route<'_>,
+        sent: Result<reqwest::Result<reqwest::Response>, Duration>,
+    ) -> Result<Response, Failure> {
+        let failed = |failure: Failure| failure.context(format!("cannot {}", call.what));
+        let inner = sent
+            .map_err(|limit| failed(fault::timeout(route.peer, limit.as_secs())))?
+            .map_err(|error| failed(fault::transport(route, error)))?;
+        self.note_answer();
+        match inner.status() {
+            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
+                permit.refused(response::pause(inner.headers()));
+            }
+            _ => permit.answered(),
+        }
+        // A body that still comes is a request under way; a refusal is not, whatever its reader does next.
+        let permit = (call.method == Method::GET && inner.status().is_success()).then_some(permit);
+        Ok(Response::new(inner, route.peer.clone(), call, self.settings(), permit))
+    }
+}
+
+const MAX_REDIRECTS: usize = 10;
+/// Bytes in memory are sent in pieces of 256 KiB, so that it is seen whether they move.
+const SLICE: usize = 256 << 10;
+
+fn limited(chunks: Chunks, rate: Arc<Rate>) -> Chunks {
+    chunks
+        .then(move |chunk| {
+            let rate = rate.clone();
+            async move {
+                if let Ok(chunk) = &chunk {
+                    rate.take(chunk.len()).await;
+                }
+                chunk
+            }
+        })
+        .boxed()
+}
+
+fn sliced(bytes: Bytes) -> Chunks {
+    let slices = (0..bytes.len()).step_by(SLICE).map(move |at| Ok(bytes.slice(at..bytes.len().min(at + SLICE))));
+    stream::iter(slices).boxed()
+}

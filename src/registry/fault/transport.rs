@@ -1,0 +1,190 @@
+//! Requests that came to no answer: who could not be reached, why, and where to look.
+
+use std::error::Error as StdError;
+use std::io;
+
+use rustls::AlertDescription;
+
+use super::certificate::BadCertificate;
+use super::clip;
+use crate::error::Error;
+use crate::registry::peer::{Peer, Role};
+use crate::registry::proxies::ProxyUrl;
+use crate::registry::retry::Failure;
+
+/// How a request went out.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::registry) struct Route<'a> {
+    /// To whom.
+    pub(in crate::registry) peer: &'a Peer,
+    /// Through whom.
+    pub(in crate::registry) proxy: Option<&'a ProxyUrl>,
+    /// Whether the host has never answered before.
+    pub(in crate::registry) first: First,
+}
+
+impl<'a> Route<'a> {
+    /// An answer is under way.
+    pub(in crate::registry) fn later(peer: &'a Peer) -> Self {
+        Route { peer, proxy: None, first: First::No }
+    }
+}
+
+/// Whether a host has answered before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::registry) enum First {
+    /// Never: a wrong name or port is likelier than a restart.
+    Contact,
+    /// It has.
+    No,
+}
+
+/// A request that came to no answer.
+pub(in crate::registry) fn transport(Route { peer, proxy, first }: Route<'_>, error: reqwest::Error) -> Failure {
+    let error = error.without_url();
+    let cause = Cause::of(&error);
+    let through = proxy.map(|proxy| format!(" through the proxy {proxy}")).unwrap_or_default();
+    // Whether our certificate is taken is told only after the connection is made.
+    let message = match error.is_connect() || matches!(cause, Cause::ClientCertificate) {
+        true => format!("cannot reach {peer}{through}"),
+        false => format!("the connection to {peer}{through} failed"),
+    };
+    let failed = cause.hint(Error::registry(message).caused_by(io::Error::other(cause.text(&error))), peer, proxy);
+    let failed = match proxy {
+        Some(_) => failed.hint(format!(
+            "the proxy is named by HTTPS_PROXY, HTTP_PROXY or ALL_PROXY; with {} in NO_PROXY it is not used",
+            peer.name()
+        )),
+        None => failed,
+    };
+    match (&cause, first) {
+        (Cause::Refused | Cause::NoSuchHost | Cause::NoProxy, First::Contact)
+        | (Cause::Certificate(_) | Cause::ClientCertificate | Cause::NotTls | Cause::ProxyLogin, _) => {
+            Failure::lasting(failed)
+        }
+        _ => Failure::passing(failed),
+    }
+}
+
+/// What is said of a server that does not speak TLS.
+pub(in crate::registry) const NOT_TLS: &str = "it does not speak TLS";
+
+enum Cause {
+    Refused,
+    NoSuchHost,
+    Certificate(BadCertificate),
+    ClientCertificate,
+    NotTls,
+    ProxyLogin,
+    /// Nothing answers at a SOCKS proxy's place; why, is not told.
+    NoProxy,
+    TimedOut,
+    Other,
+}
+
+impl Cause {
+    fn of(error: &reqwest::Error) -> Cause {
+        if error.is_timeout() {
+            return Cause::TimedOut;
+        }
+        if error.is_dns() {
+            return Cause::NoSuchHost;
+        }
+        for cause in causes(error) {
+            match cause.downcast_ref::<rustls::Error>() {
+                Some(error @ (rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented)) => {
+                    return Cause::Certificate(BadCertificate::of(error));
+                }
+                Some(rustls::Error::InvalidMessage(_)) => return Cause::NotTls,
+                // Whichever of these a server chooses, it is about what we have shown, or not.
+                Some(rustls::Error::AlertReceived(
+                    AlertDescription::CertificateRequired
+                    | AlertDescription::BadCertificate
+                    | AlertDescription::UnsupportedCertificate
+                    | AlertDescription::CertificateRevoked
+                    | AlertDescription::CertificateExpired
+                    | AlertDescription::CertificateUnknown
+                    | AlertDescription::UnknownCA
+                    | AlertDescription::AccessDenied,
+                )) => return Cause::ClientCertificate,
+                _ => {}
+            }
+            if cause.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::ConnectionRefused) {
+                return Cause::Refused;
+            }
+            // The types are not public.
+            match cause.to_string().as_str() {
+                "tunnel error: proxy authorization required"
+                | "SOCKS error: credentials not accepted"
+                | "SOCKS error: server does not support user/pass authentication"
+                | "SOCKS error: server implements authentication incorrectly" => return Cause::ProxyLogin,
+                "SOCKS error: failed to create underlying connection" => return Cause::NoProxy,
+                _ => {}
+            }
+        }
+        Cause::Other
+    }
+
+    fn hint(&self, failed: Error, peer: &Peer, proxy: Option<&ProxyUrl>) -> Error {
+        let authority = peer.authority();
+        match (self, peer.role()) {
+            (Cause::Certificate(bad), _) => bad.hint(failed, peer),
+            (Cause::ClientCertificate, _) => failed.hint(format!(
+                "get a certificate with its key from whoever runs {authority}, and put them as client.cert and \
+                 client.key beside the CA's *.crt: into /etc/containers/certs.d/{authority}/ or the directory given \
+                 with --cert-dir"
+            )),
+            (Cause::NotTls, _) => failed
+                .hint(format!("{authority} seems to speak plain HTTP: that has to be allowed with --tls-verify=false")),
+            (Cause::ProxyLogin, _) => failed
+                .hint("give the proxy's login in its URL: http://USER:PASSWORD@PROXY:PORT (special characters as %XX)"),
+            (Cause::NoProxy, _) => failed.hint("is the proxy running, and is this its name and port?"),
+            (Cause::Refused, _) if proxy.is_some() => failed.hint("is the proxy running, and is this its port?"),
+            (Cause::NoSuchHost, _) if proxy.is_some() => {
+                failed.hint("check the proxy's name, and that this machine can resolve it")
+            }
+            (Cause::Refused | Cause::NoSuchHost | Cause::TimedOut, Role::SentBy(registry)) => failed.hint(format!(
+                "{registry} has its content there, so this machine must resolve and reach {authority} too; or whoever \
+                 runs {registry} has it hand out the content itself (distribution: storage, redirect, disable: true)"
+            )),
+            (Cause::Refused | Cause::NoSuchHost | Cause::TimedOut, Role::TokensFor(registry)) => failed.hint(format!(
+                "{registry} has logins made into tokens there, so this machine must resolve and reach {authority} too"
+            )),
+            (Cause::Refused, Role::Registry) => {
+                failed.hint(format!("is the registry running, and is this its port? nothing listens at {authority}"))
+            }
+            (Cause::NoSuchHost, Role::Registry) => failed.hint("check the name, and that this machine can resolve it"),
+            (Cause::TimedOut, Role::Registry) => {
+                failed.hint("a firewall may drop the packets, or the host may be down or overloaded")
+            }
+            (Cause::Other, _) => failed,
+        }
+    }
+
+    fn text(&self, error: &reqwest::Error) -> String {
+        match self {
+            Cause::Refused => "connection refused".to_owned(),
+            Cause::TimedOut => "timed out".to_owned(),
+            Cause::NotTls => NOT_TLS.to_owned(),
+            Cause::Certificate(bad) => bad.to_string(),
+            Cause::ClientCertificate => "it wants to see a client certificate, or another one than ours".to_owned(),
+            Cause::ProxyLogin => "the proxy wants a login, or not this one".to_owned(),
+            Cause::NoProxy => "it cannot be reached itself".to_owned(),
+            // The deepest cause says the most and repeats the least.
+            _ => clip(&causes(error).last().map_or_else(|| error.to_string(), ToString::to_string)),
+        }
+    }
+}
+
+/// Every error below this one.
+fn causes(error: &reqwest::Error) -> impl Iterator<Item = &(dyn StdError + 'static)> {
+    std::iter::successors(error.source(), |cause| below(*cause))
+}
+
+/// An `io::Error` names as its source the source of what it wraps, which would hide that.
+fn below<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a (dyn StdError + 'static)> {
+    match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+        Some(wrapped) => Some(wrapped),
+        None => error.source(),
+    }
+}
