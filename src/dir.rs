@@ -21,7 +21,6 @@
 mod destination;
 mod entry;
 mod image;
-mod kept;
 mod link;
 mod pool;
 mod scan;
@@ -33,6 +32,5 @@ mod tree;
 mod tests;
 
 pub use destination::{DirDestination, Placement};
-pub use kept::Kept;
 pub use signatures::Signatures;
 pub use tree::{Image, Tree};

@@ -18,8 +18,6 @@ pub(super) struct Found {
     pub(super) images: Vec<Image>,
     /// Every file that is named as a blob: digest, size in bytes, index into `images`. Sorted.
     pub(super) blobs: Vec<(Digest, u64, u32)>,
-    /// Every file that is named as a manifest below another one: digest, index into `images`. Sorted.
-    pub(super) instances: Vec<(Digest, u32)>,
     pub(super) failures: Vec<Failure>,
     pub(super) notes: Vec<String>,
 }
@@ -35,8 +33,6 @@ pub(super) fn scan(root: &Folder) -> Result<Found> {
     order.iter().enumerate().for_each(|(rank_of, image)| rank[*image as usize] = rank_of as u32);
     found.blobs.iter_mut().for_each(|(_, _, image)| *image = rank[*image as usize]);
     found.blobs.sort_unstable();
-    found.instances.iter_mut().for_each(|(_, image)| *image = rank[*image as usize]);
-    found.instances.sort_unstable();
     found.images.sort_by(|a, b| a.suffix.cmp(&b.suffix));
     Ok(found)
 }
@@ -107,16 +103,13 @@ impl Scan {
         let number = self.found.images.len() as u32;
         let mut telling = false;
         let mut manifest = None;
-        let before = (self.found.blobs.len(), self.found.instances.len());
+        let before = self.found.blobs.len();
         for entry in entries {
             let kind = Entry::of(&entry.name);
             match kind {
                 Some(Entry::Manifest) => manifest = Some(entry.kind),
                 Some(Entry::Blob(digest)) if entry.kind == FileType::RegularFile => {
                     self.found.blobs.push((digest, entry.size, number));
-                }
-                Some(Entry::Instance(digest)) if entry.kind == FileType::RegularFile => {
-                    self.found.instances.push((digest, number));
                 }
                 _ => {}
             }
@@ -149,8 +142,7 @@ impl Scan {
             }
             None => {}
         }
-        self.found.blobs.truncate(before.0);
-        self.found.instances.truncate(before.1);
+        self.found.blobs.truncate(before);
         Ok(())
     }
 

@@ -150,20 +150,6 @@ impl Tree {
         Err(Failure::report(failures, contents.images.len()))
     }
 
-    /// The bytes of a manifest that is in the tree by its own name, not verified.
-    pub(super) fn instance(&self, digest: Digest) -> Option<Bytes> {
-        let instances = &self.found.instances;
-        let begin = instances.partition_point(|(other, _)| *other < digest);
-        let (_, image) = instances.get(begin).filter(|(other, _)| *other == digest)?;
-        let folder = self.folder(&self.found.images[*image as usize]).ok()?;
-        folder.read(&entry::instance(digest), MAX_DOCUMENT).ok()
-    }
-
-    /// The bytes of an image's `manifest.json`.
-    pub(super) fn manifest(&self, image: &Image) -> Result<Bytes> {
-        self.folder(image)?.read(entry::MANIFEST, MAX_DOCUMENT)
-    }
-
     fn folder(&self, image: &Image) -> Result<Folder> {
         self.root.below(&image.folder)
     }

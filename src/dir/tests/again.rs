@@ -109,6 +109,12 @@ async fn signatures_come_along_are_replaced_and_go() {
     want.insert(format!("app:1/{}.signature-1", a.digest().hex()), b"of a".to_vec());
     assert_eq!(to.files(), want);
 
+    // The same image, with fewer of them.
+    to.signatures.insert("app:1".into(), signatures.of(None));
+    to.write(&shelf, &[("app:1", &index)]).await.unwrap();
+    want.remove(&format!("app:1/{}.signature-1", a.digest().hex()));
+    assert_eq!(to.files(), want);
+
     // One platform of it, with the signature of that platform.
     to.signatures.insert("app:1".into(), signatures.of(Some(a.digest())));
     to.write(&shelf, &[("app:1", &a)]).await.unwrap();
