@@ -61,7 +61,7 @@ fn hard_link(from: &Folder, to: &Folder, name: &str) -> rustix::io::Result<()> {
 
 /// Whether the medium could do it.
 #[cfg(target_os = "linux")]
-fn clone(file: &File, to: &Folder, name: &str) -> Result<bool> {
+pub(super) fn clone(file: &File, to: &Folder, name: &str) -> Result<bool> {
     let part = part(name);
     remove(to, &part)?;
     let new = create(to, &part)?;
@@ -74,7 +74,7 @@ fn clone(file: &File, to: &Folder, name: &str) -> Result<bool> {
 }
 
 #[cfg(not(target_os = "linux"))]
-fn clone(_: &File, _: &Folder, _: &str) -> Result<bool> {
+pub(super) fn clone(_: &File, _: &Folder, _: &str) -> Result<bool> {
     Ok(false)
 }
 

@@ -4,7 +4,7 @@ use std::os::unix::fs::symlink;
 
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 
-use super::super::link::{How, share};
+use super::super::link::{How, clone, share};
 use super::*;
 use crate::error::Kind;
 use crate::files::Folder;
@@ -152,4 +152,15 @@ async fn a_medium_of_its_own_gets_a_copy_and_a_copy_of_wrong_bytes_does_not_get_
     let error = share(&from, &to, digest, 5).await.expect_err("other bytes");
     assert!(error.chain().contains("was changed"), "{error:?}");
     assert_eq!(std::fs::read_dir(there.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn a_clone_has_the_bytes_where_the_medium_can_and_leaves_nothing_where_it_cannot() {
+    let place = tempfile::tempdir().unwrap();
+    std::fs::write(place.path().join("from"), "layer").unwrap();
+    std::fs::create_dir(place.path().join("to")).unwrap();
+    let to = Folder::open(&place.path().join("to")).unwrap();
+    let done = clone(&std::fs::File::open(place.path().join("from")).unwrap(), &to, "x").unwrap();
+    let expected = if done { vec![("x".to_owned(), b"layer".to_vec())] } else { Vec::new() };
+    assert_eq!(files(&place.path().join("to")).into_iter().collect::<Vec<_>>(), expected);
 }
