@@ -109,7 +109,7 @@ fn rows(contents: &Contents, platforms: &Platforms) -> Result<Vec<Row>> {
             shared: blobs.iter().filter(|blob| users[blob.0 as usize] > 1).map(size).sum(),
             platforms: told.platforms.clone(),
             platforms_left_out: told.platforms_left_out.clone(),
-            lists: if what == kind::LIST { told.lists.clone() } else { BTreeMap::new() },
+            lists: if what == kind::LIST { listed(contents, image.document)? } else { BTreeMap::new() },
             referrers: relations.referrers(number).into_iter().map(name_of).collect(),
         })
     };
@@ -123,7 +123,6 @@ struct Told {
     artifact_type: Option<String>,
     platforms: Vec<String>,
     platforms_left_out: Vec<String>,
-    lists: BTreeMap<&'static str, usize>,
 }
 
 impl Told {
@@ -131,12 +130,9 @@ impl Told {
         let (bytes, media_type) = contents.documents.get(digest)?;
         let document = Document::parse_known(bytes, media_type, digest)?;
         let (mut platforms, mut platforms_left_out) = (Vec::new(), Vec::new());
-        let mut lists = BTreeMap::new();
         platforms.extend(configs.of(&document).cloned());
         if let View::Index { children } = document.view() {
             for child in children {
-                let sort = child.artifact_type.as_deref().and_then(kind::of_type).unwrap_or(kind::ARTIFACT);
-                *lists.entry(sort).or_default() += 1;
                 let Some(platform) = &child.platform else { continue };
                 let list = if absent.contains(&child.digest) { &mut platforms_left_out } else { &mut platforms };
                 list.push(limited(&platform.to_string()));
@@ -148,9 +144,25 @@ impl Told {
             artifact_type: document.artifact_type().map(limited),
             platforms,
             platforms_left_out,
-            lists,
         })
     }
+}
+
+/// How many of which sort a list of referrers lists. Not every list says it; then what is listed does.
+fn listed(contents: &Contents, list: Digest) -> Result<BTreeMap<&'static str, usize>> {
+    let document = |digest| -> Result<Document> {
+        let (bytes, media_type) = contents.documents.get(digest)?;
+        Document::parse_known(bytes, media_type, digest)
+    };
+    let mut lists = BTreeMap::new();
+    if let View::Index { children } = document(list)?.view() {
+        for child in children {
+            let said = child.artifact_type.as_deref().and_then(kind::of_type);
+            let sort = said.or_else(|| document(child.digest).ok().map(|document| kind::by_type(&document)));
+            *lists.entry(sort.unwrap_or(kind::ARTIFACT)).or_default() += 1;
+        }
+    }
+    Ok(lists)
 }
 
 /// A stranger's text as it is, for JSON too, if it is not longer than any that means something.

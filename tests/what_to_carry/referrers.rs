@@ -123,6 +123,10 @@ fn a_person_sees_what_belongs_to_an_image() {
     for line in ["signature ", "attestation ", "referrers ", "    listing 1 SBOM", "1 image and 3 referrers"] {
         assert!(plan.contains(line), "{line} is not in\n{plan}");
     }
+    // The corpus has a list that does not say of what sort it lists.
+    let silent = format!("{}/team/tools/jq:1", signed.source.host());
+    let plan = desk.sealift(&["export", "--dry-run", &silent]).success().stdout();
+    assert!(plan.contains("    listing 1 SBOM"), "{plan}");
     let json = desk.sealift(&["export", "--dry-run", "--json", &image]).success().stdout();
     let plan: Value = serde_json::from_str(&json).unwrap();
     let top = &plan["images"][0];
