@@ -13,12 +13,15 @@ mod inspect;
 mod keygen;
 mod listing;
 mod login;
+mod making;
 mod output;
 mod password;
+mod platform;
 mod progress;
 mod reference;
 mod serve;
 mod stderr;
+mod sync;
 mod trust;
 mod verify;
 
@@ -44,7 +47,7 @@ use progress::ProgressKind;
 pub fn main() -> ExitCode {
     let arguments = Arguments::try_parse().unwrap_or_else(|error| wrong_usage(&error));
     stderr::set_voice(arguments.global.progress.voice(arguments.global.noisy()));
-    output::init_tracing(arguments.global.verbose);
+    output::init_tracing(if arguments.skopeo.debug { 2 } else { arguments.global.verbose });
     match run(&arguments) {
         Ok(()) => ExitCode::from(exit::DONE),
         Err(error) if output::is_broken_pipe(&error) => ExitCode::from(exit::DONE),
@@ -86,6 +89,8 @@ const MISSING: [(&str, &str); 4] = [
 struct Arguments {
     #[command(flatten)]
     global: Global,
+    #[command(flatten)]
+    skopeo: sync::Before,
     #[command(subcommand)]
     command: Command,
 }
@@ -129,6 +134,7 @@ enum Command {
     Verify(verify::Verify),
     Inspect(inspect::Inspect),
     Import(import::Import),
+    Sync(Box<sync::Sync>),
     Serve(serve::Serve),
     Login(login::Login),
     Logout(login::Logout),
@@ -138,6 +144,9 @@ enum Command {
 
 fn run(arguments: &Arguments) -> Result<()> {
     let global = &arguments.global;
+    if !matches!(arguments.command, Command::Sync(_)) {
+        arguments.skopeo.only_for_sync()?;
+    }
     match &arguments.command {
         Command::Keygen(command) => keygen::run(command, global.quiet),
         Command::Inspect(command) => inspect::run(command),
@@ -152,6 +161,10 @@ fn run(arguments: &Arguments) -> Result<()> {
         Command::Import(command) => {
             let request = command.request()?;
             with_runtime(|cancel| import::run(command, request, global, cancel))
+        }
+        Command::Sync(command) => {
+            let request = command.request(&arguments.skopeo, global)?;
+            with_runtime(|cancel| sync::run(command, request, global, cancel))
         }
         Command::Login(command) => {
             let wanted = command.ask()?;

@@ -13,7 +13,6 @@ use crate::error::{Failure, Kind, Result};
 use crate::oci::Digest;
 use crate::place::{Blob, BlobId, Catalog, Contents, Destination, Source};
 use crate::plan::{Plan, Wishes};
-use crate::registry::Client;
 use crate::selection::{Expanded, Filter, Selection};
 use crate::transfer::{self, Options, Outcome, Supply};
 use crate::trust::SigningKey;
@@ -23,26 +22,30 @@ use crate::{plan, selection};
 /// that `filter` keeps, indexes come with all their children.
 ///
 /// # Errors
-/// See [`selection::expand`] and [`plan::plan`]. With `keep_going` a repository that cannot be listed is a failure
-/// of the plan, else one error names all of them.
+/// See [`selection::expand`] and [`plan::plan`]. With `keep_going` what cannot be read is a failure of the plan,
+/// unless nothing is left; else one error names all of it.
 pub async fn plan(catalog: &dyn Catalog, selection: &Selection, filter: &Filter, wishes: &Wishes) -> Result<Plan> {
     let Expanded { images, failures } = selection::expand(catalog, selection, filter).await?;
-    if !failures.is_empty() && (!wishes.keep_going || images.is_empty()) {
-        return Err(Failure::report(failures, selection.wanted.len()));
+    let asked = images.len() + failures.len();
+    if !failures.is_empty() && !wishes.keep_going {
+        return Err(Failure::report(failures, asked));
     }
     let images: Vec<plan::Image> = images.into_iter().map(Into::into).collect();
     let mut plan = plan::plan(catalog, &images, wishes).await?;
     plan.failures.extend(failures);
-    Ok(plan)
+    match plan.contents.images.is_empty() && !plan.failures.is_empty() {
+        true => Err(Failure::report(plan.failures, asked)),
+        false => Ok(plan),
+    }
 }
 
 /// The bytes of a planned config, which say what the image is for; nothing is kept of them.
 ///
 /// # Errors
 /// `Registry` when it cannot be had, or is not what the manifest says.
-pub async fn config(client: &Client, contents: &Contents, config: BlobId) -> Result<Bytes> {
+pub async fn config(source: &dyn Source, contents: &Contents, config: BlobId) -> Result<Bytes> {
     let Blob { digest, size, .. } = *contents.blob(config);
-    let mut chunks = client.open(contents, config, 0).await?;
+    let mut chunks = source.open(contents, config, 0).await?;
     let mut bytes = BytesMut::new();
     while let Some(chunk) = chunks.try_next().await? {
         bytes.extend_from_slice(&chunk);
@@ -52,7 +55,7 @@ pub async fn config(client: &Client, contents: &Contents, config: BlobId) -> Res
     }
     match Digest::of(&bytes) {
         found if found == digest => Ok(bytes.freeze()),
-        found => Err(client.mismatch(contents, config, &format!("its bytes have the digest {found}"))),
+        found => Err(source.mismatch(contents, config, &format!("its bytes have the digest {found}"))),
     }
 }
 
@@ -128,19 +131,18 @@ impl Making {
     }
 }
 
-/// Moves `contents` into a new bundle and seals it. Interrupted, the same call goes on, but for a stream. Returns what
+/// Moves `contents` from `supply` into a new bundle and seals it. Interrupted, the same call goes on, but for a stream. Returns what
 /// was done and the bundle's identity, the SHA-256 of its SHA256SUMS.
 ///
 /// # Errors
 /// `Io` when the output exists or cannot be written, `Registry` when a blob cannot be had as planned; nothing is
 /// sealed then.
 pub async fn export(
-    client: &Client,
+    supply: Supply,
     contents: Arc<Contents>,
     making: &Making,
     options: &Options,
 ) -> Result<(Outcome, Digest)> {
-    let supply = Supply::Source(Arc::new(client.clone()));
     let outcome =
         transfer::run(contents, supply, making.destination(), options).await.map_err(|e| match (e.kind(), making) {
             (Kind::Registry | Kind::NotFound, Making::Directory(_) | Making::Archive(_)) => {

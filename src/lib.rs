@@ -9,7 +9,8 @@
 //! 3. [`verify`] answers whether a bundle that was carried is whole and from whom, and gives the same contents back.
 //! 4. [`transfer`] moves them once more, to the registry of the isolated network.
 //!
-//! [`export`] and [`import`] are these steps in order; [`serve`] is a registry over a [`layout`]. [`oci`] holds the
+//! [`export`] and [`import`] are these steps in order; [`sync`] is both without the seal between, [`dir`] one more place
+//! for it; [`serve`] is a registry over a [`layout`]. [`oci`] holds the
 //! field's words as types, [`error`] the kinds of failure. Who opens this file to change something: the folder is
 //! the step, and imports point down only (`ARCHITECTURE.md` has the list, `tests/layers.rs` enforces it).
 //!
@@ -55,6 +56,8 @@ pub mod registry;
 pub mod selection;
 #[cfg(feature = "program")]
 pub mod serve;
+#[cfg(feature = "program")]
+pub mod sync;
 pub mod text;
 pub mod transfer;
 pub mod trust;

@@ -1,6 +1,7 @@
 //! Under which name an image lands. Chosen at export, sealed, and never changed by an import.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::str::FromStr;
 
 use crate::error::{Error, Result};
@@ -49,10 +50,39 @@ impl Names {
                 })?;
                 Ok(Name::Tagged(repository, tag))
             }
-            Name::Digested(..) => {
-                Err(Error::usage(format!("{suffix:?} cannot stand behind {reference}: it has no tag"))
-                    .hint("carry what is named by digest in a run of its own, without a suffix"))
+            Name::Digested(..) => Err(no_tag(suffix, reference)),
+        }
+    }
+
+    /// The name for an image that lies in a directory of a tree of `skopeo sync --dest dir`; `path` is its path below
+    /// the tree, such as `registry.example.com:5000/ns/app:1`. It is kept, but for [`Naming::Base`]. Where the directory
+    /// says neither tag nor digest, the tag is `latest`.
+    ///
+    /// # Errors
+    /// `Usage` when the path cannot be a name.
+    pub fn in_tree(&self, path: &str) -> Result<Name> {
+        let (folders, last) = path.rsplit_once('/').map_or((None, path), |(folders, last)| (Some(folders), last));
+        let (base, mark) = last.find([':', '@']).map_or((last, ":latest"), |at| last.split_at(at));
+        if mark.starts_with('@') && !self.suffix.is_empty() {
+            return Err(no_tag(&self.suffix, path));
+        }
+        let folders = folders.filter(|_| self.way != Naming::Base).map(|folders| path_of(folders) + "/");
+        format!("{}{base}{mark}{}", folders.unwrap_or_default(), self.suffix).parse().map_err(|e| {
+            Error::usage(format!("the directory {path} cannot be the name of an image"))
+                .caused_by(e)
+                .hint("rename it to PATH:TAG, in lower case")
+        })
+    }
+
+    /// Where skopeo sync puts an image that lands as `name` below a directory: the same, but a registry that stands in
+    /// front keeps its port as it is written.
+    pub fn directory(&self, reference: &Reference, name: &Name) -> String {
+        match (self.way, name) {
+            (Naming::Scoped, Name::Tagged(_, tag)) => format!("{}/{}:{tag}", reference.host, reference.repository),
+            (Naming::Scoped, Name::Digested(_, digest)) => {
+                format!("{}/{}@{digest}", reference.host, reference.repository)
             }
+            _ => name.to_string(),
         }
     }
 }
@@ -108,15 +138,32 @@ pub(crate) fn collision(name: &Name, one: &str, other: &str) -> Error {
         .hint("use --scoped, which keeps the registry in the name, or leave one of them out")
 }
 
-/// The host in front, written so that it fits into a repository path: lower case, a port after `_`, an IPv6
-/// address as its eight groups joined by `_`.
-fn scoped(host: &Host, repository: &Repository) -> Result<Repository> {
+fn no_tag(suffix: &str, image: impl fmt::Display) -> Error {
+    Error::usage(format!("{suffix:?} cannot stand behind {image}: it has no tag"))
+        .hint("carry what is named by digest in a run of its own, without a suffix")
+}
+
+/// A host, written so that it fits into a repository path: lower case, a port after `_`, an IPv6 address as its eight
+/// groups joined by `_`.
+fn as_path(host: &Host) -> String {
     let name = match host.name().parse::<std::net::Ipv6Addr>() {
         Ok(address) => address.segments().map(|group| format!("{group:x}")).join("_"),
         Err(_) => host.name().to_ascii_lowercase(),
     };
     let port = host.port().map(|port| format!("_{port}")).unwrap_or_default();
-    format!("{name}{port}/{repository}").parse().map_err(|e| {
+    format!("{name}{port}")
+}
+
+/// Folders of a tree; the first may be a registry.
+fn path_of(folders: &str) -> String {
+    let (first, rest) = folders.split_once('/').map_or((folders, None), |(first, rest)| (first, Some(rest)));
+    let first = first.parse::<Host>().map_or_else(|_| first.to_owned(), |host| as_path(&host));
+    rest.map_or_else(|| first.clone(), |rest| format!("{first}/{rest}"))
+}
+
+/// The host in front.
+fn scoped(host: &Host, repository: &Repository) -> Result<Repository> {
+    format!("{}/{repository}", as_path(host)).parse().map_err(|e| {
         Error::usage(format!("{host}/{repository} cannot be named with its registry in front"))
             .caused_by(e)
             .hint("use --names path")
@@ -151,6 +198,43 @@ mod tests {
         assert_eq!(name("h.io/ns/app:1").unwrap().to_string(), "app:1-mirror");
         assert!(name(&format!("h.io/ns/app@{digest}")).expect_err("no tag").chain().contains("no tag"));
         assert!(Names { suffix: "/x".into(), ..names }.name(&"h.io/a:1".parse().unwrap(), digest).is_err());
+    }
+
+    #[rstest]
+    #[case("app:1", "app:1", "app:1")]
+    #[case("ns/app:1", "ns/app:1", "app:1")]
+    #[case("registry.example.com/ns/app:1", "registry.example.com/ns/app:1", "app:1")]
+    #[case("127.0.0.1:5000/ns/app:1", "127.0.0.1_5000/ns/app:1", "app:1")]
+    #[case("[::1]:5000/app:1", "0_0_0_0_0_0_0_1_5000/app:1", "app:1")]
+    #[case("HOST.example/app:1", "host.example/app:1", "app:1")]
+    #[case("ns/app", "ns/app:latest", "app:latest")]
+    fn a_directory_is_a_name(#[case] path: &str, #[case] kept: &str, #[case] base: &str) {
+        for (way, expected) in [(Naming::Path, kept), (Naming::Scoped, kept), (Naming::Base, base)] {
+            assert_eq!(Names::from(way).in_tree(path).unwrap().to_string(), expected, "{way:?}");
+        }
+        let names = Names { suffix: "-m".into(), ..Names::default() };
+        assert_eq!(names.in_tree(path).unwrap().to_string(), format!("{kept}-m"));
+    }
+
+    #[test]
+    fn a_directory_that_is_no_name_is_refused() {
+        let digest = Digest::of(b"x");
+        let names = Names::default();
+        assert_eq!(names.in_tree(&format!("ns/app@{digest}")).unwrap().to_string(), format!("ns/app@{digest}"));
+        for path in ["App:1", "ns/a b:1", "app:", "app:1:2", "app@sha256:00", "", "ns/"] {
+            assert!(names.in_tree(path).is_err(), "{path}");
+        }
+        assert!(Names { suffix: "-m".into(), ..names }.in_tree(&format!("app@{digest}")).is_err());
+    }
+
+    #[rstest]
+    #[case(Naming::Scoped, "127.0.0.1:5000/ns/app:1", "127.0.0.1:5000/ns/app:1-m")]
+    #[case(Naming::Path, "127.0.0.1:5000/ns/app:1", "ns/app:1-m")]
+    #[case(Naming::Base, "127.0.0.1:5000/ns/app:1", "app:1-m")]
+    fn a_tree_keeps_the_port_as_it_is_written(#[case] way: Naming, #[case] text: &str, #[case] expected: &str) {
+        let (names, reference) = (Names { way, suffix: "-m".into() }, text.parse().unwrap());
+        let name = names.name(&reference, Digest::of(b"")).unwrap();
+        assert_eq!(names.directory(&reference, &name), expected);
     }
 
     #[test]

@@ -28,7 +28,7 @@ pub use documents::Documents;
 pub use relations::Relations;
 
 use crate::error::{Error, Result};
-use crate::oci::{Descriptor, Digest, Document, Host, MediaType, Name, Repository, Selector, Tag};
+use crate::oci::{Descriptor, Digest, Document, Host, MediaType, Repository, Selector, Tag};
 
 /// Content as it streams by, in chunks of any size (usually 64 KiB to 1 MiB).
 pub type Chunks = Pin<Box<dyn Stream<Item = Result<Bytes>> + Send>>;
@@ -124,17 +124,11 @@ pub enum Linked {
 
 /// A place that is written to.
 ///
-/// [`Destination::landed`] may be asked at any time before. The order of the other calls: `prepare` once; then, in the order that [`Destination::order`] asks for, for every blob
+/// The order of calls: `prepare` once; then, in the order that [`Destination::order`] asks for, for every blob
 /// `presence`, then `put` or `link`; then `land`, children before parents and tags last; `commit` once, never
 /// after a failure.
 #[async_trait]
 pub trait Destination: Send + Sync {
-    /// What is under a name already, with everything below it; nothing if nothing is, or if it has to be seen in the
-    /// run itself.
-    async fn landed(&self, _name: &Name) -> Result<Option<Digest>> {
-        Ok(None)
-    }
-
     /// Which order of blobs it takes.
     fn order(&self) -> Order;
 

@@ -2,15 +2,17 @@
 //!
 //! Documents are read in rounds: the images, then the children of their indexes, then what refers to them
 //! ([`referrers`]), and so on until nothing new is found. What is left out on purpose ([`platform`], foreign layers)
-//! is noted as absent.
+//! is noted as absent. What a tree of directories holds is read there at once ([`from_tree`]).
 
 mod platform;
 mod referrers;
 mod rounds;
+mod tree;
 
 use std::collections::{HashMap, HashSet};
 
 pub use platform::{PlatformWish, Platforms};
+pub use tree::{Signatures, from_tree};
 
 use crate::error::{Error, Failure, Result};
 use crate::naming::{Names, check_collisions, collision};
@@ -66,7 +68,7 @@ pub struct Plan {
 ///
 /// # Errors
 /// `Usage` when two images would land on one name, before anything is fetched. When images cannot be read, one
-/// error that names all of them (with `keep_going` only when none is left).
+/// error that names all of them; with `keep_going` they are failures of the plan.
 pub async fn plan(catalog: &dyn Catalog, images: &[Image], wishes: &Wishes) -> Result<Plan> {
     check_names(images.iter().map(|image| &image.reference), &wishes.names)?;
     let mut draft = Draft::new(catalog, wishes);
@@ -181,7 +183,7 @@ impl<'a> Draft<'a> {
                 Some(error) => self.failures.push(Failure { image: image.source, error: error.flattened() }),
             }
         }
-        if !self.failures.is_empty() && (!self.wishes.keep_going || kept.is_empty()) {
+        if !self.failures.is_empty() && !self.wishes.keep_going {
             return Err(Failure::report(self.failures, asked));
         }
         for absent in self.absent(&kept) {

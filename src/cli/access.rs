@@ -25,12 +25,20 @@ pub(super) struct Access {
     /// directories of docker and podman
     #[arg(long, value_name = "DIR")]
     cert_dir: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) effort: Effort,
+}
+
+/// How hard registries are worked.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Registries")]
+pub(super) struct Effort {
     /// How often a failed request is tried again
     #[arg(long, value_name = "N", default_value_t = 5)]
     retry_times: u32,
-    /// The pause before the first retry, in seconds; it doubles with each one
-    #[arg(long, value_name = "SECONDS", default_value_t = 1.0, value_parser = parse_seconds)]
-    retry_delay: f64,
+    /// The pause before the first retry: seconds, or with a unit, such as 500ms; it doubles with each one
+    #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = parse_pause)]
+    retry_delay: Duration,
     /// How many blobs or manifests are in flight at once
     #[arg(long, value_name = "N", default_value_t = DEFAULT_JOBS)]
     pub(super) jobs: NonZeroUsize,
@@ -51,13 +59,36 @@ impl Access {
         progress: &Arc<dyn Progress>,
         credentials: Arc<dyn Lookup>,
     ) -> Result<Client> {
+        if let Some(given) = &self.cert_dir
+            && !given.is_dir()
+        {
+            return Err(Error::usage(format!("--cert-dir {} is not a directory", given.display())));
+        }
+        self.effort.client(self.tls_verify, self.cert_dir.clone(), written, progress, credentials)
+    }
+
+    pub(super) fn options(&self, progress: &Arc<dyn Progress>, cancel: CancellationToken) -> transfer::Options {
+        self.effort.options(progress, cancel)
+    }
+}
+
+impl Effort {
+    /// A client that knows whom to believe.
+    pub(super) fn client(
+        &self,
+        tls_verify: bool,
+        cert_dir: Option<PathBuf>,
+        written: &[Registry],
+        progress: &Arc<dyn Progress>,
+        credentials: Arc<dyn Lookup>,
+    ) -> Result<Client> {
         Client::new(Settings {
-            tls: verified(self.tls_verify),
+            tls: verified(tls_verify),
             credentials,
-            certificates: self.certificates()?,
+            certificates: certificates(cert_dir),
             hosts: written.iter().filter_map(|registry| host_settings(registry).transpose()).collect::<Result<_>>()?,
             proxies: proxies()?,
-            retry: Retry { times: self.retry_times, delay: Duration::from_secs_f64(self.retry_delay) },
+            retry: Retry { times: self.retry_times, delay: self.retry_delay },
             jobs: self.jobs.get(),
             rate: self.limit_rate.map(|rate| Arc::new(Rate::new(rate))),
             progress: progress.clone(),
@@ -65,20 +96,15 @@ impl Access {
         })
     }
 
-    fn certificates(&self) -> Result<CertificateDirectories> {
-        if let Some(given) = &self.cert_dir
-            && !given.is_dir()
-        {
-            return Err(Error::usage(format!("--cert-dir {} is not a directory", given.display())));
-        }
-        let home = std::env::home_dir().map(|home| home.join(".config/containers/certs.d"));
-        let system = ["/etc/containers/certs.d", "/etc/docker/certs.d"].map(PathBuf::from);
-        Ok(CertificateDirectories { given: self.cert_dir.clone(), per_host: home.into_iter().chain(system).collect() })
-    }
-
     pub(super) fn options(&self, progress: &Arc<dyn Progress>, cancel: CancellationToken) -> transfer::Options {
         transfer::Options { jobs: self.jobs, progress: progress.clone(), cancel, keep_going: false }
     }
+}
+
+fn certificates(given: Option<PathBuf>) -> CertificateDirectories {
+    let home = std::env::home_dir().map(|home| home.join(".config/containers/certs.d"));
+    let system = ["/etc/containers/certs.d", "/etc/docker/certs.d"].map(PathBuf::from);
+    CertificateDirectories { given, per_host: home.into_iter().chain(system).collect() }
 }
 
 /// The proxies that the environment names. `ALL_PROXY` stands in for what the others do not name, as for curl.
@@ -101,10 +127,40 @@ fn proxies() -> Result<Proxies> {
 
 pub(super) const DEFAULT_JOBS: NonZeroUsize = NonZeroUsize::new(6).expect("six is not zero");
 
-fn parse_seconds(text: &str) -> Result<f64, String> {
-    match text.parse::<f64>() {
-        Ok(seconds) if (0.0..=3600.0).contains(&seconds) => Ok(seconds),
-        _ => Err("a number of seconds between 0 and 3600".into()),
+/// Seconds, or a duration as Go and skopeo write it: `5`, `1.5`, `500ms`, `1m30s`.
+pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
+    let wrong = || "a number of seconds, or one with a unit, such as 500ms, 30s or 1m30s".to_owned();
+    let seconds = match text.parse::<f64>() {
+        Ok(seconds) => seconds,
+        Err(_) => {
+            let (mut rest, mut sum) = (text, 0.0);
+            while !rest.is_empty() {
+                let number = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
+                let unit = rest[number..].find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(rest.len() - number);
+                let (part, after) = rest.split_at(number + unit);
+                let (number, unit) = part.split_at(number);
+                let factor = match unit {
+                    "ns" => 1e-9,
+                    "us" | "\u{b5}s" => 1e-6,
+                    "ms" => 1e-3,
+                    "s" => 1.0,
+                    "m" => 60.0,
+                    "h" => 3600.0,
+                    _ => return Err(wrong()),
+                };
+                sum += number.parse::<f64>().map_err(|_| wrong())? * factor;
+                rest = after;
+            }
+            sum
+        }
+    };
+    if text.is_empty() { Err(wrong()) } else { Duration::try_from_secs_f64(seconds).map_err(|_| wrong()) }
+}
+
+fn parse_pause(text: &str) -> Result<Duration, String> {
+    match parse_duration(text)? {
+        pause if pause <= Duration::from_secs(3600) => Ok(pause),
+        _ => Err("at most an hour".to_owned()),
     }
 }
 
@@ -146,6 +202,29 @@ fn parse_rate(text: &str) -> Result<NonZeroU64, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_duration_is_seconds_or_what_go_writes() {
+        for (text, expected) in [
+            ("5", Some(5000)),
+            ("0.05", Some(50)),
+            ("5s", Some(5000)),
+            ("500ms", Some(500)),
+            ("1m30s", Some(90_000)),
+            ("1h0m0.5s", Some(3_600_500)),
+            ("0", Some(0)),
+            ("", None),
+            ("s", None),
+            ("5 s", None),
+            ("-1", None),
+            ("-1s", None),
+            ("1d", None),
+            ("NaN", None),
+        ] {
+            assert_eq!(parse_duration(text).ok().map(|d| d.as_millis()), expected, "{text}");
+        }
+        assert!(parse_pause("61m").is_err());
+    }
 
     #[test]
     fn a_rate_is_a_number_with_a_unit() {

@@ -35,14 +35,63 @@ pub(super) struct Credentials {
     no_creds: bool,
 }
 
+/// What options say about logins, resolved.
+#[derive(Default)]
+pub(super) struct Login {
+    /// The only file of logins.
+    pub(super) authfile: Option<PathBuf>,
+    /// For the one registry of the run.
+    pub(super) credential: Option<Credential>,
+    /// Nobody, whatever there is.
+    pub(super) no_creds: bool,
+}
+
 impl Credentials {
+    /// See [`Login::lookup`].
+    pub(super) fn lookup<'a>(&self, hosts: impl IntoIterator<Item = &'a Host>) -> Result<Arc<dyn Lookup>> {
+        self.login()?.lookup(hosts)
+    }
+
+    /// See [`Login::lookup_beside`].
+    pub(super) fn lookup_beside<'a>(
+        &self,
+        hosts: impl IntoIterator<Item = &'a Host>,
+        written: Vec<ForHost>,
+    ) -> Result<Arc<dyn Lookup>> {
+        self.login()?.lookup_beside(hosts, written)
+    }
+
+    /// Whether stdin is taken by a password.
+    pub(super) fn reads_stdin(&self) -> bool {
+        self.password_stdin
+    }
+
+    fn login(&self) -> Result<Login> {
+        Ok(Login { authfile: self.authfile.clone(), credential: self.given()?, no_creds: self.no_creds })
+    }
+
+    fn given(&self) -> Result<Option<Credential>> {
+        if let Some(pair) = &self.creds {
+            return Credential::from_pair(pair).map(Some).map_err(|e| e.context("--creds cannot be used"));
+        }
+        if let Some(user) = &self.username {
+            return Credential::login(user, password::from_stdin()?).map(Some);
+        }
+        match &self.registry_token {
+            Some(token) if token.is_empty() => Err(Error::usage("the token of --registry-token is empty")),
+            token => Ok(token.clone().map(Credential::RegistryToken)),
+        }
+    }
+}
+
+impl Login {
     /// Where the logins for a run that speaks to `hosts` are found. One that is given by an option is for one
     /// registry, and no other ever sees it.
-    pub(super) fn lookup<'a>(&self, hosts: impl IntoIterator<Item = &'a Host>) -> Result<Arc<dyn Lookup>> {
+    pub(super) fn lookup<'a>(self, hosts: impl IntoIterator<Item = &'a Host>) -> Result<Arc<dyn Lookup>> {
         if self.no_creds {
             return Ok(Arc::new(Nobody));
         }
-        let Some(credential) = self.given()? else {
+        let Some(credential) = self.credential else {
             return Ok(Arc::new(Files(read_files(self.authfile.as_deref())?)));
         };
         let hosts: BTreeSet<&Host> = hosts.into_iter().collect();
@@ -60,7 +109,7 @@ impl Credentials {
     /// The same for a run that also has logins from a file of images. These are for their own registries only and win,
     /// as in skopeo; with `--no-creds` they do not count either.
     pub(super) fn lookup_beside<'a>(
-        &self,
+        self,
         hosts: impl IntoIterator<Item = &'a Host>,
         written: Vec<ForHost>,
     ) -> Result<Arc<dyn Lookup>> {
@@ -68,39 +117,20 @@ impl Credentials {
             return self.lookup(hosts);
         }
         let mut others = hosts.into_iter().filter(|host| !written.iter().any(|login| login.host == **host)).peekable();
-        let needed = others.peek().is_some();
-        let others = self.lookup(others)?;
-        if !needed && (self.creds.is_some() || self.username.is_some() || self.registry_token.is_some()) {
+        if others.peek().is_none() && self.credential.is_some() {
             return Err(Error::usage(format!(
                 "there are two logins to {}: an option, and the YAML file",
                 written[0].host
             ))
             .hint("leave one of them out"));
         }
+        let others = self.lookup(others)?;
         let mut places: Vec<Arc<dyn Lookup>> = Vec::new();
         for login in written {
             places.push(Arc::new(login));
         }
         places.push(others);
         Ok(Arc::new(First(places)))
-    }
-
-    /// Whether stdin is taken by a password.
-    pub(super) fn reads_stdin(&self) -> bool {
-        self.password_stdin
-    }
-
-    fn given(&self) -> Result<Option<Credential>> {
-        if let Some(pair) = &self.creds {
-            return Credential::from_pair(pair).map(Some).map_err(|e| e.context("--creds cannot be used"));
-        }
-        if let Some(user) = &self.username {
-            return Credential::login(user, password::from_stdin()?).map(Some);
-        }
-        match &self.registry_token {
-            Some(token) if token.is_empty() => Err(Error::usage("the token of --registry-token is empty")),
-            token => Ok(token.clone().map(Credential::RegistryToken)),
-        }
     }
 }
 

@@ -15,19 +15,23 @@ use super::access::Access;
 use super::credentials::Credentials;
 use super::done::{self, Done};
 use super::listing::{self, Totals};
+use super::making::Compress;
 use super::output::{escape_controls, note, print_data, print_json};
 use super::{Global, all_done, stderr};
+use crate::dir::Tree;
 use crate::error::{Error, Failure, Kind, Result};
 use crate::export;
 use crate::naming::Naming;
 use crate::oci::Host;
-use crate::place::Contents;
-use crate::plan::{Plan, PlatformWish, Platforms, Wishes};
+use crate::place::{self, Contents};
+use crate::plan::{Plan, PlatformWish, Platforms, Signatures, Wishes};
+use crate::progress::Progress;
 use crate::registry::Client;
-use crate::selection::Selection;
-use crate::transfer::Options;
+use crate::selection::{Filter, Selection};
+use crate::sync;
+use crate::transfer::{Options, Supply};
 use crate::trust::KeyId;
-pub(super) use request::Request;
+pub(super) use request::{Request, read_file};
 
 /// Write images from registries into a new signed bundle
 ///
@@ -44,6 +48,7 @@ Examples:
   sealift export quay.io/ns/app ghcr.io/ns/app --scoped --dry-run
   sealift export quay.io/ns/app --include 'v1.*' --exclude '*-rc*' --latest 3 --dry-run
   sealift export --from sync.yaml --output usb/all --key release.key
+  sealift export --from-dir usb/skopeo-tree --output usb/all --key release.key
 
 A list has one IMAGE a line. A .yaml or .yml file is that of skopeo sync:
   quay.io:
@@ -63,11 +68,17 @@ Names, of registry.example.com/ns/app:1 for one:
 An import never changes them.")]
 pub(super) struct Export {
     /// What to carry
-    #[arg(value_name = "IMAGE", required_unless_present = "from")]
+    #[arg(value_name = "IMAGE", required_unless_present_any = ["from", "from_dir"])]
     images: Vec<String>,
     /// Read more images from FILE: a list, one a line (# begins a comment; - is stdin), or skopeo's YAML (see below)
     #[arg(long, value_name = "FILE")]
     from: Vec<PathBuf>,
+    /// Seal a tree of image directories, as skopeo sync and sealift sync --dest dir write them
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["images", "from", "include", "exclude", "latest", "scoped"])]
+    from_dir: Option<PathBuf>,
+    /// With --from-dir: leave the signatures of skopeo behind, which only such a tree can hold
+    #[arg(long, requires = "from_dir")]
+    remove_signatures: bool,
     /// Of repositories without a tag: only tags like this, such as '1.*'; may be given again
     #[arg(long, value_name = "GLOB")]
     include: Vec<String>,
@@ -129,25 +140,20 @@ enum PlatformAs {
     Manifest,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Compress {
-    /// Not at all
-    None,
-    /// Zstandard
-    Zstd,
-}
-
 pub(super) async fn run(command: &Export, request: Request, global: &Global, cancel: CancellationToken) -> Result<()> {
-    let Request { started, selection, filter, naming, logins, key_id, making, recalled } = request;
+    let Request { started, selection, filter, naming, logins, tree, key_id, making, recalled } = request;
     let progress = global.progress();
-    let client = command.access.client_heeding(&selection.registries, &progress, logins)?;
+    let source = match tree {
+        Some(tree) => Source::Tree(Arc::new(tree)),
+        None => Source::Registries(command.access.client_heeding(&selection.registries, &progress, logins)?),
+    };
     let options = Options { keep_going: command.keep_going, ..command.access.options(&progress, cancel.clone()) };
     let wishes = Wishes {
         names: naming.into(),
         platforms: Platforms::new(command.platform.clone(), command.platform_as == Some(PlatformAs::Index)),
         referrers: !command.no_referrers,
         keep_going: command.keep_going,
-        jobs: command.access.jobs.get(),
+        jobs: command.access.effort.jobs.get(),
     };
     let Plan { contents, mut failures } = if let Some(contents) = recalled {
         if !global.quiet {
@@ -157,20 +163,19 @@ pub(super) async fn run(command: &Export, request: Request, global: &Global, can
     } else {
         tokio::select! {
             () = cancel.cancelled() => return Err(Error::interrupted()),
-            planned = export::plan(&client, &selection, &filter, &wishes) => {
-                planned.map_err(|e| command.explain_hub(e, &selection))?
-            }
+            planned = command.plan(&source, &selection, &filter, &wishes, &*progress) => planned?,
         }
     };
     // Nobody asked for referrers one by one.
     let asked = Totals::of(&contents)?.asked() + failures.len();
     let Some(making) = making else {
-        print_plan(command, &client, &contents, key_id, &failures).await?;
+        print_plan(command, &source, &contents, key_id, &failures).await?;
         return all_done(failures, asked);
     };
     let shown = command.output.as_ref().map(|output| output.display().to_string()).unwrap_or_default();
     let contents = Arc::new(contents);
-    let (outcome, identity) = export::export(&client, contents.clone(), &making, &options).await?;
+    let (outcome, identity) =
+        export::export(Supply::Source(source.blobs()), contents.clone(), &making, &options).await?;
     let contents = done::landed(&contents, &outcome.failures)?;
     failures.extend(outcome.failures);
     let done =
@@ -193,7 +198,41 @@ pub(super) async fn run(command: &Export, request: Request, global: &Global, can
     all_done(failures, asked)
 }
 
+/// Where images come from.
+enum Source {
+    Registries(Client),
+    Tree(Arc<Tree>),
+}
+
+impl Source {
+    fn blobs(&self) -> Arc<dyn place::Source> {
+        match self {
+            Source::Registries(client) => Arc::new(client.clone()),
+            Source::Tree(tree) => tree.clone(),
+        }
+    }
+}
+
 impl Export {
+    async fn plan(
+        &self,
+        source: &Source,
+        selection: &Selection,
+        filter: &Filter,
+        wishes: &Wishes,
+        progress: &dyn Progress,
+    ) -> Result<Plan> {
+        match source {
+            Source::Registries(client) => {
+                export::plan(client, selection, filter, wishes).await.map_err(|e| self.explain_hub(e, selection))
+            }
+            Source::Tree(tree) => {
+                let signatures = if self.remove_signatures { Signatures::Drop } else { Signatures::Refuse };
+                sync::read_tree(tree, wishes, signatures, progress)
+            }
+        }
+    }
+
     /// Whoever left the registry out may not know who is asked then.
     fn explain_hub(&self, error: Error, selection: &Selection) -> Error {
         let hub = |host: &Host| host.as_str() == Host::DOCKER_HUB;
@@ -208,15 +247,16 @@ impl Export {
 
 async fn print_plan(
     command: &Export,
-    client: &Client,
+    source: &Source,
     contents: &Contents,
     key_id: Option<KeyId>,
     failures: &[Failure],
 ) -> Result<()> {
     let mut platforms = listing::Platforms::default();
+    let blobs = source.blobs();
     let mut configs = stream::iter(listing::configs(contents))
-        .map(async |id| (contents.blob(id).digest, export::config(client, contents, id).await))
-        .buffer_unordered(command.access.jobs.get());
+        .map(async |id| (contents.blob(id).digest, export::config(&*blobs, contents, id).await))
+        .buffer_unordered(command.access.effort.jobs.get());
     while let Some((digest, config)) = configs.next().await {
         // Without it the platform is not shown. That it cannot be had is told by the export itself.
         if let Ok(bytes) = config {

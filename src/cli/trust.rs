@@ -25,6 +25,11 @@ impl TrustArguments {
         }
     }
 
+    /// Whether anything was given.
+    pub(super) fn given(&self) -> bool {
+        self.trust.is_some()
+    }
+
     /// What was given, or exit code 2: no default accepts an unknown key.
     pub(super) fn required(&self) -> Result<Trust> {
         self.load()?.ok_or_else(|| {

@@ -58,8 +58,9 @@ impl Tree {
     }
 
     /// Directories that hold or may hold images and cannot be used, with the reason.
-    pub fn take_failures(&mut self) -> Vec<Failure> {
-        std::mem::take(&mut self.found.failures)
+    pub fn failures(&self) -> Vec<Failure> {
+        let copy = |failure: &Failure| Failure { image: failure.image.clone(), error: failure.error.flattened() };
+        self.found.failures.iter().map(copy).collect()
     }
 
     /// What a person should know and what stops nothing, such as a link that was not followed.

@@ -84,6 +84,20 @@ impl Builder {
         self.documents.insert(document)
     }
 
+    /// The documents at and below one, those that are there, each once.
+    pub fn reached(&self, document: Digest) -> HashSet<Digest> {
+        let mut reached = HashSet::new();
+        let mut stack = vec![document];
+        while let Some(digest) = stack.pop() {
+            let Some(node) = self.nodes.get(&digest) else { continue };
+            if reached.insert(digest) {
+                let below = node.edges.iter().filter(|edge| matches!(edge.target, Target::Document(_)));
+                stack.extend(below.map(|edge| edge.digest));
+            }
+        }
+        reached
+    }
+
     /// Takes an image: its document is to be given too, before or after.
     pub fn image(&mut self, image: Named, origin: Option<Origin>) {
         self.images.push((image, origin));

@@ -22,7 +22,7 @@ use super::subjects::{Subjects, fallback_tag, merged};
 use super::upload::Upload;
 use super::{Client, fault};
 use crate::error::{Error, Kind, Result};
-use crate::oci::{Digest, Document, Host, MediaType, Name, ReferenceFault, Repository, Selector};
+use crate::oci::{Digest, Document, Host, MediaType, Name, Repository, Selector};
 use crate::place::{BlobId, Body, Catalog, Chunks, Contents, Destination, LandingId, Linked, Order, Presence, ScopeId};
 
 /// A registry, or a part of one below a prefix, that is written to.
@@ -66,10 +66,29 @@ impl RegistryDestination {
 
     /// The repository in which a scope lands.
     pub fn repository(&self, contents: &Contents, scope: ScopeId) -> Result<Repository> {
-        let scope = contents.scope(scope);
+        self.below_prefix(contents.scope(scope))
+    }
+
+    /// What is under a name now, if anything is: one request. A registry has what its manifests refer to.
+    ///
+    /// # Errors
+    /// `Registry` when it cannot be asked.
+    pub async fn landed(&self, name: &Name) -> Result<Option<Digest>> {
+        let repository = self.below_prefix(name.repository())?;
+        let selector = match name {
+            Name::Tagged(_, tag) => Selector::Tag(tag.clone()),
+            Name::Digested(_, digest) => Selector::Digest(*digest),
+        };
+        let place = Place { repository: &repository, selector };
+        self.endpoint.budget().run(|| self.now(&place)).await
+    }
+
+    fn below_prefix(&self, scope: &Repository) -> Result<Repository> {
         match &self.prefix {
             None => Ok(scope.clone()),
-            Some(prefix) => scope.below(prefix).map_err(|e| too_long(scope, prefix, e)),
+            Some(prefix) => scope.below(prefix).map_err(|e| {
+                Error::usage(format!("{scope} cannot land below {prefix}")).caused_by(e).hint("use a shorter prefix")
+            }),
         }
     }
 
@@ -150,8 +169,8 @@ impl RegistryDestination {
         Ok(())
     }
 
-    /// What the tag points to, if it is there.
-    async fn tag_now(&self, place: &Place<'_>) -> Result<Option<Digest>, Failure> {
+    /// What is there: what the tag points to.
+    async fn now(&self, place: &Place<'_>) -> Result<Option<Digest>, Failure> {
         let host = self.endpoint.host();
         let target = Target::Path(document_path(place.repository, &place.selector));
         let access = Access::Push(place.repository.clone());
@@ -165,11 +184,11 @@ impl RegistryDestination {
         };
         match said {
             Some(said) => Ok(Some(said)),
-            None => self.tag_by_get(place).await,
+            None => self.now_by_get(place).await,
         }
     }
 
-    async fn tag_by_get(&self, place: &Place<'_>) -> Result<Option<Digest>, Failure> {
+    async fn now_by_get(&self, place: &Place<'_>) -> Result<Option<Digest>, Failure> {
         match document_digest(&self.endpoint, place.repository, &place.selector).await {
             Ok(digest) => Ok(Some(digest)),
             Err(failure) if failure.is_not_found() => Ok(None),
@@ -180,9 +199,9 @@ impl RegistryDestination {
     /// Whether the tag points to `digest` now.
     async fn check_tag(&self, place: &Place<'_>, digest: Digest) -> Result<(), Failure> {
         let host = self.endpoint.host();
-        let found = match self.tag_now(place).await? {
+        let found = match self.now(place).await? {
             // Where HEAD is unknown it may be answered so, too.
-            None => self.tag_by_get(place).await?,
+            None => self.now_by_get(place).await?,
             found => found,
         };
         match found {
@@ -213,14 +232,10 @@ impl RegistryDestination {
         let Some(tag) = &landing.tag else { return Ok(None) };
         let repository = self.repository(contents, landing.scope)?;
         let place = Place { repository: &repository, selector: Selector::Tag(tag.clone()) };
-        let found = self.endpoint.budget().run(|| self.tag_now(&place)).await?;
+        let found = self.endpoint.budget().run(|| self.now(&place)).await?;
         let other = found.filter(|found| *found != landing.document);
         Ok(other.map(|found| format!("{}/{place} is {found}", self.endpoint.host())))
     }
-}
-
-fn too_long(scope: &Repository, prefix: &Repository, fault: ReferenceFault) -> Error {
-    Error::usage(format!("{scope} cannot land below {prefix}")).caused_by(fault).hint("use a shorter prefix")
 }
 
 /// A repository and what is named in it; shown as `path:tag` or `path@digest`.
@@ -249,19 +264,6 @@ fn keeps_tags(status: StatusCode, failure: &Failure) -> bool {
 
 #[async_trait]
 impl Destination for RegistryDestination {
-    async fn landed(&self, name: &Name) -> Result<Option<Digest>> {
-        let repository = match &self.prefix {
-            None => name.repository().clone(),
-            Some(prefix) => name.repository().below(prefix).map_err(|e| too_long(name.repository(), prefix, e))?,
-        };
-        let selector = match name {
-            Name::Tagged(_, tag) => Selector::Tag(tag.clone()),
-            Name::Digested(_, digest) => Selector::Digest(*digest),
-        };
-        let place = Place { repository: &repository, selector };
-        self.endpoint.budget().run(|| self.tag_now(&place)).await
-    }
-
     fn order(&self) -> Order {
         Order::Any
     }
@@ -355,7 +357,7 @@ impl Destination for RegistryDestination {
         let mut budget = self.endpoint.budget();
         let mut there = None;
         if landing.tag.is_some() {
-            there = budget.run(|| self.tag_now(&place)).await?;
+            there = budget.run(|| self.now(&place)).await?;
             match there {
                 // Left alone: it may be immutable, and it has been read just now.
                 Some(found) if found == landing.document => return Ok(()),

@@ -5,8 +5,8 @@ use std::fs;
 use rstest::rstest;
 use support::Desk;
 
-const COMMANDS: [&str; 10] =
-    ["keygen", "export", "verify", "inspect", "import", "serve", "login", "logout", "man", "completions"];
+const COMMANDS: [&str; 11] =
+    ["keygen", "export", "verify", "inspect", "import", "sync", "serve", "login", "logout", "man", "completions"];
 
 #[test]
 fn the_reference_is_this() {

@@ -33,9 +33,9 @@ async fn links_and_special_files_below_the_source_are_not_opened() {
     symlink(&outside, place.tree().join("linked:1")).unwrap();
     std::fs::create_dir(place.tree().join("pipe:1")).unwrap();
     fifo(&place.tree().join("pipe:1/manifest.json"));
-    let mut tree = Tree::scan(&place.tree()).unwrap();
+    let tree = Tree::scan(&place.tree()).unwrap();
     assert!(tree.images().is_empty());
-    let failures: String = tree.take_failures().iter().map(|failure| failure.error.chain()).collect();
+    let failures: String = tree.failures().iter().map(|failure| failure.error.chain()).collect();
     assert!(failures.contains("symbolic link") && failures.contains("named pipe"), "{failures}");
     assert!(tree.notes().concat().contains("linked:1"), "{:?}", tree.notes());
 
@@ -92,9 +92,9 @@ async fn directories_that_look_like_images_and_are_none_are_told_apart() {
     make("layout/oci-layout");
     make(&format!("layout/blobs/sha256/{hex}"));
     make("other/readme.txt");
-    let mut tree = Tree::scan(&place.tree()).unwrap();
+    let tree = Tree::scan(&place.tree()).unwrap();
     assert_eq!(tree.images().len(), 1);
-    let mut failed: Vec<String> = tree.take_failures().into_iter().map(|failure| failure.image).collect();
+    let mut failed: Vec<String> = tree.failures().into_iter().map(|failure| failure.image).collect();
     failed.sort();
     let names: Vec<&str> = failed.iter().map(|path| path.rsplit('/').next().unwrap()).collect();
     assert_eq!(names, [".sealift.partial", "failed:1", "half:1"]);

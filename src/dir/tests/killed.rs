@@ -58,7 +58,7 @@ impl Scene {
 
     /// Every image that can be found is one of these as a whole; what else there is calls itself unfinished.
     fn assert_whole(&self, images: &[(&str, &Document)]) {
-        let mut tree = Tree::scan(&self.place.tree()).unwrap();
+        let tree = Tree::scan(&self.place.tree()).unwrap();
         let found: Vec<&str> = tree.images().iter().map(|image| image.suffix.as_str()).collect();
         let names: Vec<&str> = images.iter().map(|(name, _)| *name).collect();
         assert_eq!(found, names);
@@ -72,7 +72,7 @@ impl Scene {
                 }
             }
         }
-        let unfinished = tree.take_failures();
+        let unfinished = tree.failures();
         assert!(!unfinished.is_empty(), "the tree says that it is unfinished");
     }
 

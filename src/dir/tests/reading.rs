@@ -26,10 +26,10 @@ async fn what_was_written_is_found_read_and_moved_unchanged() {
     // As skopeo names what comes from a registry with a port.
     std::fs::create_dir(place.tree().join("127.0.0.1:5000")).unwrap();
     std::fs::rename(place.tree().join("ns"), place.tree().join("127.0.0.1:5000/ns")).unwrap();
-    let mut tree = Tree::scan(&place.tree()).unwrap();
+    let tree = Tree::scan(&place.tree()).unwrap();
     let suffixes: Vec<&str> = tree.images().iter().map(|image| image.suffix.as_str()).collect();
     assert_eq!(suffixes, ["127.0.0.1:5000/ns/app:1", "tool:1"]);
-    assert!(tree.take_failures().is_empty() && tree.notes().is_empty());
+    assert!(tree.failures().is_empty() && tree.notes().is_empty());
 
     let image = tree.images()[0].clone();
     let top = tree.document(&image).unwrap();

@@ -1,0 +1,59 @@
+//! A bundle that is about to be made: what form the output has, who signs it, as of when.
+
+use std::io::IsTerminal;
+use std::os::fd::AsFd;
+use std::path::Path;
+
+use clap::ValueEnum;
+use jiff::Timestamp;
+
+use crate::bundle::Compression;
+use crate::error::{Error, Result};
+use crate::export::{Making, Output};
+use crate::oci::Digest;
+use crate::trust::SigningKey;
+
+/// How a stream is compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Compress {
+    /// Not at all
+    None,
+    /// Zstandard
+    Zstd,
+}
+
+/// The bundle. `carried` says all that decides what is carried: another request must not go on with this one's plan.
+pub(super) fn bundle(output: &Path, key: SigningKey, compress: Compress, carried: &str) -> Result<Making> {
+    let id = key.public_key().key_id();
+    let created = created()?;
+    let epoch = std::env::var("SOURCE_DATE_EPOCH").ok();
+    let request = format!("{id} {epoch:?} {carried}");
+    let output = match (output.to_str(), compress) {
+        (Some("-"), Compress::None) => to_stdout(Compression::None)?,
+        (Some("-"), Compress::Zstd) => to_stdout(Compression::Zstd)?,
+        (_, Compress::Zstd) => {
+            return Err(Error::usage("--compress goes with --output -").hint("name the file with .tar.zst"));
+        }
+        (Some(name), _) if name.ends_with(".tar.zst") => Output::Packed(output.to_owned()),
+        (Some(name), _) if name.ends_with(".tar") => Output::Archive(output.to_owned()),
+        _ => Output::Directory(output.to_owned()),
+    };
+    Making::new(output, key, created, Digest::of(request.as_bytes()))
+}
+
+fn to_stdout(compression: Compression) -> Result<Output> {
+    let stdout = std::io::stdout();
+    if stdout.is_terminal() {
+        return Err(Error::usage("a bundle is not for a terminal").hint("pipe it into another program or a file"));
+    }
+    // Not line by line, as a terminal would have it.
+    let file = stdout.as_fd().try_clone_to_owned().map_err(|e| Error::io("cannot write to stdout", e))?;
+    Ok(Output::Stream(Box::new(std::fs::File::from(file)), "standard output".into(), compression))
+}
+
+/// Now, or what SOURCE_DATE_EPOCH says (reproducible-builds.org), so that the same export can be made twice.
+fn created() -> Result<Timestamp> {
+    let Ok(text) = std::env::var("SOURCE_DATE_EPOCH") else { return Ok(Timestamp::now()) };
+    let seconds = text.parse::<i64>().ok().and_then(|seconds| Timestamp::from_second(seconds).ok());
+    seconds.ok_or_else(|| Error::usage(format!("SOURCE_DATE_EPOCH is {text:?}, not a number of seconds since 1970")))
+}

@@ -1,0 +1,149 @@
+//! What a sync says: what would be done, what was done, and the file of digests.
+
+use std::collections::{HashMap, HashSet};
+use std::fs::File;
+use std::io::Write;
+use std::sync::Arc;
+use std::time::Instant;
+
+use serde_json::{Value, json};
+
+use super::Sync;
+use super::ends::{Destination, Source};
+use crate::cli::done::Done;
+use crate::cli::listing::{self, Totals};
+use crate::cli::output::{escape_controls, print_data, print_json};
+use crate::cli::progress::count;
+use crate::cli::{Global, stderr};
+use crate::error::{Error, Failure, Result};
+use crate::naming::Names;
+use crate::oci::{Digest, Name};
+use crate::place::{Contents, Named};
+use crate::sync::Planned;
+use crate::transfer::Outcome;
+
+/// What was planned, and what came of it.
+pub(super) struct Answer {
+    pub(super) contents: Arc<Contents>,
+    pub(super) failures: Vec<Failure>,
+    /// In the order in which it was asked for, then what refers to it.
+    lines: Vec<Line>,
+}
+
+struct Line {
+    name: Name,
+    source: String,
+    place: String,
+    digest: Digest,
+    there: bool,
+}
+
+impl Answer {
+    pub(super) fn new(planned: Planned, destination: &Destination, names: &Names, source: &Source) -> Result<Self> {
+        let order: HashMap<&str, usize> = planned.order.iter().map(String::as_str).zip(0..).collect();
+        let line = |image: &Named, there| {
+            let (name, digest) = (image.name.clone(), image.document);
+            let source = format!("{}{}", source.transport(), image.source);
+            let at = order.get(image.source.as_str()).copied().unwrap_or(usize::MAX);
+            Ok((at, Line { name, source, place: destination.place(names, image)?, digest, there }))
+        };
+        let there = planned.there.iter().map(|image| line(image, true));
+        let moving = planned.contents.images.iter().map(|image| line(image, false));
+        let mut lines: Vec<(usize, Line)> = there.chain(moving).collect::<Result<_>>()?;
+        lines.sort_by_key(|(at, _)| *at);
+        let lines = lines.into_iter().map(|(_, line)| line).collect();
+        Ok(Answer { contents: planned.contents, failures: planned.failures, lines })
+    }
+
+    /// For `--dry-run`.
+    pub(super) fn show_plan(&self, json: bool) -> Result<()> {
+        if json {
+            let mut value = self.json()?;
+            listing::keep_landed(&mut value, &self.failures);
+            return print_json(&value);
+        }
+        let line = |line: &Line| {
+            let there = if line.there { "  (there already)" } else { "" };
+            format!("{} -> {}  {}{there}\n", line.source, line.place, line.digest)
+        };
+        print_data(&escape_controls(&self.lines.iter().map(line).collect::<String>()))
+    }
+
+    /// What is in its place, in the format of skopeo: digest, blank, transport and reference.
+    pub(super) fn write_digests(&self, file: &mut File, outcome: Option<&Outcome>) -> Result<()> {
+        let missing: HashSet<&str> =
+            outcome.iter().flat_map(|outcome| &outcome.failures).map(|failure| failure.image.as_str()).collect();
+        let landed =
+            |line: &&Line| line.there || (outcome.is_some() && !missing.contains(line.name.to_string().as_str()));
+        let lines: String =
+            self.lines.iter().filter(landed).map(|line| format!("{} {}\n", line.digest, line.place)).collect();
+        file.write_all(lines.as_bytes()).map_err(|e| Error::io("cannot write the file of digests", e))
+    }
+
+    /// How it went.
+    pub(super) fn tell(
+        &mut self,
+        command: &Sync,
+        destination: &Destination,
+        global: &Global,
+        outcome: Outcome,
+        started: Instant,
+    ) -> Result<()> {
+        self.failures.extend(outcome.failures);
+        let done = Done {
+            summary: outcome.summary,
+            totals: Totals::of(&self.contents)?,
+            seconds: started.elapsed().as_secs_f64(),
+        };
+        let there = self.lines.iter().filter(|line| line.there).count();
+        let identity = match destination {
+            Destination::Bundle { making: Some((making, key)), .. } => making.identity().map(|digest| (digest, key)),
+            _ => None,
+        };
+        if !global.quiet {
+            let synced = format!("synced to {}", command.destination);
+            let images = count(there, "image");
+            let mut lines = match (there, self.contents.images.len()) {
+                (0, _) => done.lines(&synced, "copied"),
+                (_, 0) => format!("{synced}: {images}, there already, in {:.1} s\n", done.seconds),
+                _ => done.lines(&synced, "copied") + &format!("  {images} there already\n"),
+            };
+            if let Some((identity, key)) = &identity {
+                lines += &format!("bundle {identity}, signed by key id {key}");
+            }
+            let mut value = done.json("copied", self.failures.len());
+            value["imagesAlreadyThere"] = json!(there);
+            stderr::summary(value, lines.trim_end());
+        }
+        if command.json {
+            let mut value = self.json()?;
+            if let Some((identity, _)) = identity {
+                value["identity"] = json!(identity.to_string());
+            }
+            done.add_to(&mut value, "copied");
+            listing::keep_landed(&mut value, &self.failures);
+            print_json(&value)?;
+        }
+        Ok(())
+    }
+
+    fn json(&self) -> Result<Value> {
+        let image = |line: &Line| {
+            json!({
+                "name": line.name.to_string(), "source": line.source, "place": line.place,
+                "digest": line.digest.to_string(), "there": line.there,
+            })
+        };
+        Ok(json!({
+            "images": self.lines.iter().map(image).collect::<Vec<_>>(),
+            "totals": Totals::of(&self.contents)?.json(),
+        }))
+    }
+}
+
+/// The file of `--digestfile`, emptied; a dry run writes none.
+pub(super) fn digest_file(command: &Sync) -> Result<Option<File>> {
+    let Some(path) = command.digestfile.as_ref().filter(|_| !command.dry_run) else { return Ok(None) };
+    let file = File::create(path).map_err(|e| Error::io(format!("cannot write {}", path.display()), e))?;
+    Ok(Some(file))
+}

@@ -1,0 +1,239 @@
+//! Both ends of a sync, opened: what is read, and what is written.
+
+use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
+
+use super::{From, Sync, To};
+use crate::cli::making::{self, Compress};
+use crate::cli::output::note;
+use crate::cli::{Global, export, inspect, open_bundle};
+use crate::credentials::ForHost;
+use crate::dir::Tree;
+use crate::error::{Error, Result};
+use crate::export::Making;
+use crate::import::Target;
+use crate::naming::Names;
+use crate::oci::{Host, Reference, Repository};
+use crate::place::Named;
+use crate::progress::Progress;
+use crate::registry::{Client, RegistryDestination};
+use crate::selection::Selection;
+use crate::sync::{self, Onto, Wishes};
+use crate::transfer::Supply;
+use crate::trust::{KeyId, SigningKey};
+use crate::verify::Verified;
+
+/// What is read.
+pub(super) enum Source {
+    Registries { client: Arc<Client>, selection: Selection },
+    Tree(Tree),
+    Bundle(Verified),
+}
+
+/// What is written.
+pub(super) enum Destination {
+    Registry {
+        client: Client,
+        target: Target,
+        place: Arc<RegistryDestination>,
+    },
+    Directory(PathBuf),
+    Bundle {
+        path: PathBuf,
+        /// Nothing where nothing is to be written.
+        making: Option<(Making, KeyId)>,
+    },
+}
+
+impl Source {
+    pub(super) fn open(command: &Sync, progress: &Arc<dyn Progress>, global: &Global) -> Result<Self> {
+        let path = Path::new(&command.source);
+        let selection = match command.src {
+            From::Dir => return Tree::scan(path).map(Source::Tree),
+            From::Bundle => {
+                let verified = open_bundle(path, &command.trust.required()?)?;
+                if !global.quiet {
+                    inspect::signer_lines(&verified.head.seal).lines().for_each(note);
+                }
+                return Ok(Source::Bundle(verified));
+            }
+            From::Docker => {
+                let reference: Reference = command.source.parse().map_err(|e| {
+                    Error::usage("SOURCE is not an image and not a repository")
+                        .caused_by(e)
+                        .hint("write REGISTRY/REPOSITORY for all tags, or REGISTRY/REPOSITORY:TAG")
+                })?;
+                Selection { wanted: vec![reference.into()], ..Selection::default() }
+            }
+            From::Yaml => {
+                let selection = Selection::from_yaml(&export::read_file(path)?, &path.display().to_string())?;
+                let selection = if command.keep_going { selection } else { selection.sound()? };
+                if selection.wanted.is_empty() && selection.failures.is_empty() {
+                    return Err(Error::usage(format!("{} names no images", path.display())));
+                }
+                selection
+            }
+        };
+        let side = &command.source_side;
+        let written = selection.registries.iter().filter_map(|registry| {
+            Some(ForHost { host: registry.host.clone(), credential: registry.credential.clone()? })
+        });
+        let hosts = selection.wanted.iter().map(|wanted| &wanted.host);
+        let logins = side.login(command.authfile.as_ref())?.lookup_beside(hosts, written.collect())?;
+        let verify = command.verify(side.tls_verify);
+        let client = command.effort.client(verify, side.certificates()?, &selection.registries, progress, logins)?;
+        Ok(Source::Registries { client: Arc::new(client), selection })
+    }
+
+    /// How skopeo writes what comes from here.
+    pub(super) fn transport(&self) -> &'static str {
+        match self {
+            Source::Registries { .. } => "docker://",
+            Source::Tree(_) => "dir:",
+            Source::Bundle(_) => "bundle:",
+        }
+    }
+
+    /// What blobs are read from.
+    pub(super) fn supply(self) -> Result<Supply> {
+        match self {
+            Source::Registries { client, .. } => Ok(Supply::Source(client)),
+            Source::Tree(tree) => Ok(Supply::Source(Arc::new(tree))),
+            Source::Bundle(verified) => verified.supply(),
+        }
+    }
+}
+
+impl Destination {
+    pub(super) fn open(command: &Sync, wishes: &Wishes, source: &Source, progress: &Arc<dyn Progress>) -> Result<Self> {
+        let path = Path::new(&command.destination);
+        match command.dest {
+            To::Docker => {
+                let target = target(&command.destination)?;
+                let side = &command.destination_side;
+                let logins = side.login(command.authfile.as_ref())?.lookup([&target.host])?;
+                let verify = command.verify(side.tls_verify);
+                let client = command.effort.client(verify, side.certificates()?, &[], progress, logins)?;
+                let place = Arc::new(RegistryDestination::new(&client, &target.host, target.prefix.clone()));
+                Ok(Destination::Registry { client, target, place })
+            }
+            To::Dir => Ok(Destination::Directory(path.to_owned())),
+            To::Bundle => {
+                let wanted = match source {
+                    Source::Registries { selection, .. } => format!("{:?}", selection.wanted),
+                    Source::Tree(_) | Source::Bundle(_) => command.source.clone(),
+                };
+                let request = format!("sync {:?} {wishes:?} {wanted}", command.src);
+                let made = |key: &PathBuf| {
+                    let key = SigningKey::load(key)?;
+                    let id = key.public_key().key_id();
+                    Ok((making::bundle(path, key, Compress::None, &request)?, id))
+                };
+                let making = command.key.as_ref().filter(|_| !command.dry_run).map(made).transpose()?;
+                Ok(Destination::Bundle { path: path.to_owned(), making })
+            }
+        }
+    }
+
+    pub(super) fn onto(&self) -> Onto {
+        match self {
+            Destination::Registry { place, .. } => Onto::Registry(place.clone()),
+            Destination::Directory(path) => Onto::Directory(path.clone()),
+            Destination::Bundle { .. } => Onto::Bundle,
+        }
+    }
+
+    /// Where an image lands, as skopeo writes it.
+    pub(super) fn place(&self, names: &Names, image: &Named) -> Result<String> {
+        match self {
+            Destination::Registry { target, .. } => {
+                let place = target.place(&image.name)?;
+                let hub = place.strip_prefix("docker.io/");
+                let familiar = hub.map(|rest| rest.strip_prefix("library/").unwrap_or(rest));
+                Ok(format!("docker://{}", familiar.unwrap_or(&place)))
+            }
+            Destination::Directory(path) => {
+                Ok(format!("dir:{}", cleaned(&path.join(sync::directory_of(names, image))).display()))
+            }
+            Destination::Bundle { path, .. } => Ok(format!("bundle:{}/{}", path.display(), image.name)),
+        }
+    }
+}
+
+impl Sync {
+    /// Whether certificates are checked on a side.
+    fn verify(&self, side: Option<bool>) -> bool {
+        let both = self.tls_verify.as_ref().map(|text| super::TRUE.contains(&text.as_str()));
+        side.or(both).unwrap_or(true)
+    }
+}
+
+/// `REGISTRY[/PREFIX]`, read as skopeo reads it: what does not look like a registry is a path on Docker Hub.
+fn target(text: &str) -> Result<Target> {
+    let rest = text.strip_prefix("docker://").unwrap_or(text).trim_end_matches('/');
+    let fault = || {
+        Error::usage(format!("DESTINATION {text:?} is not REGISTRY[/PREFIX]"))
+            .hint("write HOST[:PORT], such as registry.local:5000, and perhaps a path in lower case: HOST/mirror")
+    };
+    if rest.is_empty() || rest.contains("://") || rest.contains('@') {
+        return Err(fault());
+    }
+    let reference: Reference = format!("{rest}/x").parse().map_err(|e| fault().caused_by(e))?;
+    let prefix = match reference.repository.as_str().rsplit_once('/') {
+        None => None,
+        // What Docker Hub puts in front by itself.
+        Some(("library", _)) if reference.host == docker_hub() && !rest.ends_with("library") => None,
+        Some((prefix, _)) => Some(prefix.parse::<Repository>().map_err(|e| fault().caused_by(e))?),
+    };
+    Ok(Target { host: reference.host, prefix })
+}
+
+fn docker_hub() -> Host {
+    Host::DOCKER_HUB.parse().expect("a constant name is one")
+}
+
+/// Without what says nothing in a path, as skopeo shows it.
+fn cleaned(path: &Path) -> PathBuf {
+    let mut cleaned = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::CurDir => {}
+            Component::ParentDir if matches!(cleaned.components().next_back(), Some(Component::Normal(_))) => {
+                cleaned.pop();
+            }
+            part => cleaned.push(part),
+        }
+    }
+    cleaned
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    #[rstest]
+    #[case("registry.local:5000", "registry.local:5000", None)]
+    #[case("registry.local/test/", "registry.local", Some("test"))]
+    #[case("docker://registry.local/a/b", "registry.local", Some("a/b"))]
+    #[case("me", "docker.io", Some("me"))]
+    #[case("docker.io", "docker.io", None)]
+    #[case("localhost", "localhost", None)]
+    fn a_destination_is_read_as_skopeo_does(#[case] text: &str, #[case] host: &str, #[case] prefix: Option<&str>) {
+        let target = target(text).unwrap();
+        assert_eq!((target.host.as_str(), target.prefix.as_ref().map(Repository::as_str)), (host, prefix));
+    }
+
+    #[test]
+    fn what_is_no_registry_is_refused() {
+        for text in ["", "/", "https://reg.local", "reg.local/UPPER", "reg.local/a:1", "reg.local:99999"] {
+            assert!(target(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn paths_are_shown_without_what_says_nothing() {
+        assert_eq!(cleaned(Path::new("./usb/./a/../b:1")), Path::new("usb/b:1"));
+        assert_eq!(cleaned(Path::new("../usb")), Path::new("../usb"));
+    }
+}

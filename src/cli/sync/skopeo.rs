@@ -1,0 +1,124 @@
+//! Options of skopeo that stand before its command, and those that are left out here: each says why and what to do.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::cli::access::parse_duration;
+use crate::error::{Error, Result};
+
+/// What skopeo takes before `sync`. It is not shown in the help: behind `sync` the same can be said.
+#[derive(Debug, Default, clap::Args)]
+pub(crate) struct Before {
+    #[arg(long, hide = true, value_name = "OS")]
+    pub(super) override_os: Option<String>,
+    #[arg(long, hide = true, value_name = "ARCH")]
+    pub(super) override_arch: Option<String>,
+    #[arg(long, hide = true, value_name = "VARIANT")]
+    pub(super) override_variant: Option<String>,
+    #[arg(long, hide = true, value_name = "DURATION", value_parser = parse_duration)]
+    pub(super) command_timeout: Option<Duration>,
+    /// Nothing to do: no policy of skopeo's is looked at.
+    #[arg(long, hide = true)]
+    insecure_policy: bool,
+    /// Nothing to do: no temporary files are large.
+    #[arg(long, hide = true, value_name = "DIR")]
+    tmpdir: Option<PathBuf>,
+    /// As `-vv`.
+    #[arg(long, hide = true)]
+    pub(crate) debug: bool,
+    #[arg(long, hide = true, value_name = "FILE")]
+    policy: Option<PathBuf>,
+    #[arg(long, hide = true)]
+    require_signed: bool,
+    #[arg(long = "registries.d", hide = true, value_name = "DIR")]
+    registries_d: Option<PathBuf>,
+    #[arg(long, hide = true, value_name = "FILE")]
+    registries_conf: Option<PathBuf>,
+    #[arg(long, hide = true, value_name = "FILE")]
+    tls_details: Option<PathBuf>,
+    #[arg(long, hide = true, value_name = "TEXT")]
+    user_agent_prefix: Option<String>,
+}
+
+impl Before {
+    /// Refuses what is meant for `sync` before another command.
+    pub(crate) fn only_for_sync(&self) -> Result<()> {
+        let given = [
+            (self.override_os.is_some(), "--override-os"),
+            (self.override_arch.is_some(), "--override-arch"),
+            (self.override_variant.is_some(), "--override-variant"),
+            (self.command_timeout.is_some(), "--command-timeout"),
+            (self.insecure_policy, "--insecure-policy"),
+            (self.tmpdir.is_some(), "--tmpdir"),
+            (self.policy.is_some(), "--policy"),
+            (self.require_signed, "--require-signed"),
+            (self.registries_d.is_some(), "--registries.d"),
+            (self.registries_conf.is_some(), "--registries-conf"),
+            (self.tls_details.is_some(), "--tls-details"),
+            (self.user_agent_prefix.is_some(), "--user-agent-prefix"),
+        ];
+        match given.iter().find(|(given, _)| *given) {
+            Some((_, name)) => Err(Error::usage(format!("{name} goes with sealift sync only"))),
+            None => Ok(()),
+        }
+    }
+
+    /// Refuses what is not here.
+    pub(super) fn check(&self) -> Result<()> {
+        let trust = "what is pulled is not judged by skopeo's policy; for content that somebody vouches for, carry a \
+                     bundle: sealift export --key, then sealift sync --src bundle --trust";
+        let own = "registries are reached as the options of each side say: --src-tls-verify, --src-cert-dir, \
+                   --dest-tls-verify, --dest-cert-dir; mirrors are not known yet";
+        refuse(&[
+            (self.policy.is_some(), "--policy", trust),
+            (self.require_signed, "--require-signed", trust),
+            (
+                self.registries_d.is_some(),
+                "--registries.d",
+                "skopeo's signatures are only carried between directory trees; cosign's are tags and referrers: \
+                 --referrers carries them",
+            ),
+            (self.registries_conf.is_some(), "--registries-conf", own),
+            (self.tls_details.is_some(), "--tls-details", own),
+            (self.user_agent_prefix.is_some(), "--user-agent-prefix", "leave it out"),
+        ])
+    }
+}
+
+/// Signing while copying.
+#[derive(Debug, clap::Args)]
+pub(super) struct Signing {
+    #[arg(long, hide = true, value_name = "FINGERPRINT")]
+    sign_by: Option<String>,
+    #[arg(long, hide = true, value_name = "FILE")]
+    sign_by_sigstore: Option<String>,
+    #[arg(long, hide = true, value_name = "FILE")]
+    sign_by_sigstore_private_key: Option<String>,
+    #[arg(long, hide = true, value_name = "FINGERPRINT")]
+    sign_by_sq_fingerprint: Option<String>,
+    #[arg(long, hide = true, value_name = "FILE")]
+    sign_passphrase_file: Option<String>,
+}
+
+impl Signing {
+    pub(super) fn check(&self) -> Result<()> {
+        let instead = "sign the image where it lands (cosign sign, or skopeo standalone-sign), or seal everything at once: \
+                       --dest bundle --key KEY";
+        refuse(&[
+            (self.sign_by.is_some(), "--sign-by", instead),
+            (self.sign_by_sigstore.is_some(), "--sign-by-sigstore", instead),
+            (self.sign_by_sigstore_private_key.is_some(), "--sign-by-sigstore-private-key", instead),
+            (self.sign_by_sq_fingerprint.is_some(), "--sign-by-sq-fingerprint", instead),
+            (self.sign_passphrase_file.is_some(), "--sign-passphrase-file", instead),
+        ])
+    }
+}
+
+fn refuse(options: &[(bool, &str, &str)]) -> Result<()> {
+    match options.iter().find(|(given, ..)| *given) {
+        Some((_, name, instead)) => {
+            Err(Error::usage(format!("{name} is an option of skopeo that sealift does not have")).hint(*instead))
+        }
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,217 @@
+//! What `skopeo sync` does, between any two of registry, tree of directories and bundle.
+//!
+//! From a registry: what is asked for becomes single images, a tag costs one HEAD, and what its destination has under its
+//! name already is left alone before a manifest is read ([`mod@current`]). From a tree of directories everything is read,
+//! because it is here. What is left is moved as by every other job.
+//!
+//! Names are skopeo's unless another way is asked for ([`Names`]). Two images that would land on one name are refused
+//! before a manifest is read.
+
+mod current;
+mod format;
+mod shelf;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+pub use format::Format;
+use shelf::Shelf;
+
+use crate::dir::{self, DirDestination, Placement, Tree};
+use crate::error::{Failure, Kind, Result};
+use crate::naming::Names;
+use crate::oci::Reference;
+use crate::place::{Catalog, Contents, Named};
+use crate::plan::{self, Plan, Signatures};
+use crate::progress::{Event, Progress};
+use crate::registry::RegistryDestination;
+use crate::selection::{self, Expanded, Filter, Selection};
+use crate::transfer::{self, Options, Outcome, Summary, Supply};
+
+/// How to sync.
+#[derive(Debug, Clone, Default)]
+pub struct Wishes {
+    /// How to plan.
+    pub plan: plan::Wishes,
+    /// Refuses everything that is not of this format.
+    pub format: Option<Format>,
+}
+
+/// Where to, as far as planning looks there.
+pub enum Onto {
+    /// A registry.
+    Registry(Arc<RegistryDestination>),
+    /// A tree of directories: what its manifests are is known here, whether all is there it sees for itself.
+    Directory(PathBuf),
+    /// A bundle, which is new.
+    Bundle,
+}
+
+/// What is to be done.
+#[derive(Debug, Default)]
+pub struct Planned {
+    /// What to move.
+    pub contents: Arc<Contents>,
+    /// What is at its destination already.
+    pub there: Vec<Named>,
+    /// With `keep_going`: what cannot be carried, with the reason.
+    pub failures: Vec<Failure>,
+    /// [`Named::source`] of everything that was asked for and can be carried, in the order in which it was asked for.
+    pub order: Vec<String>,
+}
+
+impl Planned {
+    /// All of `contents` is to be moved.
+    pub fn of(contents: Arc<Contents>) -> Planned {
+        let order = contents.images.iter().map(|image| image.source.clone()).collect();
+        Planned { contents, order, ..Planned::default() }
+    }
+
+    /// How much was asked for.
+    pub fn asked(&self) -> usize {
+        self.contents.images.len() + self.there.len() + self.failures.len()
+    }
+
+    /// With `keep_going` this may be less than what was asked for, but not nothing.
+    fn unless_nothing_is_left(self) -> Result<Planned> {
+        let nothing = self.contents.images.is_empty() && self.there.is_empty();
+        if nothing && !self.failures.is_empty() {
+            let asked = self.asked();
+            return Err(Failure::report(self.failures, asked));
+        }
+        Ok(self)
+    }
+}
+
+/// Plans what `selection` asks for.
+///
+/// # Errors
+/// `Usage` when two images would land on one name, before a manifest is read. What cannot be listed or read, all of it in
+/// one error; with `keep_going` only when nothing is left.
+pub async fn from_registries(
+    catalog: &dyn Catalog,
+    selection: &Selection,
+    wishes: &Wishes,
+    onto: &Onto,
+) -> Result<Planned> {
+    let Expanded { images, mut failures } = selection::expand(catalog, selection, &Filter::default()).await?;
+    let asked = images.len() + failures.len();
+    let check = |failures: &mut Vec<Failure>| match failures.is_empty() || wishes.plan.keep_going {
+        true => Ok(()),
+        false => Err(Failure::report(std::mem::take(failures), asked)),
+    };
+    check(&mut failures)?;
+    plan::check_names(&images, &wishes.plan.names)?;
+    let order = images.iter().map(ToString::to_string).collect();
+    let current::Looked { images, there, failures: unknown } = current::look(catalog, images, wishes, onto).await?;
+    failures.extend(unknown);
+    check(&mut failures)?;
+    let shelf;
+    let catalog = match onto {
+        Onto::Directory(path) => {
+            shelf = Shelf::new(catalog, path, &images, &wishes.plan.names);
+            &shelf as &dyn Catalog
+        }
+        Onto::Registry(_) | Onto::Bundle => catalog,
+    };
+    let Plan { contents, failures: unread } = plan::plan(catalog, &images, &wishes.plan).await?;
+    failures.extend(unread);
+    format::check(&contents, wishes.format)?;
+    Planned { contents: Arc::new(contents), there, failures, order }.unless_nothing_is_left()
+}
+
+/// Plans everything in `tree`.
+///
+/// # Errors
+/// As [`read_tree`]; `Registry` when the destination cannot be asked.
+pub async fn from_tree(
+    tree: &Tree,
+    wishes: &Wishes,
+    signatures: Signatures,
+    onto: &Onto,
+    progress: &dyn Progress,
+) -> Result<Planned> {
+    let Plan { contents, failures } = read_tree(tree, &wishes.plan, signatures, progress)?;
+    format::check(&contents, wishes.format)?;
+    let order = tree.images().iter().map(|image| image.shown.clone()).collect();
+    let (there, contents) = current::without_there(contents, wishes, onto).await?;
+    Planned { contents: Arc::new(contents), there, failures, order }.unless_nothing_is_left()
+}
+
+/// What is in `tree`, with everything there that it needs. That nothing vouches for a tree is said once.
+///
+/// # Errors
+/// `Usage` when two directories would land on one name. What cannot be carried, all of it in one error; with `keep_going`
+/// it is a failure of the plan. `Refused` when there are `signatures` and nobody said that they may stay behind.
+pub fn read_tree(tree: &Tree, wishes: &plan::Wishes, signatures: Signatures, progress: &dyn Progress) -> Result<Plan> {
+    progress.event(Event::Warning(NOBODY_VOUCHES));
+    for note in tree.notes() {
+        progress.event(Event::Warning(note));
+    }
+    let mut failures = tree.failures();
+    if !failures.is_empty() && !wishes.keep_going {
+        let asked = tree.images().len() + failures.len();
+        return Err(Failure::report(failures, asked));
+    }
+    let plan = plan::from_tree(tree, wishes, signatures)?;
+    tree.check(&plan.contents)?;
+    failures.extend(plan.failures);
+    Ok(Plan { failures, ..plan })
+}
+
+/// Plans everything in a bundle, as it was sealed.
+///
+/// # Errors
+/// `Usage` when something is of another format than the one that is asked for.
+pub fn from_bundle(contents: Arc<Contents>, wishes: &Wishes) -> Result<Planned> {
+    format::check(&contents, wishes.format)?;
+    Ok(Planned::of(contents))
+}
+
+/// Where an image goes below a directory, as skopeo sync lays them out.
+pub fn directory_of(names: &Names, image: &Named) -> String {
+    match image.source.parse::<Reference>() {
+        Ok(reference) => names.directory(&reference, &image.name),
+        Err(_) => image.name.to_string(),
+    }
+}
+
+/// Image directories below `path`, which is made if it is missing.
+///
+/// # Errors
+/// `Usage` when two images would go to one directory.
+pub fn directory(
+    path: PathBuf,
+    contents: &Contents,
+    names: &Names,
+    progress: Arc<dyn Progress>,
+) -> Result<DirDestination> {
+    let placement = |image: &Named| Placement {
+        image: image.name.clone(),
+        directory: directory_of(names, image),
+        signatures: dir::Signatures::default(),
+    };
+    DirDestination::new(path, contents.images.iter().map(placement).collect(), progress)
+}
+
+/// Moves what is planned. Where nothing is to be moved, nothing is touched.
+///
+/// # Errors
+/// See [`transfer::run`]; the same call again goes on.
+pub async fn run(
+    contents: Arc<Contents>,
+    supply: Supply,
+    destination: Arc<dyn crate::place::Destination>,
+    options: &Options,
+) -> Result<Outcome> {
+    if contents.images.is_empty() {
+        return Ok(Outcome { summary: Summary::default(), failures: Vec::new() });
+    }
+    transfer::run(contents, supply, destination, options).await.map_err(|e| match e.kind() {
+        Kind::Registry | Kind::NotFound => e.hint("what is there is kept: run the same command again to go on"),
+        _ => e,
+    })
+}
+
+const NOBODY_VOUCHES: &str = "nothing vouches for the manifest.json files of a directory tree: what they refer to is \
+checked against them, and they are taken as they are";

@@ -1,0 +1,159 @@
+//! What tags point to now, and which images are at their destination already: before a manifest is read.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures_util::{StreamExt, stream};
+use tokio::sync::OnceCell;
+
+use super::{Onto, Wishes};
+use crate::error::{Error, Failure, Kind, Result};
+use crate::oci::{Digest, Document, DocumentKind, Name, Reference, Selector, View};
+use crate::place::{Catalog, Contents, Current, MAX_NESTING, Named, Origin};
+use crate::plan::{Image, Platforms};
+
+/// What came of looking.
+#[derive(Default)]
+pub(super) struct Looked {
+    /// What is to be planned, each pinned to what is to land where that is known.
+    pub(super) images: Vec<Image>,
+    /// What is there already.
+    pub(super) there: Vec<Named>,
+    /// What cannot be found out.
+    pub(super) failures: Vec<Failure>,
+}
+
+/// Looks at every image, here and there, many at once. The order stays.
+///
+/// # Errors
+/// Only when the run is stopped.
+pub(super) async fn look(
+    catalog: &dyn Catalog,
+    references: Vec<Reference>,
+    wishes: &Wishes,
+    onto: &Onto,
+) -> Result<Looked> {
+    let looker = Looker { catalog, platforms: &wishes.plan.platforms, chosen: Mutex::default() };
+    let mut looking = stream::iter(references)
+        .map(async |reference| {
+            let seen = looker.see(&reference, wishes, onto).await;
+            (reference, seen)
+        })
+        .buffered(wishes.plan.jobs.max(1));
+    let mut looked = Looked::default();
+    while let Some((reference, seen)) = looking.next().await {
+        match seen {
+            Ok(Seen::There(image)) => looked.there.push(image),
+            Ok(Seen::Pinned(digest)) => looked.images.push(Image { reference, pinned: Some(digest) }),
+            Ok(Seen::Unknown) => looked.images.push(reference.into()),
+            Err(error) if error.kind() == Kind::Interrupted => return Err(error),
+            Err(error) => looked.failures.push(Failure { image: reference.to_string(), error }),
+        }
+    }
+    Ok(looked)
+}
+
+/// Takes out of contents what is at its destination already.
+///
+/// # Errors
+/// `Registry` when the destination cannot be asked.
+pub(super) async fn without_there(contents: Contents, wishes: &Wishes, onto: &Onto) -> Result<(Vec<Named>, Contents)> {
+    let Onto::Registry(registry) = onto else { return Ok((Vec::new(), contents)) };
+    let mut asking = stream::iter(contents.images.clone())
+        .map(async |image: Named| (registry.landed(&image.name).await, image))
+        .buffered(wishes.plan.jobs.max(1));
+    let mut there = Vec::new();
+    while let Some((landed, image)) = asking.next().await {
+        if landed? == Some(image.document) {
+            there.push(image);
+        }
+    }
+    drop(asking);
+    if there.is_empty() {
+        return Ok((there, contents));
+    }
+    let names: HashSet<&Name> = there.iter().map(|image| &image.name).collect();
+    let left = contents.only(|image| !names.contains(&image.name))?;
+    Ok((there, left))
+}
+
+enum Seen {
+    There(Named),
+    Pinned(Digest),
+    /// It has to be read.
+    Unknown,
+}
+
+struct Looker<'a> {
+    catalog: &'a dyn Catalog,
+    platforms: &'a Platforms,
+    /// What takes an index's place; found out once, however many tags point to it.
+    chosen: Mutex<HashMap<(Origin, Digest), Choice>>,
+}
+
+/// A platform's manifest, once it is known.
+type Choice = Arc<OnceCell<Digest>>;
+
+impl Looker<'_> {
+    async fn see(&self, reference: &Reference, wishes: &Wishes, onto: &Onto) -> Result<Seen> {
+        let Some(digest) = self.landing(reference).await? else { return Ok(Seen::Unknown) };
+        let name = wishes.plan.names.name(reference, digest)?;
+        match onto {
+            // What refers to an image that is there need not be there.
+            Onto::Registry(registry) if !wishes.plan.referrers && registry.landed(&name).await? == Some(digest) => {
+                Ok(Seen::There(Named { name, source: reference.to_string(), document: digest }))
+            }
+            _ => Ok(Seen::Pinned(digest)),
+        }
+    }
+
+    /// The manifest or index that is to land.
+    async fn landing(&self, reference: &Reference) -> Result<Option<Digest>> {
+        let Reference { host, repository, selector } = reference;
+        let whole = *self.platforms == Platforms::All;
+        let digest = match selector {
+            None => return Ok(None),
+            Some(Selector::Digest(digest) | Selector::Pinned(_, digest)) => *digest,
+            Some(Selector::Tag(tag)) => match self.catalog.current(host, repository, tag).await? {
+                None if whole => return Ok(None),
+                None => {
+                    let document = self.catalog.document(host, repository, &Selector::Tag(tag.clone())).await?;
+                    return self.choose(reference, document).await.map(Some);
+                }
+                Some(Current { digest, media_type }) => match media_type.document_kind() {
+                    Some(DocumentKind::Manifest) => return Ok(Some(digest)),
+                    _ => digest,
+                },
+            },
+        };
+        if whole {
+            return Ok(Some(digest));
+        }
+        let origin = Origin { host: host.clone(), repository: repository.clone() };
+        let cell = {
+            let mut chosen = self.chosen.lock().unwrap_or_else(PoisonError::into_inner);
+            chosen.entry((origin, digest)).or_default().clone()
+        };
+        let choose = async || {
+            let document = self.catalog.document(host, repository, &Selector::Digest(digest)).await?;
+            self.choose(reference, document).await
+        };
+        cell.get_or_try_init(choose).await.copied().map(Some)
+    }
+
+    /// What takes the place of `document`, if it is an index.
+    async fn choose(&self, reference: &Reference, mut document: Document) -> Result<Digest> {
+        for _ in 0..MAX_NESTING {
+            let View::Index { children } = document.view() else { break };
+            let fault = |e: Error| e.context(format!("cannot choose a platform of {reference}"));
+            let Some(child) = self.platforms.choose_one(children).map_err(fault)? else { break };
+            if child.media_type.document_kind() != Some(DocumentKind::Index) {
+                // Where it is no manifest either, reading it will say so.
+                return Ok(child.digest);
+            }
+            let selector = Selector::Digest(child.digest);
+            document = self.catalog.document(&reference.host, &reference.repository, &selector).await?;
+        }
+        Ok(document.digest())
+    }
+}
