@@ -22,7 +22,7 @@ mod tests;
 mod writer;
 mod zstd;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::{BufReader, Read};
 use std::os::unix::fs::FileExt;
@@ -56,8 +56,9 @@ pub(super) struct Archive {
     length: u64,
     /// Where the seal ends: known when it was read.
     sealed: OnceLock<u64>,
-    /// Where blobs are: known when the head was read.
-    chain: OnceLock<Chain>,
+    /// Where the content of each blob begins: known when the head was read. By digest, because whoever imports a part
+    /// of a bundle numbers its blobs anew.
+    places: OnceLock<HashMap<Digest, u64>>,
 }
 
 impl Archive {
@@ -74,8 +75,8 @@ impl Archive {
         }
         let length = file.metadata().map_err(failed)?.len();
         check_is_archive(&file, length, &shown)?;
-        let (sealed, chain) = (OnceLock::new(), OnceLock::new());
-        Ok(Archive { file: Arc::new(file), path: path.to_owned(), length, sealed, chain })
+        let (sealed, places) = (OnceLock::new(), OnceLock::new());
+        Ok(Archive { file: Arc::new(file), path: path.to_owned(), length, sealed, places })
     }
 
     /// A member's path for a message.
@@ -101,20 +102,21 @@ impl Archive {
 
     /// The bytes of a blob from `offset` on.
     pub(super) fn stream(&self, contents: &Contents, blob: BlobId, offset: u64) -> Result<Chunks> {
-        let (file, begin) = self.blob(blob)?;
+        let (file, begin) = self.blob(contents.blob(blob).digest)?;
         let shown = self.shown(&blob_path(contents.blob(blob).digest));
         let end = begin + contents.blob(blob).size;
         Ok(Reading { file, shown: shown.into(), offset: begin + offset, end }.stream())
     }
 
     /// The file, opened again, and where in it the content of a blob begins.
-    pub(super) fn blob(&self, blob: BlobId) -> Result<(File, u64)> {
-        let chain = self
-            .chain
+    pub(super) fn blob(&self, digest: Digest) -> Result<(File, u64)> {
+        let begin = *self
+            .places
             .get()
+            .and_then(|places| places.get(&digest))
             .ok_or_else(|| Error::damaged(format!("the head of {} was not verified", self.shown(""))))?;
         let file = self.file.try_clone().map_err(|e| Error::io(format!("cannot open {} again", self.shown("")), e))?;
-        Ok((file, chain.blob(blob)))
+        Ok((file, begin))
     }
 
     fn members(&self, offset: u64) -> Members {
@@ -129,9 +131,6 @@ impl Archive {
             return Err(Error::damaged(format!("{shown} has {} of {} bytes", self.length, chain.length()))
                 .hint("it was cut off: copy it again from its medium, or ask for it again"));
         }
-        if self.length > chain.length() {
-            return Err(trailing(&shown, chain.length()));
-        }
         // What lies between the contents of two blobs is read at once.
         let mut previous = 0;
         let mut gap = [0; (2 * BLOCK) as usize];
@@ -144,6 +143,9 @@ impl Archive {
             check_zeros(&shown, offset, zeros)?;
             check_header(&shown, &blob_path(blob.digest), blob.size, offset + previous, header)?;
             previous = padding(blob.size);
+        }
+        if self.length > chain.length() {
+            return Err(trailing(&shown, chain.length()));
         }
         let mut rest = [0; (BLOCK + END) as usize];
         let rest = &mut rest[..(previous + END) as usize];
@@ -209,7 +211,8 @@ impl Carrier for Cursor<'_> {
     fn check_closed(&mut self, _: &Checksums, _: &BTreeMap<Digest, u64>, contents: &Contents) -> Result<()> {
         let chain = Chain::new(self.members.position(), contents);
         self.archive.check_chain(&chain, contents)?;
-        let _ = self.archive.chain.set(chain);
+        let places = contents.blob_ids().map(|id| (contents.blob(id).digest, chain.blob(id)));
+        let _ = self.archive.places.set(places.collect());
         Ok(())
     }
 

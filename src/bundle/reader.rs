@@ -124,7 +124,7 @@ impl Bundle {
         let Blob { digest, size, .. } = *contents.blob(blob);
         match &self.form {
             Form::Directory(root) => Ok((open_blob(root, digest, size)?, 0)),
-            Form::Archive(archive) => archive.blob(blob),
+            Form::Archive(archive) => archive.blob(digest),
         }
     }
 

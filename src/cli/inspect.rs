@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::listing::{self, Platforms};
 use super::output::{escape_controls, print_data, print_json};
 use super::trust::TrustArguments;
-use crate::bundle::{Bundle, BundleStream, Head, Seal, Unverified};
+use crate::bundle::{Bundle, BundleStream, Head, Seal, Signer, Unverified};
 use crate::error::Result;
 use crate::place::{BlobId, Contents};
 use crate::text::one_line;
@@ -89,6 +89,12 @@ fn show(head: &Head, platforms: &Platforms, verified: bool, as_json: bool) -> Re
         text += "UNVERIFIED: no --trust given, so nobody vouches for what follows\n";
     }
     text += &format!("bundle:    {}\ncreated:   {} by {}\n", head.identity(), head.created, head.tool);
+    if let Some(series) = &head.series {
+        text += &format!("series:    {}, number {}\n", series.name, series.sequence);
+    }
+    for base in &head.base {
+        text += &format!("builds on: {base}\n");
+    }
     text += &signer_lines(&head.seal);
     text += "\n";
     text += &listing::table(&head.contents, platforms)?;
@@ -101,27 +107,31 @@ pub(super) fn vouch(value: &mut Value, head: &Head, verified: bool) {
     value["identity"] = json!(head.identity().to_string());
     value["created"] = json!(head.created.to_string());
     value["tool"] = json!(head.tool);
-    let trusted = head.seal.signers.iter().map(
-        |signer| json!({"keyId": signer.key.key_id().to_string(), "principals": signer.principals, "trusted": true}),
-    );
+    value["series"] = head.series.as_ref().map_or(Value::Null, |series| json!(series.name));
+    value["sequence"] = head.series.as_ref().map_or(Value::Null, |series| json!(series.sequence));
+    value["base"] = head.base.iter().map(|base| json!(base.to_string())).collect();
+    let vouches = |signer: &Signer| json!({"keyId": signer.key.key_id().to_string(), "principals": signer.principals, "trusted": true});
+    value["reviewers"] = head.seal.reviewers.iter().map(vouches).collect();
+    let trusted = head.seal.signers.iter().map(vouches);
     let others = head.seal.bystanders.iter().map(
         |other| json!({"keyId": other.key.key_id().to_string(), "principals": [], "trusted": false, "reason": other.why}),
     );
     value["signers"] = trusted.chain(others).collect();
 }
 
-/// `signed by: WHO (key id ...)`, a line each; those that do not count say why.
+/// `signed by: WHO (key id ...)`, a line each, then who reviewed it; those that do not count say why.
 pub(super) fn signer_lines(seal: &Seal) -> String {
-    let signers = seal
-        .signers
-        .iter()
-        .map(|signer| (one_line(&signer.principals.join(", "), LONGEST).into_owned(), signer.key.key_id()))
-        .map(|(who, id)| format!("signed by: {who} (key id {id})\n"));
+    let line = |what: &str, signer: &Signer| {
+        let who = signer.principals.join(", ");
+        format!("{what} by: {} (key id {})\n", one_line(&who, LONGEST), signer.key.key_id())
+    };
+    let signers = seal.signers.iter().map(|signer| line("signed", signer));
+    let reviewers = seal.reviewers.iter().map(|signer| line("reviewed", signer));
     let others = seal
         .bystanders
         .iter()
         .map(|other| format!("signed by: key id {}, which does not count: it {}\n", other.key.key_id(), other.why));
-    signers.chain(others).collect()
+    signers.chain(reviewers).chain(others).collect()
 }
 
 /// Of the names of a signer, in bytes.

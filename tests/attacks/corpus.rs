@@ -12,7 +12,7 @@ use serde_json::json;
 use crate::draft::Draft;
 use crate::good::GOOD;
 use crate::keys::allowed_signers;
-use crate::table::{Attack, By, Class, Found, attacks};
+use crate::table::{Attack, By, Class, Found, archive_attacks, attacks};
 
 /// Files of the corpus by their path below `bundle-spec`, and links with their targets.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -31,6 +31,20 @@ pub(crate) fn generated() -> Corpus {
     }
     for attack in attacks() {
         corpus.add(&format!("attacks/{}", attack.name), attack.make(), &expected(&attack));
+    }
+    for attack in archive_attacks() {
+        let folder = format!("attacks/{}", attack.name);
+        let about = json!({
+            "exit": 3,
+            "class": word(attack.class),
+            "found": if attack.in_head { "head" } else { "layers" },
+            "reason": attack.reason,
+            "rule": attack.rule,
+            "sealed": false,
+            "why": attack.why,
+        });
+        corpus.files.insert(format!("{folder}/{}", attack.file()), attack.make());
+        corpus.files.insert(format!("{folder}/expected.json"), format!("{about:#}\n").into_bytes());
     }
     corpus
 }
@@ -131,11 +145,7 @@ pub(crate) fn spec() -> PathBuf {
 fn expected(attack: &Attack) -> serde_json::Value {
     json!({
         "exit": 3,
-        "class": match attack.class {
-            Class::Damaged => "damaged",
-            Class::Untrusted => "untrusted",
-            Class::Refused => "refused",
-        },
+        "class": word(attack.class),
         "found": match attack.found {
             Found::Head => "head",
             Found::Layers => "layers",
@@ -145,6 +155,14 @@ fn expected(attack: &Attack) -> serde_json::Value {
         "sealed": attack.by == By::Signer,
         "why": attack.why,
     })
+}
+
+fn word(class: Class) -> &'static str {
+    match class {
+        Class::Damaged => "damaged",
+        Class::Untrusted => "untrusted",
+        Class::Refused => "refused",
+    }
 }
 
 /// `a/bundle/../b` is `a/b`.

@@ -4,6 +4,8 @@
 //! through the program by `refused`. After a change: `cargo test --test attacks -- --ignored regenerate`.
 
 #[cfg(test)]
+mod archive_sweep;
+#[cfg(test)]
 mod big;
 #[cfg(test)]
 mod corpus;
@@ -29,3 +31,5 @@ mod swapped;
 mod sweep;
 #[cfg(test)]
 mod table;
+#[cfg(test)]
+mod tarball;

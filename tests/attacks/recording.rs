@@ -31,16 +31,25 @@ impl Recording {
 
 /// Verifies as the program does.
 pub(crate) fn open(bundle: &Path, trust: &Trust) -> Result<Verified> {
-    verify::open(bundle, trust, "2026-11-23T12:00:00Z".parse().unwrap())
+    verify::open(bundle, trust, now())
+}
+
+pub(crate) fn now() -> jiff::Timestamp {
+    "2026-11-23T12:00:00Z".parse().unwrap()
 }
 
 /// Moves everything.
 pub(crate) fn transfer(verified: &Verified) -> (Arc<Recording>, Result<()>) {
+    transfer_with(verified, &options())
+}
+
+pub(crate) fn transfer_with(verified: &Verified, options: &Options) -> (Arc<Recording>, Result<()>) {
     let recording = Arc::new(Recording::default());
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    let supply = verified.supply().expect("a directory");
-    let options = options();
-    let run = transfer::run(verified.head.contents.clone(), supply, recording.clone(), &options);
+    // A stream is read by a thread of the runtime.
+    let _within = runtime.enter();
+    let supply = verified.supply().expect("used once");
+    let run = transfer::run(verified.head.contents.clone(), supply, recording.clone(), options);
     let done = runtime.block_on(run).map(drop);
     (recording, done)
 }

@@ -1,5 +1,6 @@
 //! The corpus through the program, in front of a registry that counts.
 
+use std::fs;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
@@ -7,7 +8,8 @@ use support::{FaultProxy, RealRegistry};
 
 use crate::corpus::{Corpus, committed, generated, lay_out, spec};
 use crate::good::GOOD;
-use crate::table::{By, Found, attacks};
+use crate::table::{By, Found, archive_attacks, attacks};
+use crate::tarball::Tarball;
 
 #[test]
 #[ignore = "writes bundle-spec/good and bundle-spec/attacks"]
@@ -79,6 +81,49 @@ fn every_attack_is_refused_with_its_reason_before_any_writing_request() {
     );
 }
 
+/// As a file, and through a pipe, where what is wrong after the head is found late.
+#[test]
+fn every_attack_on_an_archive_is_refused_and_nothing_lands() {
+    let registry = RealRegistry::start();
+    let counting = FaultProxy::start(registry.host());
+    let trust = spec().join("attacks/keys/allowed_signers");
+    let mut wrong = Vec::new();
+    for attack in archive_attacks() {
+        let bundle = spec().join("attacks").join(attack.name).join(attack.file());
+        for piped in [false, true] {
+            counting.reset_count();
+            let input = if piped { fs::File::open(&bundle).unwrap().into() } else { Stdio::null() };
+            let run = Command::new(env!("CARGO_BIN_EXE_sealift"))
+                .arg("import")
+                .arg(if piped { Path::new("-") } else { &bundle })
+                .args([counting.host(), "--retry-times", "0", "--trust"])
+                .arg(&trust)
+                .env("HOME", "/nonexistent")
+                .stdin(input)
+                .output()
+                .expect("the program starts");
+            let said = String::from_utf8_lossy(&run.stderr).into_owned();
+            let mut fault = |what: &str| wrong.push(format!("{} piped: {piped}: {what}\n{said}", attack.name));
+            if run.status.code() != Some(3) {
+                fault(&format!("exit {:?}", run.status.code()));
+            }
+            // A stream ends early where a file is too short.
+            if piped == attack.packed && !said.contains(attack.reason) {
+                fault(&format!("{:?} is not said", attack.reason));
+            }
+            let writes: Vec<_> =
+                counting.requests().into_iter().filter(|r| !["GET", "HEAD"].contains(&r.method.as_str())).collect();
+            let in_head = attack.in_head && !piped;
+            if in_head && !writes.is_empty() || writes.iter().any(|r| r.path.contains("/manifests/")) {
+                fault(&format!("{writes:?}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), archive_attacks().len(), wrong.join("\n"));
+    assert!(archive_attacks().len() >= 100, "{}", archive_attacks().len());
+    assert!(support::catalog(registry.host()).iter().all(|name| support::tags(registry.host(), name).is_empty()));
+}
+
 #[test]
 fn every_good_bundle_is_taken() {
     let registry = RealRegistry::start();
@@ -93,6 +138,11 @@ fn every_good_bundle_is_taken() {
             let sparse = ["rich", "series"].contains(&good.name) && said.contains("BLOB_UNKNOWN");
             assert!(run.status.success() || sparse, "{}: {said}", good.name);
         }
+        // Packed by hand, as bundle-spec says.
+        let tar = desk.path().join("bundle.tar");
+        fs::write(&tar, Tarball::of(&(good.make)()).bytes()).unwrap();
+        let run = sealift(&["verify"], &tar, &[]);
+        assert!(run.status.success(), "{} as an archive: {}", good.name, String::from_utf8_lossy(&run.stderr));
     }
 }
 

@@ -1,5 +1,6 @@
 //! The attacks: one entry each, by the part of the format that they are against.
 
+mod archives;
 mod closed;
 mod descriptor;
 mod documents;
@@ -7,6 +8,8 @@ mod images;
 mod json;
 mod signatures;
 mod sums;
+
+pub(crate) use archives::archive_attacks;
 
 use crate::draft::Draft;
 

@@ -20,7 +20,8 @@ pub(in super::super) const BLOCK: u64 = 512;
 pub(in super::super) const END: u64 = 2 * BLOCK;
 
 /// The one header that a member of this path and size (bytes) has: ustar (POSIX.1-1988), mode 0644, everything else
-/// zero or empty. A size of 8 GiB or more does not fit its octal digits and is written in base 256, as GNU tar does.
+/// zero or empty, to the byte as GNU tar (`--format=ustar`) and Go write it. A size of 8 GiB or more does not fit its
+/// octal digits and is written in base 256, as GNU tar reads it.
 pub(in super::super) fn header(path: &str, size: u64) -> Block {
     let mut header = tar::Header::new_ustar();
     header.set_path(path).expect("paths of a bundle are relative and have at most 77 characters");
@@ -29,8 +30,13 @@ pub(in super::super) fn header(path: &str, size: u64) -> Block {
     header.set_gid(0);
     header.set_size(size);
     header.set_entry_type(tar::EntryType::Regular);
+    header.set_device_major(0).and_then(|()| header.set_device_minor(0)).expect("a ustar header has these fields");
     header.set_cksum();
-    *header.as_bytes()
+    let mut block = *header.as_bytes();
+    // Seven digits and a zero, where everybody else has six digits, a zero and a space: the sum never has more.
+    block.copy_within(SUM.start + 1..SUM.end, SUM.start);
+    block[SUM.end - 1] = b' ';
+    block
 }
 
 /// How many zeros follow `size` bytes.
@@ -230,5 +236,8 @@ fn signature_of(block: &Block) -> Option<String> {
     let name = std::str::from_utf8(path).ok()?.strip_prefix(SIGNATURES)?.strip_prefix('/')?;
     is_signature_name(name).then(|| name.to_owned())
 }
+
+/// Where a header has the sum of its bytes.
+const SUM: std::ops::Range<usize> = 148..156;
 
 const OTHER_HANDS: &str = "a copy that was damaged is to be copied again; of a tar that another program made, unpack the files (tar -xf) into a new directory and give that";

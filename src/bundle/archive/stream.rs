@@ -131,7 +131,7 @@ impl BundleStream {
                 let _ = sender.blocking_send(Err(error));
             }
         });
-        StreamPass { items: Arc::new(Mutex::new(Incoming { items, current: None, ended: false })), shown }
+        StreamPass { items: Arc::new(Mutex::new(Incoming { items, current: None, end: End::NotYet })), shown }
     }
 
     fn send_all(mut self, contents: &Contents, sender: &mpsc::Sender<Result<Item>>) -> Result<(), Stop> {
@@ -255,13 +255,22 @@ struct Incoming {
     items: mpsc::Receiver<Result<Item>>,
     /// The next blob, seen while the one before it was read.
     current: Option<BlobId>,
-    ended: bool,
+    end: End,
+}
+
+enum End {
+    NotYet,
+    /// The archive ended as it should.
+    Right,
+    /// It is cut off, or not the archive that the head says. This is said again to whoever asks for the next blob, also
+    /// when a blob's reader has heard it and goes on without that blob: of such an archive nothing may land.
+    Wrong(Error),
 }
 
 impl Incoming {
     /// The next chunk of the blob that is being read; nothing at its end.
     async fn chunk(&mut self) -> Option<Result<Bytes>> {
-        if self.current.is_some() || self.ended {
+        if self.current.is_some() || !matches!(self.end, End::NotYet) {
             return None;
         }
         match self.items.recv().await {
@@ -271,11 +280,11 @@ impl Incoming {
                 None
             }
             Some(Ok(Item::End)) => {
-                self.ended = true;
+                self.end = End::Right;
                 None
             }
             Some(Err(error)) => {
-                self.ended = true;
+                self.end = End::Wrong(error.flattened());
                 Some(Err(error))
             }
             // The thread has told already why it ended.
@@ -291,6 +300,9 @@ impl Pass for StreamPass {
         // What is left of the blob before is skipped.
         while let Some(chunk) = incoming.chunk().await {
             chunk?;
+        }
+        if let End::Wrong(error) = &incoming.end {
+            return Err(error.flattened());
         }
         let Some(id) = incoming.current.take() else { return Ok(None) };
         let chunks = stream::unfold(incoming, |mut incoming: OwnedMutexGuard<Incoming>| async move {
