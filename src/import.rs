@@ -1,5 +1,7 @@
 //! Bundle to registry: verified, then pushed, names unchanged, digests unchanged.
 
+mod base;
+
 use std::collections::{BTreeSet, HashSet};
 use std::str::FromStr;
 use std::sync::Arc;
@@ -135,6 +137,7 @@ pub async fn import(
     options: &Options,
 ) -> Result<Outcome> {
     landing_places(&contents, target)?;
+    base::check(client, &contents, &verified.head.base, target, options.jobs.get()).await?;
     if manner.layers == Layers::First {
         // A stream cannot be read twice: to be said before it is read once.
         verified.bundle()?;

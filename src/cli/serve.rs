@@ -40,6 +40,10 @@ pub(super) struct Serve {
 }
 
 pub(super) async fn run(command: &Serve, global: &Global, cancel: CancellationToken) -> Result<()> {
+    if command.path.as_os_str() == "-" {
+        return Err(Error::usage("a registry answers in any order, and a pipe goes by once")
+            .hint("keep the bundle as a file (cat > BUNDLE.tar) and serve that"));
+    }
     let service = if command.writable {
         let layout = Layout::create(&command.path)?;
         if layout.sealed() {
