@@ -18,7 +18,7 @@ fn path(name: &str) -> String {
 }
 
 #[rstest]
-fn every_form_is_verified_and_shown_as_ever(
+fn every_form_is_verified_and_holds_what_it_ever_held(
     #[values("exported", "reviewed", "series")] name: &str,
     #[values("", ".tar", ".tar.zst")] form: &str,
 ) {
