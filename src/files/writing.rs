@@ -117,7 +117,9 @@ impl<'a> PartFile<'a> {
             return Err(self.failed(e));
         }
         let out = self.written - self.buffer.len() as u64;
-        if out - self.flushed >= FLUSH {
+        // The last piece of a file does not wait for a next one.
+        let enough = if out == self.size { WORTH_FLUSHING } else { FLUSH };
+        if out - self.flushed >= enough {
             // Starts writing to the medium without waiting for it, and lets go of what is there already: a bundle
             // larger than memory would else be written in one long sync at the end.
             let _ = rustix::fs::fadvise(file, 0, None, Advice::DontNeed);
@@ -146,3 +148,5 @@ const PREALLOCATE: u64 = 1 << 20;
 const BUFFER: usize = 256 << 10;
 /// After so many bytes (64 MiB) writing to the medium is started.
 const FLUSH: u64 = 64 << 20;
+/// What is left at a file's end is worth it from so many bytes (1 MiB) on.
+const WORTH_FLUSHING: u64 = 1 << 20;

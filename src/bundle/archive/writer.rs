@@ -386,7 +386,11 @@ impl<'a> Region<'a> {
     }
 
     fn finish(mut self) -> Result<()> {
-        self.drain()
+        self.drain()?;
+        if self.offset - self.flushed >= WORTH_FLUSHING {
+            self.flush();
+        }
+        Ok(())
     }
 
     fn drain(&mut self) -> Result<()> {
@@ -401,12 +405,16 @@ impl<'a> Region<'a> {
         self.site.write(self.offset, bytes)?;
         self.offset += bytes.len() as u64;
         if self.offset - self.flushed >= FLUSH {
-            // Starts writing to the medium without waiting for it: else all of it is written in one long sync.
-            let length = std::num::NonZeroU64::new(self.offset - self.flushed);
-            let _ = rustix::fs::fadvise(&*self.site.file, self.flushed, length, Advice::DontNeed);
-            self.flushed = self.offset;
+            self.flush();
         }
         Ok(())
+    }
+
+    /// Starts writing to the medium without waiting for it: else all of it is written in one long sync.
+    fn flush(&mut self) {
+        let length = std::num::NonZeroU64::new(self.offset - self.flushed);
+        let _ = rustix::fs::fadvise(&*self.site.file, self.flushed, length, Advice::DontNeed);
+        self.flushed = self.offset;
     }
 }
 
@@ -438,3 +446,5 @@ const FAT32_LARGEST: u64 = u32::MAX as u64;
 const BUFFER: usize = 256 << 10;
 /// After so many bytes (64 MiB) writing to the medium is started.
 const FLUSH: u64 = 64 << 20;
+/// The end of a blob is not waited for if there is so much (1 MiB) of it.
+const WORTH_FLUSHING: u64 = 1 << 20;
