@@ -74,7 +74,7 @@ pub async fn plan(catalog: &dyn Catalog, images: &[Image], wishes: &Wishes) -> R
     let mut draft = Draft::new(catalog, wishes);
     draft.read_images(images).await?;
     if wishes.referrers {
-        draft.read_referrers().await?;
+        draft.read_referrers(images).await?;
     }
     draft.finish(images.len()).await
 }

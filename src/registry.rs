@@ -19,6 +19,7 @@ mod download;
 mod endpoint;
 mod exchange;
 mod fault;
+mod fresh;
 mod header;
 mod limits;
 mod peer;

@@ -25,6 +25,7 @@ use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -161,9 +162,11 @@ impl Job {
 
     /// Where the destination has the blob already, one question a scope.
     async fn presence(&self, id: BlobId) -> Result<Presences> {
+        let ask = |scope| async move { Ok((scope, self.destination.presence(&self.contents, id, scope).await?)) };
+        let asked: Vec<_> = self.blob(id).wanted.iter().map(|scope| ask(*scope).boxed()).collect();
+        let said: Vec<(ScopeId, Presence)> = stream::iter(asked).buffered(self.jobs).try_collect().await?;
         let mut presences = Presences { first: Presence::Absent, others: Vec::new() };
-        for &scope in &self.blob(id).wanted {
-            let presence = self.destination.presence(&self.contents, id, scope).await?;
+        for (scope, presence) in said {
             if scope == self.first_scope(id) {
                 presences.first = presence;
                 continue;
@@ -195,15 +198,16 @@ impl Job {
 
     /// Links the blob from its first scope into every other one that lacks it; returns the scopes that would not.
     async fn link_others(&self, id: BlobId, presences: &Presences) -> Result<Vec<ScopeId>> {
-        let mut refused = Vec::new();
         let first = self.first_scope(id);
-        for (scope, presence) in &presences.others {
-            if *presence == Presence::Here {
-                continue;
-            }
-            match self.destination.link(&self.contents, id, first, *scope).await? {
+        let link = |scope| async move { Ok((scope, self.destination.link(&self.contents, id, first, scope).await?)) };
+        let lacking = presences.others.iter().filter(|(_, presence)| *presence != Presence::Here);
+        let asked: Vec<_> = lacking.map(|(scope, _)| link(*scope).boxed()).collect();
+        let mut refused = Vec::new();
+        let mut linking = stream::iter(asked).buffered(self.jobs);
+        while let Some((scope, linked)) = linking.try_next().await? {
+            match linked {
                 Linked::Done => self.count_link(),
-                Linked::Refused => refused.push(*scope),
+                Linked::Refused => refused.push(scope),
             }
         }
         Ok(refused)

@@ -8,18 +8,18 @@ use std::collections::{HashMap, HashSet};
 
 use futures_util::stream::{self, StreamExt};
 
-use super::Draft;
 use super::rounds::{Purpose, Wanted};
+use super::{Draft, Image};
 use crate::error::{Failure, Kind, Result};
 use crate::oci::{Digest, Host, Selector, Tag};
 use crate::place::Origin;
 
 impl Draft<'_> {
-    /// Reads the referrers of everything that is planned, their referrers, and so on.
-    pub(super) async fn read_referrers(&mut self) -> Result<()> {
+    /// Reads the referrers of everything that is planned, their referrers, and so on. `images` have been read.
+    pub(super) async fn read_referrers(&mut self, images: &[Image]) -> Result<()> {
         let mut tags: HashMap<Origin, Tags> = HashMap::new();
         let mut without_api: HashSet<Host> = HashSet::new();
-        let mut read: HashSet<(Origin, Selector)> = HashSet::new();
+        let mut read: HashSet<(Origin, Selector)> = images.iter().filter_map(by_itself).collect();
         for _ in 0..MAX_DEPTH {
             let subjects = self.new_subjects();
             if subjects.is_empty() {
@@ -106,6 +106,13 @@ impl Draft<'_> {
         }
         found
     }
+}
+
+/// An image that was read as what it is called, and would be found by that name once more.
+fn by_itself(image: &Image) -> Option<(Origin, Selector)> {
+    let reference = &image.reference;
+    let origin = Origin { host: reference.host.clone(), repository: reference.repository.clone() };
+    Some((origin, reference.selector.clone()?))
 }
 
 /// What is known of a repository's tags.

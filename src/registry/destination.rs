@@ -16,6 +16,7 @@ use super::call::{Access, Call, Payload, Target};
 use super::catalog::{document_digest, document_path, said_digest};
 use super::download::{self, Holder, not_its_word};
 use super::endpoint::Endpoint;
+use super::fresh::Fresh;
 use super::retry::Failure;
 use super::sessions::Sessions;
 use super::subjects::{Subjects, fallback_tag, merged};
@@ -33,6 +34,7 @@ pub struct RegistryDestination {
     subjects: Subjects,
     sessions: Arc<Sessions>,
     existing: ExistingTags,
+    fresh: Fresh,
 }
 
 /// What is done about a tag that is there with other content. One with the same content is left alone.
@@ -55,6 +57,7 @@ impl RegistryDestination {
             subjects: Subjects::default(),
             sessions: Arc::default(),
             existing: ExistingTags::default(),
+            fresh: Fresh::default(),
         }
     }
 
@@ -295,11 +298,16 @@ impl Destination for RegistryDestination {
                     .hint("nothing was pushed: import below another prefix, or without --no-clobber"));
             }
         }
+        self.fresh.ask(&self.endpoint, contents, |scope| self.repository(contents, scope)).await?;
         Ok(HashSet::new())
     }
 
     async fn presence(&self, contents: &Contents, blob: BlobId, scope: ScopeId) -> Result<Presence> {
         let (blob, repository) = (contents.blob(blob), self.repository(contents, scope)?);
+        // An earlier run that was stopped has left blobs in their first scopes: these are asked for in any case.
+        if self.fresh.has(scope) && blob.wanted.first() != Some(&scope) {
+            return Ok(Presence::Unknown);
+        }
         let (host, digest) = (self.endpoint.host(), blob.digest);
         let what = format!("ask {host}/{repository} for blob {digest}");
         let target = Target::Path(format!("{repository}/blobs/{digest}"));
@@ -356,7 +364,8 @@ impl Destination for RegistryDestination {
         let (host, place) = (self.endpoint.host(), Place { repository: &repository, selector });
         let mut budget = self.endpoint.budget();
         let mut there = None;
-        if landing.tag.is_some() {
+        let is_new = self.fresh.has(landing.scope) && self.existing == ExistingTags::Move;
+        if landing.tag.is_some() && !is_new {
             there = budget.run(|| self.now(&place)).await?;
             match there {
                 // Left alone: it may be immutable, and it has been read just now.

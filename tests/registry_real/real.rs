@@ -128,11 +128,17 @@ async fn a_blob_is_mounted_from_one_repository_in_another() {
     let image = image(noise(100_000), &["a/app:1", "b/app:1"], &[]);
     let registry = RegistryDestination::new(&client, &host(server.port), None);
     push(&registry, &image, ScopeId(0)).await;
+    // It was not told to find out which repositories are new.
+    let asking = RegistryDestination::new(&client, &host(server.port), None);
     for blob in image.contents.blob_ids() {
-        assert_eq!(registry.presence(&image.contents, blob, ScopeId(1)).await.unwrap(), Presence::Absent);
+        assert_eq!(registry.presence(&image.contents, blob, ScopeId(1)).await.unwrap(), Presence::Unknown);
+        assert_eq!(asking.presence(&image.contents, blob, ScopeId(1)).await.unwrap(), Presence::Absent);
         assert_eq!(registry.link(&image.contents, blob, ScopeId(0), ScopeId(1)).await.unwrap(), Linked::Done);
+        assert_eq!(asking.presence(&image.contents, blob, ScopeId(1)).await.unwrap(), Presence::Here);
     }
-    push(&registry, &image, ScopeId(1)).await;
+    for landing in image.contents.landing_ids() {
+        registry.land(&image.contents, landing).await.expect("landed");
+    }
 }
 
 #[tokio::test]

@@ -1,0 +1,86 @@
+//! Which repositories of a registry are new, so that nothing need be asked about what is in them.
+//!
+//! A blob that many images share is wanted in as many repositories, and on the way into a new registry all but one of
+//! them would be asked in vain. One question tells: a repository without tags answers 404. That is a saving and no
+//! proof (an interrupted run leaves blobs without tags): what is then done unasked, a mount or a push, is right whether
+//! the content is there or not.
+
+use std::collections::HashSet;
+use std::sync::OnceLock;
+
+use futures_util::{StreamExt, stream};
+use reqwest::StatusCode;
+
+use super::call::{Access, Call, Payload};
+use super::endpoint::Endpoint;
+use crate::error::Result;
+use crate::oci::Repository;
+use crate::place::{Contents, ScopeId};
+
+/// The scopes that land in new repositories; none before it was asked.
+#[derive(Default)]
+pub(super) struct Fresh(OnceLock<HashSet<ScopeId>>);
+
+impl Fresh {
+    /// Asks about every scope of `contents` where the answer saves more than one question. `repository` says where a
+    /// scope lands.
+    pub(super) async fn ask(
+        &self,
+        endpoint: &Endpoint,
+        contents: &Contents,
+        repository: impl Fn(ScopeId) -> Result<Repository>,
+    ) -> Result<()> {
+        let asked = worth_asking(contents).into_iter().map(|scope| Ok((scope, repository(scope)?)));
+        let asked: Vec<(ScopeId, Repository)> = asked.collect::<Result<_>>()?;
+        let answers = stream::iter(asked)
+            .map(async |(scope, repository)| is_new(endpoint, &repository).await.then_some(scope))
+            .buffer_unordered(endpoint.settings().jobs.max(1));
+        let new = answers.filter_map(async |scope| scope).collect().await;
+        // Prepared twice, it keeps what was said first.
+        let _ = self.0.set(new);
+        Ok(())
+    }
+
+    /// Whether the scope lands in a new repository.
+    pub(super) fn has(&self, scope: ScopeId) -> bool {
+        self.0.get().is_some_and(|new| new.contains(&scope))
+    }
+}
+
+/// The scopes in which an answer saves more than one question: about blobs that are first sent elsewhere, and about
+/// tags. Where no tag is to land, one that is missing says nothing.
+fn worth_asking(contents: &Contents) -> Vec<ScopeId> {
+    let (mut blobs, mut tags) = (vec![0_u32; contents.scopes.len()], vec![0_u32; contents.scopes.len()]);
+    for blob in &contents.blobs {
+        blob.wanted.iter().skip(1).for_each(|scope| blobs[scope.0 as usize] += 1);
+    }
+    for landing in contents.landings.iter().filter(|landing| landing.tag.is_some()) {
+        tags[landing.scope.0 as usize] += 1;
+    }
+    let saved = blobs.into_iter().zip(tags);
+    let worth = (0..).zip(saved).filter(|(_, (blobs, tags))| *tags > 0 && blobs + tags > 1);
+    worth.map(|(scope, _)| ScopeId(scope)).collect()
+}
+
+/// Whether the registry knows no tags of the repository. Where it does not say, the repository is not new.
+async fn is_new(endpoint: &Endpoint, repository: &Repository) -> bool {
+    let what = format!("ask whether {}/{repository} is new", endpoint.host());
+    // One token for questions and pushes.
+    let call = Call::get(format!("{repository}/tags/list?n=1"), Access::Push(repository.clone()), what);
+    let mut budget = endpoint.budget();
+    let asked = budget.run(async || {
+        let response = endpoint.send(&call, Payload::Nothing).await?;
+        let new = match response.status() {
+            StatusCode::NOT_FOUND => true,
+            StatusCode::OK => false,
+            _ => return Err(response.refusal().await),
+        };
+        // Read to its end, the answer leaves its connection to the next question.
+        let _ = response.body(MAX_ANSWER).await;
+        Ok(new)
+    });
+    asked.await.unwrap_or(false)
+}
+
+/// Registries without pages send all tags at once: what is longer (64 KiB) is not waited for.
+const MAX_ANSWER: u64 = 64 << 10;
