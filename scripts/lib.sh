@@ -63,11 +63,16 @@ background() {
 
 # stop PID: ends one server started by `background`.
 stop() {
+    local pid rest=()
     kill "$1" 2>/dev/null || true
     wait "$1" 2>/dev/null || true
+    # Its number may be somebody else's when the script ends.
+    for pid in "${BACKGROUND_PIDS[@]}"; do [ "$pid" = "$1" ] || rest+=("$pid"); done
+    BACKGROUND_PIDS=(${rest[@]+"${rest[@]}"})
 }
 
-# docker_registry DIRECTORY: Debian's docker-registry with its storage in DIRECTORY, on a port the kernel picks.
+# docker_registry DIRECTORY: Debian's docker-registry with its storage in DIRECTORY, on a port the kernel picks; run by
+# the command UNDER, if there is one.
 docker_registry() {
     need docker-registry
     mkdir -p "$1/storage"
@@ -77,7 +82,8 @@ log: {level: info, accesslog: {disabled: false}}
 storage: {filesystem: {rootdirectory: "$1/storage"}, delete: {enabled: true}}
 http: {addr: "127.0.0.1:0", secret: only-for-tests}
 YAML
-    background "$1/log" docker-registry serve "$1/config.yml"
+    # shellcheck disable=SC2086 # a command with its arguments
+    background "$1/log" ${UNDER:-} docker-registry serve "$1/config.yml"
 }
 
 # fetch_debs PACKAGE:ARCHITECTURE...: brings what is not in the cache yet, as $DEBS/PACKAGE_ARCHITECTURE.deb. apt gets
