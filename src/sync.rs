@@ -4,23 +4,23 @@
 //! name already is left alone before a manifest is read ([`mod@current`]). From a tree of directories everything is read,
 //! because it is here. What is left is moved as by every other job.
 //!
-//! Names are skopeo's unless another way is asked for ([`Names`]). Two images that would land on one name are refused
+//! Names are skopeo's unless another way is asked for ([`Names`](crate::naming::Names)). Two images that would land on one name are refused
 //! before a manifest is read.
 
 mod current;
 mod format;
+mod layout;
 mod shelf;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 pub use format::Format;
+pub use layout::{Kept, Layout, signatures};
 use shelf::Shelf;
 
-use crate::dir::{self, DirDestination, Placement, Tree};
+use crate::dir::{DirDestination, Tree};
 use crate::error::{Failure, Kind, Result};
-use crate::naming::Names;
-use crate::oci::Reference;
 use crate::place::{Catalog, Contents, Named};
 use crate::plan::{self, Plan, Signatures};
 use crate::progress::{Event, Progress};
@@ -168,14 +168,6 @@ pub fn from_bundle(contents: Arc<Contents>, wishes: &Wishes) -> Result<Planned> 
     Ok(Planned::of(contents))
 }
 
-/// Where an image goes below a directory, as skopeo sync lays them out.
-pub fn directory_of(names: &Names, image: &Named) -> String {
-    match image.source.parse::<Reference>() {
-        Ok(reference) => names.directory(&reference, &image.name),
-        Err(_) => image.name.to_string(),
-    }
-}
-
 /// Image directories below `path`, which is made if it is missing.
 ///
 /// # Errors
@@ -183,15 +175,11 @@ pub fn directory_of(names: &Names, image: &Named) -> String {
 pub fn directory(
     path: PathBuf,
     contents: &Contents,
-    names: &Names,
+    layout: &Layout,
+    signatures: Kept,
     progress: Arc<dyn Progress>,
 ) -> Result<DirDestination> {
-    let placement = |image: &Named| Placement {
-        image: image.name.clone(),
-        directory: directory_of(names, image),
-        signatures: dir::Signatures::default(),
-    };
-    DirDestination::new(path, contents.images.iter().map(placement).collect(), progress)
+    DirDestination::new(path, layout.placements(contents, signatures), progress)
 }
 
 /// Moves what is planned. Where nothing is to be moved, nothing is touched.

@@ -78,7 +78,7 @@ pub(super) struct Sync {
     /// Go past images that fail; they are named at the end, exit code 4
     #[arg(long)]
     keep_going: bool,
-    /// Leave the signatures of a directory tree behind, which only such a tree can hold
+    /// Leave the signatures of a directory tree behind, which only another such tree can hold
     #[arg(long)]
     remove_signatures: bool,
     /// Refuse images that are not of this format: oci or v2s2; nothing is converted
@@ -195,13 +195,13 @@ async fn sync(command: &Sync, request: Request, global: &Global, cancel: Cancell
         planned = plan(command, &source, &destination, &wishes, &*progress, global) => planned?,
     };
     let asked = planned.asked();
-    let mut answer = Answer::new(planned, &destination, &wishes.plan.names, &source)?;
+    let mut answer = Answer::new(planned, &destination, &source)?;
     if command.dry_run {
         answer.show_plan(command.json)?;
         return all_done(answer.failures, asked);
     }
     let options = Options { keep_going: command.keep_going, ..command.effort.options(&progress, cancel) };
-    let moved = transfer(command, source, &destination, &answer, &wishes, &options).await;
+    let moved = transfer(command, source, &destination, &answer, &options).await;
     if let Some(file) = &mut digests {
         answer.write_digests(file, moved.as_ref().ok())?;
     }
@@ -225,7 +225,11 @@ async fn plan(
         }
         return Ok(Planned::of(Arc::new(contents)));
     }
-    let signatures = if command.remove_signatures { plan::Signatures::Drop } else { plan::Signatures::Refuse };
+    let signatures = match (command.remove_signatures, destination) {
+        (true, _) => plan::Signatures::Drop,
+        (false, Destination::Directory { .. }) => plan::Signatures::Keep,
+        (false, _) => plan::Signatures::Refuse,
+    };
     match source {
         Source::Registries { client, selection } => {
             sync::from_registries(&**client, selection, wishes, &destination.onto()).await
@@ -240,7 +244,6 @@ async fn transfer(
     source: Source,
     destination: &Destination,
     answer: &Answer,
-    wishes: &Wishes,
     options: &Options,
 ) -> Result<Outcome> {
     let contents = answer.contents.clone();
@@ -252,9 +255,12 @@ async fn transfer(
         (Destination::Registry { place, .. }, source) => {
             sync::run(contents, source.supply()?, place.clone(), options).await
         }
-        (Destination::Directory(path), source) => {
-            let names = &wishes.plan.names;
-            let tree = sync::directory(path.clone(), &contents, names, options.progress.clone())?;
+        (Destination::Directory { path, layout }, source) => {
+            let signatures = match &source {
+                Source::Tree(tree) if !command.remove_signatures => sync::signatures(tree, &contents)?,
+                _ => sync::Kept::new(),
+            };
+            let tree = sync::directory(path.clone(), &contents, layout, signatures, options.progress.clone())?;
             sync::run(contents, source.supply()?, Arc::new(tree), options).await
         }
         (Destination::Bundle { making, .. }, source) => {
@@ -277,20 +283,11 @@ impl Sync {
         before.check()?;
         self.signing.check()?;
         let usage = |message: &str, hint: &str| Err(Error::usage(message).hint(hint));
-        match (self.src, self.dest) {
-            (From::Dir, To::Dir) => {
-                return usage(
-                    "nothing needs to be synced from dir to dir",
-                    "use rsync or cp -r, which copy every byte",
-                );
-            }
-            (From::Bundle, To::Bundle) => {
-                return usage(
-                    "a bundle is not made of a bundle",
-                    "copy it as it is; sealift verify says whether it is whole",
-                );
-            }
-            _ => {}
+        if (self.src, self.dest) == (From::Bundle, To::Bundle) {
+            return usage(
+                "a bundle is not made of a bundle",
+                "copy it as it is; sealift verify says whether it is whole",
+            );
         }
         if self.key.is_some() != (self.dest == To::Bundle) {
             return match self.key {

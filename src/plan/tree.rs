@@ -9,13 +9,15 @@ use crate::naming::collision;
 use crate::oci::{Descriptor, Digest, Document, Name, View};
 use crate::place::{Absent, Builder, MAX_NESTING, Named, Reason};
 
-/// What is done about the signatures in a tree, which no other place can hold.
+/// What is done about the signatures in a tree, which nothing but another tree can hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Signatures {
     /// An image that has some is refused.
     Refuse,
     /// They stay behind.
     Drop,
+    /// They go to another tree.
+    Keep,
 }
 
 /// Reads every document of `tree` and works out what to carry. Of `wishes`, names, platforms and `keep_going` count.
@@ -64,8 +66,11 @@ impl Draft<'_> {
     fn image(&mut self, image: &Image, signatures: Signatures) -> Result<(Name, Digest)> {
         let name = self.wishes.names.in_tree(&image.suffix)?;
         if signatures == Signatures::Refuse && !self.tree.signatures(image)?.is_empty() {
-            return Err(Error::refused(format!("{} has signatures, which only its directory can hold", image.shown))
-                .hint("leave them behind with --remove-signatures"));
+            return Err(Error::refused(format!(
+                "{} has signatures, which only a tree of directories can hold",
+                image.shown
+            ))
+            .hint("leave them behind with --remove-signatures"));
         }
         let top = self.tree.document(image)?;
         check_name(&name, &top, image)?;

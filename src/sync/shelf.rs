@@ -8,7 +8,7 @@ use std::path::Path;
 
 use async_trait::async_trait;
 
-use super::directory_of;
+use super::Layout;
 use crate::dir::{Image, Tree};
 use crate::error::Result;
 use crate::naming::Names;
@@ -31,12 +31,13 @@ impl<'a> Shelf<'a> {
         let Ok(tree) = Tree::scan(root) else { return shelf };
         let directories: HashMap<&str, &Image> =
             tree.images().iter().map(|image| (image.suffix.as_str(), image)).collect();
+        let layout = Layout::new(names.clone());
         let mut looked_for = HashSet::new();
         for image in images {
             let Some(digest) = image.pinned.filter(|digest| looked_for.insert(*digest)) else { continue };
             let Ok(name) = names.name(&image.reference, digest) else { continue };
             let named = Named { name, source: image.reference.to_string(), document: digest };
-            if let Some(directory) = directories.get(directory_of(names, &named).as_str()) {
+            if let Some(directory) = directories.get(layout.directory(&named).as_str()) {
                 shelf.take(&tree, directory, digest);
             }
         }

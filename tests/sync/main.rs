@@ -3,8 +3,12 @@
 mod bundles;
 mod failing;
 mod help;
+mod many_tags;
 mod options;
+mod round_trips;
 mod side_by_side;
+mod traps;
+mod trees;
 
 use std::path::Path;
 use std::process::Command;

@@ -154,7 +154,6 @@ fn what_is_left_out_says_so_and_names_the_alternative(#[case] more: &[&str], #[c
 fn what_does_not_go_together_is_refused() {
     let desk = desk!();
     for (arguments, said) in [
-        ("sync -s dir -d dir a b", "rsync"),
         ("sync -s bundle -d bundle a b --key key --trust key.pub", "a bundle is not made of a bundle"),
         ("sync -s docker -d bundle localhost:1/a b", "--dest bundle needs --key"),
         ("sync -s bundle -d dir a b", "no trust given"),

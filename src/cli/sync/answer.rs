@@ -16,7 +16,6 @@ use crate::cli::output::{escape_controls, print_data, print_json};
 use crate::cli::progress::count;
 use crate::cli::{Global, stderr};
 use crate::error::{Error, Failure, Result};
-use crate::naming::Names;
 use crate::oci::{Digest, Name};
 use crate::place::{Contents, Named};
 use crate::sync::Planned;
@@ -39,13 +38,13 @@ struct Line {
 }
 
 impl Answer {
-    pub(super) fn new(planned: Planned, destination: &Destination, names: &Names, source: &Source) -> Result<Self> {
+    pub(super) fn new(planned: Planned, destination: &Destination, source: &Source) -> Result<Self> {
         let order: HashMap<&str, usize> = planned.order.iter().map(String::as_str).zip(0..).collect();
         let line = |image: &Named, there| {
             let (name, digest) = (image.name.clone(), image.document);
             let source = format!("{}{}", source.transport(), image.source);
             let at = order.get(image.source.as_str()).copied().unwrap_or(usize::MAX);
-            Ok((at, Line { name, source, place: destination.place(names, image)?, digest, there }))
+            Ok((at, Line { name, source, place: destination.place(image)?, digest, there }))
         };
         let there = planned.there.iter().map(|image| line(image, true));
         let moving = planned.contents.images.iter().map(|image| line(image, false));

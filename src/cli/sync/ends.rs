@@ -12,13 +12,12 @@ use crate::dir::Tree;
 use crate::error::{Error, Result};
 use crate::export::Making;
 use crate::import::Target;
-use crate::naming::Names;
 use crate::oci::{Host, Reference, Repository};
 use crate::place::Named;
 use crate::progress::Progress;
 use crate::registry::{Client, RegistryDestination};
 use crate::selection::Selection;
-use crate::sync::{self, Onto, Wishes};
+use crate::sync::{Layout, Onto, Wishes};
 use crate::transfer::Supply;
 use crate::trust::{KeyId, SigningKey};
 use crate::verify::Verified;
@@ -37,7 +36,10 @@ pub(super) enum Destination {
         target: Target,
         place: Arc<RegistryDestination>,
     },
-    Directory(PathBuf),
+    Directory {
+        path: PathBuf,
+        layout: Layout,
+    },
     Bundle {
         path: PathBuf,
         /// Nothing where nothing is to be written.
@@ -117,7 +119,14 @@ impl Destination {
                 let place = Arc::new(RegistryDestination::new(&client, &target.host, target.prefix.clone()));
                 Ok(Destination::Registry { client, target, place })
             }
-            To::Dir => Ok(Destination::Directory(path.to_owned())),
+            To::Dir => {
+                let names = wishes.plan.names.clone();
+                let layout = match source {
+                    Source::Tree(tree) => Layout::of_tree(names, tree),
+                    Source::Registries { .. } | Source::Bundle(_) => Layout::new(names),
+                };
+                Ok(Destination::Directory { path: path.to_owned(), layout })
+            }
             To::Bundle => {
                 let wanted = match source {
                     Source::Registries { selection, .. } => format!("{:?}", selection.wanted),
@@ -138,13 +147,13 @@ impl Destination {
     pub(super) fn onto(&self) -> Onto {
         match self {
             Destination::Registry { place, .. } => Onto::Registry(place.clone()),
-            Destination::Directory(path) => Onto::Directory(path.clone()),
+            Destination::Directory { path, .. } => Onto::Directory(path.clone()),
             Destination::Bundle { .. } => Onto::Bundle,
         }
     }
 
     /// Where an image lands, as skopeo writes it.
-    pub(super) fn place(&self, names: &Names, image: &Named) -> Result<String> {
+    pub(super) fn place(&self, image: &Named) -> Result<String> {
         match self {
             Destination::Registry { target, .. } => {
                 let place = target.place(&image.name)?;
@@ -152,8 +161,8 @@ impl Destination {
                 let familiar = hub.map(|rest| rest.strip_prefix("library/").unwrap_or(rest));
                 Ok(format!("docker://{}", familiar.unwrap_or(&place)))
             }
-            Destination::Directory(path) => {
-                Ok(format!("dir:{}", cleaned(&path.join(sync::directory_of(names, image))).display()))
+            Destination::Directory { path, layout } => {
+                Ok(format!("dir:{}", cleaned(&path.join(layout.directory(image))).display()))
             }
             Destination::Bundle { path, .. } => Ok(format!("bundle:{}/{}", path.display(), image.name)),
         }
