@@ -157,3 +157,101 @@ impl Looker<'_> {
         Ok(document.digest())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::oci::{Descriptor, Host, MediaType, Platform, Repository, Tag};
+    use crate::plan;
+    use async_trait::async_trait;
+    use bytes::Bytes;
+
+    /// One index for two platforms under two tags, at a place that knows HEAD or does not.
+    struct Memory {
+        heads: bool,
+        documents: Vec<Document>,
+        asked: Mutex<Vec<String>>,
+    }
+
+    impl Memory {
+        fn new(heads: bool) -> Self {
+            let manifest = |seed: &str| {
+                let digest = Digest::of(seed.as_bytes());
+                let config = format!(r#"{{"mediaType":"c","digest":"{digest}","size":1}}"#);
+                let text = format!(r#"{{"schemaVersion":2,"config":{config},"layers":[]}}"#);
+                Document::parse(Bytes::from(text), &MediaType::new(MediaType::OCI_MANIFEST)).unwrap()
+            };
+            let (amd64, arm64) = (manifest("amd64"), manifest("arm64"));
+            let child = |document: &Document, architecture: &str| {
+                let (media_type, digest, size) = (document.media_type(), document.digest(), document.size());
+                let platform = format!(r#"{{"os":"linux","architecture":"{architecture}"}}"#);
+                format!(r#"{{"mediaType":"{media_type}","digest":"{digest}","size":{size},"platform":{platform}}}"#)
+            };
+            let children = [child(&amd64, "amd64"), child(&arm64, "arm64")].join(",");
+            let text = format!(r#"{{"schemaVersion":2,"manifests":[{children}]}}"#);
+            let index = Document::parse(Bytes::from(text), &MediaType::new(MediaType::OCI_INDEX)).unwrap();
+            Memory { heads, documents: vec![index, amd64, arm64], asked: Mutex::default() }
+        }
+
+        fn note(&self, what: String) {
+            self.asked.lock().unwrap().push(what);
+        }
+    }
+
+    #[async_trait]
+    impl Catalog for Memory {
+        async fn tags(&self, _: &Host, _: &Repository) -> Result<Vec<Tag>> {
+            unreachable!("what is looked at is listed already")
+        }
+        async fn document(&self, _: &Host, _: &Repository, selector: &Selector) -> Result<Document> {
+            self.note(format!("GET {selector}"));
+            let wanted = selector.digest().unwrap_or(self.documents[0].digest());
+            Ok(self.documents.iter().find(|document| document.digest() == wanted).unwrap().clone())
+        }
+        async fn current(&self, _: &Host, _: &Repository, tag: &Tag) -> Result<Option<Current>> {
+            self.note(format!("HEAD :{tag}"));
+            let index = &self.documents[0];
+            Ok(self.heads.then(|| Current { digest: index.digest(), media_type: index.media_type().clone() }))
+        }
+        async fn referrers(&self, _: &Host, _: &Repository, _: Digest) -> Result<Option<Vec<Descriptor>>> {
+            unreachable!("not asked for")
+        }
+        async fn has_blob(&self, _: &Host, _: &Repository, _: Digest) -> Result<bool> {
+            unreachable!("not asked for")
+        }
+    }
+
+    async fn look_at(memory: &Memory, architecture: Option<&str>) -> (Vec<Option<Digest>>, Vec<String>) {
+        let platform = |text: &str| Platform { os: "linux".into(), architecture: text.into(), variant: None };
+        let platforms = architecture.map_or(Platforms::All, |text| Platforms::Best(vec![platform(text)]));
+        let wishes = Wishes { plan: plan::Wishes { platforms, ..plan::Wishes::default() }, format: None };
+        let references = ["h.io/x:1", "h.io/x:2"].map(|text| text.parse().unwrap()).to_vec();
+        let looked = look(memory, references, &wishes, &Onto::Bundle).await.unwrap();
+        assert!(looked.failures.is_empty() && looked.there.is_empty());
+        let mut asked = std::mem::take(&mut *memory.asked.lock().unwrap());
+        asked.sort();
+        (looked.images.into_iter().map(|image| image.pinned).collect(), asked)
+    }
+
+    #[tokio::test]
+    async fn a_tag_costs_one_head_and_an_index_is_read_once_to_choose() {
+        let memory = Memory::new(true);
+        let [index, _, arm64] = [0, 1, 2].map(|at| memory.documents[at].digest());
+        let (pinned, asked) = look_at(&memory, None).await;
+        assert_eq!(pinned, [Some(index); 2]);
+        assert_eq!(asked, ["HEAD :1", "HEAD :2"]);
+        let (pinned, asked) = look_at(&memory, Some("arm64")).await;
+        assert_eq!(pinned, [Some(arm64); 2]);
+        assert_eq!(asked, [format!("GET @{index}"), "HEAD :1".into(), "HEAD :2".into()]);
+    }
+
+    #[tokio::test]
+    async fn where_head_says_nothing_tags_are_read() {
+        let memory = Memory::new(false);
+        let amd64 = memory.documents[1].digest();
+        assert_eq!(look_at(&memory, None).await.0, [None; 2], "planning reads them");
+        let (pinned, asked) = look_at(&memory, Some("amd64")).await;
+        assert_eq!(pinned, [Some(amd64); 2]);
+        assert_eq!(asked, ["GET :1", "GET :2", "HEAD :1", "HEAD :2"]);
+    }
+}

@@ -37,6 +37,26 @@ fn a_bundle_is_made_and_read_like_any_other_end() {
 }
 
 #[test]
+fn a_bundle_comes_through_a_pipe_too() {
+    let (source, destination, desk) = (RealRegistry::with_corpus(), RealRegistry::start(), desk!());
+    let app = format!("{}/team/app:1", source.host());
+    let program = env!("CARGO_BIN_EXE_sealift");
+    let piped = |read: &str| {
+        desk.shell(
+            ".",
+            &format!(
+                "'{program}' sync -q -s docker -d bundle --key key {app} - | \
+                 '{program}' sync -q -s bundle --trust allowed_signers {read}"
+            ),
+        );
+    };
+    piped("-d dir - usb");
+    piped(&format!("-d docker - {}", destination.host()));
+    assert!(desk.path().join("usb/app:1/manifest.json").exists());
+    assert_eq!(tags(destination.host(), "app"), ["1"]);
+}
+
+#[test]
 fn a_tree_of_skopeo_is_sealed_and_imported() {
     let (source, destination, desk) = (RealRegistry::with_corpus(), RealRegistry::start(), desk!());
     let image = format!("{}/library/busybox", source.host());

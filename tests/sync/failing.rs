@@ -3,7 +3,7 @@
 use std::fs;
 use std::net::TcpListener;
 
-use support::{RealRegistry, desk, references, tags};
+use support::{RealRegistry, desk, raw_manifest, references, tags};
 
 use super::sync;
 
@@ -65,4 +65,47 @@ fn an_image_that_is_not_there_is_named() {
         .code(1)
         .stderr_contains("linux/s390x")
         .stderr_contains("linux/arm64");
+}
+
+#[test]
+fn a_directory_that_is_named_by_a_digest_vouches_for_its_manifest() {
+    let (source, destination, desk) = (RealRegistry::with_corpus(), RealRegistry::start(), desk!());
+    let references = references();
+    let pinned = references.iter().find(|r| r.repository == "team/pinned").expect("in the corpus");
+    let other = references.iter().find(|r| r.name() == "team/app:1").expect("in the corpus");
+    for reference in [pinned, other] {
+        sync(&desk, &["-s", "docker", "-d", "dir", &reference.at(source.host()), "usb"]).success();
+    }
+    let directory = desk.path().join(format!("usb/pinned@{}", pinned.digest));
+    fs::copy(desk.path().join("usb/app:1/manifest.json"), directory.join("manifest.json")).unwrap();
+    let arguments = ["-s", "dir", "-d", "docker", "usb", destination.host()];
+    sync(&desk, &arguments).code(3).stderr_contains("is named by a digest").stderr_contains("either it was changed");
+    assert!(destination.writes().is_empty());
+    // With --keep-going the other one lands; that something is damaged weighs more than that something is done.
+    sync(&desk, &[&["--keep-going"], &arguments[..]].concat()).code(3).stderr_contains("is named by a digest");
+    assert_eq!(tags(destination.host(), "app"), ["1"]);
+}
+
+#[test]
+fn a_blob_that_cannot_be_had_keeps_only_its_images_back() {
+    let (source, desk) = (RealRegistry::with_corpus(), desk!());
+    let image = raw_manifest(source.host(), "formats/zstd", "1").expect("in the corpus");
+    let image: serde_json::Value = serde_json::from_slice(&image.bytes).unwrap();
+    let layer = image["layers"][0]["digest"].as_str().unwrap().replace("sha256:", "");
+    let file = source.storage().join(format!("docker/registry/v2/blobs/sha256/{}/{layer}/data", &layer[..2]));
+    let mut bytes = fs::read(&file).unwrap();
+    bytes[100] ^= 1;
+    fs::write(&file, bytes).unwrap();
+    let yaml = format!("{}:\n  images: {{team/app: [], formats/zstd: []}}\n", source.host());
+    fs::write(desk.path().join("sync.yaml"), yaml).unwrap();
+    let common = ["-s", "yaml", "-d", "dir", "--digestfile", "digests", "--retry-times", "1", "sync.yaml", "usb"];
+    sync(&desk, &common).code(1).stderr_contains("formats/zstd");
+    assert!(!desk.path().join("usb/zstd:1/manifest.json").exists());
+    sync(&desk, &[&["--keep-going"], &common[..]].concat()).code(4).stderr_contains("zstd:1");
+    let digests = fs::read_to_string(desk.path().join("digests")).unwrap();
+    let mut lines: Vec<&str> = digests.lines().map(|line| line.split_once(' ').unwrap().1).collect();
+    lines.sort_unstable();
+    assert_eq!(lines, ["dir:usb/app:1", "dir:usb/app:2"]);
+    assert!(desk.path().join("usb/app:2/manifest.json").exists());
+    assert!(!desk.path().join("usb/zstd:1/manifest.json").exists());
 }

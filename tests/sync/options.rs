@@ -102,6 +102,27 @@ fn a_platform_of_choice_takes_the_place_of_an_index() {
 }
 
 #[test]
+fn referrers_stay_behind_unless_they_are_asked_for() {
+    let (source, destination, desk) = (RealRegistry::with_corpus(), RealRegistry::start(), desk!());
+    let jq = format!("{}/team/tools/jq:1", source.host());
+    let digest = references().iter().find(|r| r.name() == "team/tools/jq:1").expect("in the corpus").digest.clone();
+    let sbom = digest.replace(':', "-");
+    let run = |more: &[&str], target: &str| {
+        let target = format!("{}/{target}", destination.host());
+        sync(&desk, &[&["-s", "docker", "-d", "docker"], more, &[&jq, &target]].concat()).success();
+    };
+    run(&[], "without");
+    assert_eq!(tags(destination.host(), "without/jq"), ["1"]);
+    run(&["--referrers"], "with");
+    let mut with = tags(destination.host(), "with/jq");
+    with.sort();
+    assert_eq!(with, ["1", &sbom]);
+    // That the image is there says nothing of what refers to it.
+    run(&["--referrers"], "without");
+    assert_eq!(tags(destination.host(), "without/jq").len(), 2);
+}
+
+#[test]
 fn a_format_converts_nothing() {
     let (source, destination, desk) = (RealRegistry::with_corpus(), RealRegistry::start(), desk!());
     let at = |name: &str| format!("{}/{name}", source.host());

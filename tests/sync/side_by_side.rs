@@ -48,7 +48,11 @@ fn trees_of_a_yaml_file_are_equal(#[case] options: &[&str]) {
     // And again, in place, which skopeo refuses.
     let before = registry.access_log().len();
     sync(&desk, &arguments("ours")).success();
-    let moved: Vec<_> = registry.access_log().drain(before..).filter(|a| a.path.contains("/blobs/")).collect();
+    // Without --all an index is read to choose from it; its digest is not what lies in the tree.
+    let all = options.contains(&"--all");
+    let needless = |path: &str| path.contains("/blobs/") || (all && path.contains("/manifests/"));
+    let moved: Vec<_> =
+        registry.access_log().drain(before..).filter(|a| a.method == "GET" && needless(&a.path)).collect();
     assert!(moved.is_empty(), "{moved:?}");
     assert_same_trees(&desk.path().join("theirs"), &desk.path().join("ours"));
 }
