@@ -26,11 +26,15 @@ mod archive;
 mod carrier;
 mod checksums;
 mod descriptor;
+mod filling;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
 mod index;
 pub mod limits;
+mod lock;
+mod medium;
+mod output;
 mod reader;
 mod seal;
 mod sealing;
@@ -46,7 +50,7 @@ mod fixture;
 #[cfg(test)]
 mod tests;
 
-pub use archive::{ArchiveWriter, BundleStream, Compression, StreamWriter};
+pub use archive::{ArchiveWriter, BundleStream, Compression, Pinned, StreamWriter};
 pub use descriptor::Series;
 pub use reader::{Bundle, Head};
 pub use seal::{Bystander, Seal, Signer, Unverified};

@@ -35,6 +35,7 @@ use std::sync::Arc;
 use clap::error::{ContextKind, ErrorKind};
 use clap::{ArgAction, Parser, Subcommand};
 use jiff::Timestamp;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::error::{Error, Failure, Result, exit};
@@ -231,6 +232,12 @@ fn with_runtime<F: Future<Output = Result<()>>>(job: impl FnOnce(CancellationTok
         .enable_all()
         .build()
         .map_err(|e| Error::io("cannot start the worker threads", e))?;
+    // Beyond `ulimit -f` a write is to fail, with an error that says so, and not to kill.
+    let handled = {
+        let _entered = runtime.enter();
+        signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))
+    };
+    let _handled = handled.map_err(|e| Error::io("cannot handle signals", e))?;
     let cancel = CancellationToken::new();
     let interrupted = cancel.clone();
     runtime.spawn(async move {

@@ -32,7 +32,8 @@ pub mod exit {
 }
 
 /// What sort of failure it is. The sort decides the exit code and whether a retry can help.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Kind {
     /// A local file, directory or medium could not be read or written.
     Io,
@@ -98,6 +99,14 @@ impl Error {
                 Some("the medium is mounted read-only: remount it writable or choose another path")
             }
             std::io::ErrorKind::NotFound => Some("check the path, and whether the medium is mounted"),
+            std::io::ErrorKind::QuotaExceeded => {
+                Some("your quota there is used up: free some space, then run the same command again")
+            }
+            std::io::ErrorKind::FileTooLarge => Some(
+                "the file system or a limit (ulimit -f) does not take a file of that size: choose another medium, or a directory instead of one file",
+            ),
+            std::io::ErrorKind::StaleNetworkFileHandle => Some(MEDIUM_GONE),
+            _ if GONE.contains(&source.raw_os_error().unwrap_or_default()) => Some(MEDIUM_GONE),
             _ => None,
         };
         let error = error.caused_by(source);
@@ -288,6 +297,11 @@ impl Failure {
         partial
     }
 
+    /// A copy that says the same.
+    pub fn flattened(&self) -> Failure {
+        Failure { image: self.image.clone(), error: self.error.flattened() }
+    }
+
     /// What happened to it, with its name, and the error's own list below.
     fn lines(&self) -> Vec<String> {
         let line = self.error.line();
@@ -308,6 +322,10 @@ const LONGEST: usize = 4000;
 /// In lines.
 const LONGEST_LIST: usize = 200;
 
+/// What to do when a medium does not answer any more.
+const MEDIUM_GONE: &str = "see that the medium is there and sound, then run the same command again";
+/// EIO, ENXIO, ENODEV: the same numbers on every Unix.
+const GONE: [i32; 3] = [5, 6, 19];
 /// How many failures are told one by one.
 const SHOWN: usize = 50;
 /// How many different hints are given for them.

@@ -8,7 +8,7 @@ use bytes::{Bytes, BytesMut};
 use futures_util::TryStreamExt;
 use jiff::Timestamp;
 
-use crate::bundle::{ArchiveWriter, Compression, DirectoryWriter, StreamWriter};
+use crate::bundle::{ArchiveWriter, Compression, DirectoryWriter, Pinned, StreamWriter};
 use crate::error::{Failure, Kind, Result};
 use crate::oci::Digest;
 use crate::place::{Blob, BlobId, Catalog, Contents, Destination, Source};
@@ -105,11 +105,23 @@ impl Making {
     ///
     /// # Errors
     /// `Io` if the output exists or cannot be written.
-    pub fn recall(&self) -> Result<Option<Contents>> {
+    pub fn recall(&self) -> Result<Option<Plan>> {
+        let pinned = match self {
+            Making::Archive(writer) => writer.recall()?,
+            Making::Directory(writer) => writer.recall()?,
+            Making::Stream(_) => None,
+        };
+        Ok(pinned.map(|Pinned { contents, left_out }| Plan { contents, failures: left_out }))
+    }
+
+    /// Images that are not in the plan although they were asked for, and why: if this run is interrupted, the one that
+    /// goes on with the plan tells of them, too.
+    pub fn without(&self, left_out: &[Failure]) {
+        let left_out = left_out.iter().map(Failure::flattened).collect();
         match self {
-            Making::Archive(writer) => writer.recall(),
-            Making::Directory(writer) => writer.recall(),
-            Making::Stream(_) => Ok(None),
+            Making::Archive(writer) => writer.without(left_out),
+            Making::Directory(writer) => writer.without(left_out),
+            Making::Stream(_) => {}
         }
     }
 
@@ -149,7 +161,7 @@ pub async fn export(
                 e.hint("what has been fetched is kept: run the same command again to go on")
             }
             (Kind::Registry | Kind::NotFound, Making::Stream(_)) if options.keep_going => {
-                e.hint("the seal of a pipe or .tar.zst comes first, so nothing can be left out of it any more: leave that image out, or export into a directory")
+                e.hint("the seal of a pipe or .tar.zst comes first, so nothing can be left out of it any more: leave that image out, or export into a directory or a .tar")
             }
             _ => e,
         })?;

@@ -4,6 +4,7 @@
 //! What is opened is first looked at: opening a device or a pipe can already do something. After opening it is
 //! looked at again, so that an exchange in between is noticed.
 
+mod part;
 mod reading;
 mod threads;
 mod writing;
@@ -18,9 +19,10 @@ use bytes::Bytes;
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
+pub(crate) use part::{PartFile, WORTH};
 pub(crate) use reading::Reading;
 pub(crate) use threads::{HASHERS, StopOnDrop, blocking};
-pub(crate) use writing::{PartFile, create, is_same, make_folder, remove, write_new};
+pub(crate) use writing::{create, is_same, make_folder, remove, write_new};
 
 use crate::error::{Error, Result};
 use crate::text::is_hidden;

@@ -27,7 +27,7 @@ pub use contents::{
 pub use documents::Documents;
 pub use relations::Relations;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Failure, Result};
 use crate::oci::{Descriptor, Digest, Document, Host, MediaType, Repository, Selector, Tag};
 
 /// Content as it streams by, in chunks of any size (usually 64 KiB to 1 MiB).
@@ -125,8 +125,8 @@ pub enum Linked {
 /// A place that is written to.
 ///
 /// The order of calls: `prepare` once; then, in the order that [`Destination::order`] asks for, for every blob
-/// `presence`, then `put` or `link`; then `land`, children before parents and tags last; `commit` once, never
-/// after a failure.
+/// `presence`, then `put` or `link`; `replan` if blobs failed; then `land`, children before parents and tags last;
+/// `commit` once, never after a failure.
 #[async_trait]
 pub trait Destination: Send + Sync {
     /// Which order of blobs it takes.
@@ -150,6 +150,18 @@ pub trait Destination: Send + Sync {
 
     /// Puts a document (and its tag, if it has one) in place and makes sure that it is there.
     async fn land(&self, contents: &Contents, landing: LandingId) -> Result<()>;
+
+    /// Whether images can still be left out when blobs fail: not of what carries its seal ahead of them.
+    fn leaves_out(&self) -> bool {
+        true
+    }
+
+    /// Some of what was planned is left out: `contents` is the rest, with ids of its own, and `left_out` says why.
+    /// Called once at most, when no blob moves any more and nothing has landed.
+    async fn replan(&self, contents: &Contents, left_out: &[Failure]) -> Result<()> {
+        let _ = (contents, left_out);
+        Ok(())
+    }
 
     /// Makes everything durable and says so: nothing looks done before this.
     async fn commit(&self, contents: &Contents) -> Result<()>;

@@ -22,6 +22,7 @@ mod fault;
 mod fresh;
 mod header;
 mod limits;
+mod news;
 mod peer;
 mod piecewise;
 mod proxies;

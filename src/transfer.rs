@@ -97,6 +97,7 @@ pub async fn run(
             blobs: contents.blobs.len(),
             bytes: contents.blob_bytes(),
         });
+        let destination_leaves_out = destination.leaves_out();
         let job = Job {
             contents,
             destination,
@@ -105,16 +106,19 @@ pub async fn run(
             progress: options.progress.clone(),
             cancel: cancel.clone(),
             tally: Arc::default(),
-            keep_going: options.keep_going,
+            keep_going: options.keep_going && destination_leaves_out,
             failed: Arc::default(),
         };
         match (supply, job.destination.order()) {
             (Supply::Source(source), Order::Any) => random::run(&job, source).await?,
-            (Supply::Source(source), Order::AsPlanned) => ordered::run(&job.strict(), source).await?,
+            (Supply::Source(source), Order::AsPlanned) => ordered::run(&job, source).await?,
             (Supply::Pass(pass), Order::Any) => pass::to_any_order(&job, pass).await?,
-            (Supply::Pass(pass), Order::AsPlanned) => pass::to_planned_order(&job.strict(), pass).await?,
+            (Supply::Pass(pass), Order::AsPlanned) => pass::to_planned_order(&job, pass).await?,
         }
         let (job, mut failures) = job.without_failed()?;
+        if !failures.is_empty() {
+            job.destination.replan(&job.contents, &failures).await?;
+        }
         failures.extend(landing::run(&job).await?);
         job.destination.commit(&job.contents).await?;
         Ok(Outcome { summary: job.tally.summary(), failures })
@@ -191,7 +195,7 @@ impl Job {
             };
         }
         self.tally.moved.fetch_add(1, Ordering::Relaxed);
-        self.tally.moved_bytes.fetch_add(size, Ordering::Relaxed);
+        self.tally.moved_bytes.fetch_add(size - body.kept(), Ordering::Relaxed);
         self.progress.event(Event::BlobDone { digest, size, how: How::Moved });
         Ok(())
     }
@@ -226,11 +230,6 @@ impl Job {
                 Ok(linked == Linked::Done)
             }
         }
-    }
-
-    /// The same job for a destination that cannot leave anything out: its seal is written first.
-    fn strict(&self) -> Job {
-        Job { keep_going: false, ..self.clone() }
     }
 
     /// With `keep_going` a failed blob is noted, and is no failure of the run.

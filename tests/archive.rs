@@ -4,7 +4,6 @@
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
 use rstest::rstest;
 use support::{Desk, FaultProxy, RealRegistry, Rule, references, skopeo, tags, walk};
@@ -161,45 +160,6 @@ fn an_interrupted_export_goes_on_as_planned_although_a_tag_moved() {
     let blobs = listing["totals"]["blobs"].as_u64().unwrap() as usize;
     assert_eq!(proxy.count("GET", "/blobs/"), blobs - 3, "what was there was fetched again");
     desk.sealift(&["verify", "b.tar", "--trust", "allowed_signers"]).success();
-}
-
-#[test]
-fn killed_at_any_instant_the_same_command_makes_the_same_file() {
-    let source = RealRegistry::with_corpus();
-    let desk = support::desk!();
-    let asked = everything(&source);
-    export(&desk, &asked, "reference.tar").success();
-    let reference = fs::read(desk.path().join("reference.tar")).unwrap();
-    let mut killed = 0;
-    for round in 0..10u64 {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_sealift"))
-            .args(["export", "--output", "b.tar", "--key", "key", "-q"])
-            .args(&asked)
-            .current_dir(desk.path())
-            .env("SOURCE_DATE_EPOCH", "1700000000")
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        std::thread::sleep(Duration::from_millis(20 + round * 37 % 400));
-        child.kill().unwrap();
-        child.wait().unwrap();
-        let (partial, done) = (desk.path().join(".b.tar.partial"), desk.path().join("b.tar"));
-        if partial.exists() {
-            killed += 1;
-            let verified = desk.sealift(&["verify", ".b.tar.partial", "--trust", "allowed_signers"]);
-            // Between the seal and the name it is whole.
-            if verified.stdout().contains("verified") {
-                assert!(fs::read(&partial).unwrap() == reference);
-            }
-        }
-        if !done.exists() {
-            export(&desk, &asked, "b.tar").success();
-        }
-        assert!(fs::read(&done).unwrap() == reference, "round {round}");
-        assert_eq!(left(&desk), ["b.tar", "reference.tar"]);
-        fs::remove_file(&done).unwrap();
-    }
-    assert!(killed >= 3, "only {killed} of 10 runs were killed in the middle");
 }
 
 #[test]

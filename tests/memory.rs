@@ -1,6 +1,6 @@
 //! Memory stays below 64 MiB however large a layer is, and however many blobs there are.
 
-use support::{RealRegistry, put_manifest, request, sha256};
+use support::{RealRegistry, push_image};
 
 const BOUND_KIB: u64 = 64 << 10;
 
@@ -13,7 +13,7 @@ fn a_large_layer_is_never_in_memory() {
 #[test]
 fn a_large_layer_goes_once_into_one_file_and_once_out_of_it() {
     let (source, destination) = (RealRegistry::start(), RealRegistry::start());
-    push_image(&source, &[&vec![7; 300 << 20]]);
+    push_image(source.host(), "team/big", "1", &[&vec![7; 300 << 20]]);
     let desk = support::desk!();
     let image = format!("{}/team/big:1", source.host());
     let export = desk.usage(&["export", &image, "--output", "b.tar", "--key", "key"]);
@@ -39,13 +39,13 @@ fn a_layer_of_2_gib_is_never_in_memory() {
 fn many_blobs_are_never_in_memory() {
     let (source, destination) = (RealRegistry::start(), RealRegistry::start());
     let layers: Vec<Vec<u8>> = (0..250u32).map(|n| n.to_le_bytes().repeat(64)).collect();
-    push_image(&source, &layers.iter().map(Vec::as_slice).collect::<Vec<_>>());
+    push_image(source.host(), "team/big", "1", &layers.iter().map(Vec::as_slice).collect::<Vec<_>>());
     assert_journey_within_bound(&source, &destination);
 }
 
 fn moves_within_bound(size: usize) {
     let (source, destination) = (RealRegistry::start(), RealRegistry::start());
-    push_image(&source, &[&vec![7; size]]);
+    push_image(source.host(), "team/big", "1", &[&vec![7; size]]);
     assert_journey_within_bound(&source, &destination);
 }
 
@@ -61,32 +61,4 @@ fn assert_journey_within_bound(source: &RealRegistry, destination: &RealRegistry
         println!("{}: {} MiB", arguments[0], peak >> 10);
         assert!(peak < BOUND_KIB, "{} took {peak} KiB", arguments[0]);
     }
-}
-
-fn push_image(registry: &RealRegistry, layers: &[&[u8]]) {
-    let config: &[u8] = br#"{"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":[]}}"#;
-    let descriptors: Vec<String> = layers
-        .iter()
-        .map(|layer| {
-            format!(r#"{{"mediaType":"application/vnd.oci.image.layer.v1.tar",{}}}"#, push_blob(registry, layer))
-        })
-        .collect();
-    let media_type = "application/vnd.oci.image.manifest.v1+json";
-    let manifest = format!(
-        r#"{{"schemaVersion":2,"mediaType":"{media_type}","config":{{"mediaType":"application/vnd.oci.image.config.v1+json",{}}},"layers":[{}]}}"#,
-        push_blob(registry, config),
-        descriptors.join(",")
-    );
-    put_manifest(registry.host(), "team/big", "1", media_type, manifest.as_bytes());
-}
-
-/// Returns the digest and size fields of its descriptor.
-fn push_blob(registry: &RealRegistry, bytes: &[u8]) -> String {
-    let digest = sha256(bytes);
-    let begun = request(registry.host(), "POST", "/v2/team/big/blobs/uploads/", &[], b"").expect("an upload begins");
-    let location = begun.header("location").expect("an upload has a location").to_owned();
-    let path = location.find("/v2/").map_or(location.as_str(), |at| &location[at..]).to_owned();
-    let done = request(registry.host(), "PUT", &format!("{path}&digest={digest}"), &[], bytes).expect("an upload ends");
-    assert_eq!(done.status, 201, "{}", done.text());
-    format!(r#""digest":"{digest}","size":{}"#, bytes.len())
 }

@@ -4,7 +4,7 @@
 //! is killed: the next run re-hashes what it finds and goes on. The seal is written when all else is durable, and
 //! the directory gets its name last, so that nothing half-done looks done.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -14,12 +14,16 @@ use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
 
-use super::archive::journal::{self, Journal, Recalled};
-use super::files::{HASHERS, StopOnDrop, blocking, show};
-use super::sealing;
+use super::archive::journal::{Beginning, Journal};
+use super::archive::recall::{self, Pinned, Recalled};
+use super::files::{HASHERS, StopOnDrop, blocking};
+use super::filling::fill;
+use super::medium::Needs;
+use super::output::check_name;
+use super::sealing::{self, HeadFiles, Sealed};
 use super::source::{hash_blob, stream_blob};
-use super::workshop::Workshop;
-use crate::error::{Error, Result};
+use super::workshop::{Left, Workshop};
+use crate::error::{Error, Failure, Kind, Result};
 use crate::oci::Digest;
 use crate::place::{BlobId, Body, Chunks, Contents, Destination, LandingId, Linked, Order, Presence, ScopeId};
 use crate::trust::SigningKey;
@@ -32,6 +36,8 @@ pub struct DirectoryWriter {
     created: Timestamp,
     /// What was asked for, if a plan is to be kept for it.
     request: Option<Digest>,
+    /// What could not be planned, to be remembered with the plan.
+    left_out: Mutex<Vec<Failure>>,
     /// Until it is prepared.
     site: Mutex<Option<(Workshop, Option<Recalled>)>>,
     ready: OnceLock<Ready>,
@@ -42,7 +48,7 @@ struct Ready {
     workshop: Arc<Workshop>,
     created: Timestamp,
     /// Signed before the first byte is fetched, so that a passphrase is asked for while someone is there.
-    sealed: Arc<sealing::Sealed>,
+    sealed: Mutex<Arc<Sealed>>,
     /// The blobs and documents that are in the workshop, verified.
     there: Mutex<HashSet<Digest>>,
 }
@@ -55,12 +61,9 @@ impl DirectoryWriter {
     /// `Usage` if there is no key, one twice, or more than a bundle can hold signatures; or if `output` has no name.
     pub fn new(output: PathBuf, keys: Vec<SigningKey>, created: Timestamp) -> Result<DirectoryWriter> {
         sealing::check_keys(&keys)?;
-        if output.file_name().is_none() {
-            return Err(Error::usage(format!("{} cannot be the name of a bundle", show(output.as_os_str())))
-                .hint("give the path of a directory that does not exist yet"));
-        }
-        let (site, ready) = (Mutex::default(), OnceLock::new());
-        Ok(DirectoryWriter { output, keys: Arc::new(keys), created, request: None, site, ready })
+        check_name(&output)?;
+        let (left_out, site, ready) = (Mutex::default(), Mutex::default(), OnceLock::new());
+        Ok(DirectoryWriter { output, keys: Arc::new(keys), created, request: None, left_out, site, ready })
     }
 
     /// `request` stands for what was asked for: an earlier run for the same request is taken up as it was planned.
@@ -70,22 +73,26 @@ impl DirectoryWriter {
         self
     }
 
-    /// What an earlier run for the same request planned and did not finish; to be given to
+    /// What an earlier run for the same request planned and did not finish; its contents are to be given to
     /// [`Destination::prepare`]. Checks also that the bundle can be written where it is to be.
     ///
     /// # Errors
     /// `Io` if the output exists, cannot be written, or another run writes it.
-    pub fn recall(&self) -> Result<Option<Contents>> {
+    pub fn recall(&self) -> Result<Option<Pinned>> {
         let (workshop, mut recalled) = self.open()?;
-        let same = recalled.as_mut().filter(|recalled| self.request.is_some() && recalled.request == self.request);
-        let contents = same.and_then(|recalled| recalled.contents.take());
+        let pinned = recalled.as_mut().and_then(|recalled| recalled.pinned(self.request));
         *self.site.lock().unwrap_or_else(PoisonError::into_inner) = Some((workshop, recalled));
-        Ok(contents)
+        Ok(pinned)
+    }
+
+    /// Images that are not in the plan although they were asked for, and why: who goes on with it is told.
+    pub fn without(&self, left_out: Vec<Failure>) {
+        *self.left_out.lock().unwrap_or_else(PoisonError::into_inner) = left_out;
     }
 
     fn open(&self) -> Result<(Workshop, Option<Recalled>)> {
         let workshop = Workshop::open(&self.output)?;
-        let recalled = Journal::recall(workshop.parent(), &workshop.journal_name())?;
+        let recalled = Recalled::from_journal(workshop.output().parent(), &workshop.output().journal())?;
         Ok((workshop, recalled.filter(|recalled| recalled.is_signed_by(&self.keys))))
     }
 
@@ -94,19 +101,14 @@ impl DirectoryWriter {
         &self.output
     }
 
-    /// The identity of the bundle: known from [`Destination::prepare`] on, unless images are dropped after it.
+    /// The identity of the bundle: known from [`Destination::prepare`] on, another one after
+    /// [`Destination::replan`].
     pub fn identity(&self) -> Option<Digest> {
-        self.ready.get().map(|ready| ready.sealed.identity())
+        self.ready.get().map(|ready| ready.sealed().identity())
     }
 
     fn ready(&self) -> Result<&Ready> {
-        self.ready.get().ok_or_else(|| Error::new(crate::error::Kind::Io, "the bundle was not prepared for writing"))
-    }
-
-    async fn seal(&self, head: sealing::HeadFiles) -> Result<sealing::Sealed> {
-        let keys = self.keys.clone();
-        // May wait for a passphrase or a touch.
-        blocking(move || head.seal(&keys)).await
+        self.ready.get().ok_or_else(|| Error::new(Kind::Io, "the bundle was not prepared for writing"))
     }
 }
 
@@ -118,29 +120,29 @@ impl Destination for DirectoryWriter {
 
     async fn prepare(&self, contents: &Contents) -> Result<HashSet<BlobId>> {
         if self.ready.get().is_some() {
-            return Err(Error::new(crate::error::Kind::Io, "the bundle was prepared twice"));
+            return Err(Error::new(Kind::Io, "the bundle was prepared twice"));
         }
         // What cannot be carried is told before anything is made.
-        sealing::HeadFiles::new(contents, self.created)?;
+        HeadFiles::new(contents, self.created)?;
         let site = self.site.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let (workshop, recalled) = match site {
+        let (workshop, mut recalled) = match site {
             Some(site) => site,
             None => self.open()?,
         };
         let workshop = Arc::new(workshop);
-        let (created, sealed, left) = journal::seal(contents, self.created, &self.keys, self.request, recalled).await?;
-        let sealed = Arc::new(sealed);
-        let kept = self.keep(&workshop, contents).await?;
-        let documents: u64 = contents.document_order.iter().filter_map(|digest| contents.documents.size(*digest)).sum();
-        let blobs: u64 = contents.blob_ids().filter(|id| !kept.contains(id)).map(|id| contents.blob(id).size).sum();
-        workshop.check_space(blobs + documents + sealed.size())?;
-        if let (None, Some(request)) = (left, self.request) {
-            Journal::begin(workshop.parent(), &workshop.journal_name(), request, &sealed, contents)?;
+        let (created, sealed, same) =
+            recall::seal(contents, self.created, &self.keys, self.request, recalled.as_mut()).await?;
+        let (kept, parts) = self.keep(&workshop, contents).await?;
+        let there: HashSet<Digest> = kept.iter().map(|id| contents.blob(*id).digest).collect();
+        workshop.medium().check(&needs(&workshop, contents, &sealed, &there, &parts))?;
+        if let (false, Some(request)) = (same, self.request) {
+            let left_out = &self.left_out.lock().unwrap_or_else(PoisonError::into_inner);
+            let beginning = Beginning { request, left_out, sealed: &sealed, contents, held: &[] };
+            Journal::begin(workshop.output().parent(), &workshop.output().journal(), &beginning)?;
         }
-        let there = kept.iter().map(|id| contents.blob(*id).digest).collect();
-        let ready = Ready { workshop, created, sealed, there: Mutex::new(there) };
+        let ready = Ready { workshop, created, sealed: Mutex::new(Arc::new(sealed)), there: Mutex::new(there) };
         if self.ready.set(ready).is_err() {
-            return Err(Error::new(crate::error::Kind::Io, "the bundle was prepared twice"));
+            return Err(Error::new(Kind::Io, "the bundle was prepared twice"));
         }
         Ok(kept)
     }
@@ -153,10 +155,13 @@ impl Destination for DirectoryWriter {
     async fn put(&self, contents: &Contents, blob: BlobId, _: ScopeId, body: &mut Body) -> Result<()> {
         let ready = self.ready()?;
         let blob = contents.blob(blob);
-        let mut chunks = body.open().await?;
         let mut part = ready.workshop.part(blob.digest, blob.size)?;
-        while let Some(chunk) = chunks.next().await {
-            part.write(&chunk?)?;
+        let left = part.left()?;
+        if let Err(error) = fill(&mut part, left, body).await {
+            if body.is_wrong() {
+                part.give_up();
+            }
+            return Err(error);
         }
         part.finish(&blob.digest.hex())?;
         ready.there().insert(blob.digest);
@@ -190,19 +195,26 @@ impl Destination for DirectoryWriter {
         written
     }
 
+    async fn replan(&self, contents: &Contents, _: &[Failure]) -> Result<()> {
+        // The journal keeps the whole plan: killed from here on, the next run tries again what failed.
+        let ready = self.ready()?;
+        let (head, keys) = (HeadFiles::new(contents, ready.created)?, self.keys.clone());
+        // May wait for a passphrase or a touch.
+        let sealed = blocking(move || head.seal(&keys)).await?;
+        *ready.sealed.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(sealed);
+        Ok(())
+    }
+
     async fn commit(&self, contents: &Contents) -> Result<()> {
         let ready = self.ready()?;
-        let head = sealing::HeadFiles::new(contents, ready.created)?;
-        // Images may have been dropped since the plan was sealed.
-        let sealed = if head.identity() == ready.sealed.identity() {
-            ready.sealed.clone()
-        } else {
-            Arc::new(self.seal(head).await?)
-        };
+        let sealed = ready.sealed();
+        if HeadFiles::new(contents, ready.created)?.identity() != sealed.identity() {
+            return Err(Error::new(Kind::Io, "cannot seal: these are not the contents that were planned"));
+        }
         let sizes = sealing::sizes(contents);
         let there = ready.there().clone();
         if let Some(digest) = sizes.keys().find(|digest| !there.contains(*digest)) {
-            return Err(Error::new(crate::error::Kind::Io, format!("cannot seal: {digest} was not written")));
+            return Err(Error::new(Kind::Io, format!("cannot seal: {digest} was not written")));
         }
         let workshop = ready.workshop.clone();
         blocking(move || workshop.finish(&sizes, &sealed)).await
@@ -213,15 +225,24 @@ impl Ready {
     fn there(&self) -> MutexGuard<'_, HashSet<Digest>> {
         self.there.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn sealed(&self) -> Arc<Sealed> {
+        self.sealed.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }
 
 impl DirectoryWriter {
-    /// Re-hashes what an earlier run left, several at once, and removes what is not of use.
-    async fn keep(&self, workshop: &Arc<Workshop>, contents: &Contents) -> Result<HashSet<BlobId>> {
-        let wanted = contents.blob_ids().map(|id| (contents.blob(id).digest, contents.blob(id).size)).collect();
-        let candidates = workshop.clear(&wanted)?;
+    /// Re-hashes the blobs that an earlier run left, several at once, and removes what is not of use. Also returns the
+    /// room that the beginnings of others take up, in bytes.
+    async fn keep(
+        &self,
+        workshop: &Arc<Workshop>,
+        contents: &Contents,
+    ) -> Result<(HashSet<BlobId>, HashMap<Digest, u64>)> {
+        let wanted = contents.blobs.iter().map(|blob| (blob.digest, blob.size)).collect();
+        let Left { whole, parts } = workshop.clear(&wanted)?;
         let stop = StopOnDrop::default();
-        let hashed: Vec<Option<Digest>> = stream::iter(candidates.into_iter().map(|(digest, size)| {
+        let hashed: Vec<Option<Digest>> = stream::iter(whole.into_iter().map(|(digest, size)| {
             let (workshop, stopped) = (workshop.clone(), stop.0.clone());
             blocking(move || {
                 let go_on = || !stopped.load(Ordering::Relaxed);
@@ -236,12 +257,37 @@ impl DirectoryWriter {
         .try_collect()
         .await?;
         let kept: HashSet<Digest> = hashed.into_iter().flatten().collect();
-        Ok(contents.blob_ids().filter(|id| kept.contains(&contents.blob(*id).digest)).collect())
+        Ok((contents.blob_ids().filter(|id| kept.contains(&contents.blob(*id).digest)).collect(), parts))
     }
+}
+
+/// What is still to be written, in whole units of the medium.
+fn needs(
+    workshop: &Workshop,
+    contents: &Contents,
+    sealed: &Sealed,
+    there: &HashSet<Digest>,
+    parts: &HashMap<Digest, u64>,
+) -> Needs {
+    let medium = workshop.medium();
+    let sizes = sealing::sizes(contents);
+    let missing = sizes.iter().filter(|(digest, _)| !there.contains(*digest));
+    let (mut bytes, mut files) = (medium.room(sealed.size()), TOP_FILES);
+    for (digest, size) in missing {
+        bytes += medium.room(*size).saturating_sub(parts.get(digest).copied().unwrap_or_default());
+        files += u64::from(!parts.contains_key(digest));
+    }
+    let largest = sizes.iter().max_by_key(|(_, size)| **size);
+    let largest = largest.map_or_else(Default::default, |(digest, size)| (*size, format!("layer {digest}")));
+    Needs { bytes, files, largest, names: sizes.len() as u64, instead: ", or export to one file (name it .tar)" }
 }
 
 fn write_whole(workshop: &Workshop, digest: Digest, bytes: &[u8]) -> Result<()> {
     let mut part = workshop.part(digest, bytes.len() as u64)?;
+    part.start_over()?;
     part.write(bytes)?;
     part.finish(&digest.hex())
 }
+
+/// Beside the blobs: seal, descriptor, layout, index, two folders and a signature, and the journal.
+const TOP_FILES: u64 = 8;

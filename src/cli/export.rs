@@ -155,11 +155,11 @@ pub(super) async fn run(command: &Export, request: Request, global: &Global, can
         keep_going: command.keep_going,
         jobs: command.access.effort.jobs.get(),
     };
-    let Plan { contents, mut failures } = if let Some(contents) = recalled {
+    let Plan { contents, mut failures } = if let Some(plan) = recalled {
         if !global.quiet {
             note("going on with what an interrupted run planned (--refresh looks at the tags again)");
         }
-        Plan { contents, failures: Vec::new() }
+        plan
     } else {
         tokio::select! {
             () = cancel.cancelled() => return Err(Error::interrupted()),
@@ -174,6 +174,7 @@ pub(super) async fn run(command: &Export, request: Request, global: &Global, can
     };
     let shown = command.output.as_ref().map(|output| output.display().to_string()).unwrap_or_default();
     let contents = Arc::new(contents);
+    making.without(&failures);
     let (outcome, identity) =
         export::export(Supply::Source(source.blobs()), contents.clone(), &making, &options).await?;
     let contents = done::landed(&contents, &outcome.failures)?;

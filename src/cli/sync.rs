@@ -218,12 +218,12 @@ async fn plan(
     global: &Global,
 ) -> Result<Planned> {
     if let Destination::Bundle { making: Some((making, _)), .. } = destination
-        && let Some(contents) = making.recall()?
+        && let Some(recalled) = making.recall()?
     {
         if !global.quiet {
             note("going on with what an interrupted run planned");
         }
-        return Ok(Planned::of(Arc::new(contents)));
+        return Ok(Planned { failures: recalled.failures, ..Planned::of(Arc::new(recalled.contents)) });
     }
     let signatures = match (command.remove_signatures, destination) {
         (true, _) => plan::Signatures::Drop,
@@ -266,6 +266,7 @@ async fn transfer(
         (Destination::Bundle { making, .. }, source) => {
             let Some((making, _)) = making else { return Err(Error::usage("--dest bundle needs --key")) };
             let supply = source.supply()?;
+            making.without(&answer.failures);
             export::export(supply, contents, making, options).await.map(|(outcome, _)| outcome)
         }
     }

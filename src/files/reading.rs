@@ -49,12 +49,17 @@ impl Reading {
     }
 
     /// Whether what is left has this digest; nobody believes the answer once `go_on` says no.
-    pub(crate) fn has(mut self, digest: Digest, go_on: impl Fn() -> bool) -> Result<bool> {
+    pub(crate) fn has(self, digest: Digest, go_on: impl Fn() -> bool) -> Result<bool> {
+        Ok(self.hashed(go_on)?.finish() == digest)
+    }
+
+    /// What is left, taken in; less of it once `go_on` says no.
+    pub(crate) fn hashed(mut self, go_on: impl Fn() -> bool) -> Result<Hasher> {
         let mut hasher = Hasher::default();
         while self.offset < self.end && go_on() {
             hasher.update(&self.next()?);
         }
-        Ok(hasher.finish() == digest)
+        Ok(hasher)
     }
 }
 

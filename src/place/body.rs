@@ -1,7 +1,7 @@
 //! A blob on its way: hashed and counted in the read that sends it.
 
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
@@ -21,7 +21,10 @@ pub struct Body {
     size: u64,
     supply: Supply,
     blame: Arc<Mutex<Option<Error>>>,
+    wrong: Arc<AtomicBool>,
     passed: Arc<AtomicU64>,
+    /// Bytes of the last opening that the destination had already.
+    kept: u64,
     progress: Arc<dyn Progress>,
     cancel: CancellationToken,
 }
@@ -62,7 +65,8 @@ impl Body {
     }
 
     fn new(digest: Digest, size: u64, supply: Supply, progress: Arc<dyn Progress>, cancel: CancellationToken) -> Self {
-        Body { digest, size, supply, blame: Arc::default(), passed: Arc::default(), progress, cancel }
+        let (blame, wrong, passed) = (Arc::default(), Arc::default(), Arc::default());
+        Body { digest, size, supply, blame, wrong, passed, kept: 0, progress, cancel }
     }
 
     /// Of all bytes.
@@ -82,20 +86,41 @@ impl Body {
 
     /// The bytes from the beginning.
     pub async fn open(&mut self) -> Result<Chunks> {
-        let passed = self.passed.swap(0, Ordering::Relaxed);
+        self.open_after(Hasher::default()).await
+    }
+
+    /// The bytes after those that `before` has taken in: the destination has them from an earlier run. They are
+    /// verified with the rest, so that what was left wrong is found at the end ([`Body::is_wrong`]).
+    pub async fn open_after(&mut self, before: Hasher) -> Result<Chunks> {
+        self.kept = before.count();
+        self.wrong.store(false, Ordering::Relaxed);
+        let passed = self.passed.swap(self.kept, Ordering::Relaxed);
         if passed > 0 {
             self.progress.event(Event::BlobRewound { digest: self.digest, bytes: passed });
         }
+        if self.kept > 0 {
+            self.progress.event(Event::BlobBytes { digest: self.digest, bytes: self.kept });
+        }
         let chunks = match &mut self.supply {
-            Supply::Whole(bytes) => stream::iter((!bytes.is_empty()).then(|| Ok(bytes.clone()))).boxed(),
+            Supply::Whole(bytes) => {
+                let rest = bytes.slice(usize::try_from(self.kept).unwrap_or(usize::MAX).min(bytes.len())..);
+                stream::iter((!rest.is_empty()).then_some(Ok(rest))).boxed()
+            }
+            Supply::Once(_) if self.kept > 0 => {
+                return Err(Error::registry(format!(
+                    "blob {} comes in a stream, from its beginning only",
+                    self.digest
+                )));
+            }
             Supply::Once(chunks) => chunks.take().ok_or_else(|| {
                 Error::registry(format!("blob {} cannot be sent a second time from a stream", self.digest))
                     .hint("run the same command again: what has landed is not sent again")
             })?,
             Supply::Source { source, contents, blob } => {
-                let chunks = source.open(contents, *blob, 0).await?;
-                let (source, contents, blob) = (source.clone(), contents.clone(), *blob);
-                verified(chunks, self.digest, self.size, self.cancel.clone(), move |what| {
+                let chunks = source.open(contents, *blob, self.kept).await?;
+                let (source, contents, blob, wrong) = (source.clone(), contents.clone(), *blob, self.wrong.clone());
+                verified_after(before, chunks, self.digest, self.size, self.cancel.clone(), move |what| {
+                    wrong.store(true, Ordering::Relaxed);
                     source.mismatch(&contents, blob, what)
                 })
             }
@@ -116,6 +141,16 @@ impl Body {
         Ok(watched)
     }
 
+    /// How many bytes of the last opening the destination had already.
+    pub fn kept(&self) -> u64 {
+        self.kept
+    }
+
+    /// Whether size or digest of what was opened were not those of the plan.
+    pub fn is_wrong(&self) -> bool {
+        self.wrong.load(Ordering::Relaxed)
+    }
+
     /// The failure of the body itself, if that is why sending it failed: the destination is not at fault, and
     /// sending it again would not help.
     pub fn blame(&self) -> Option<Error> {
@@ -132,16 +167,20 @@ pub fn verified(
     cancel: CancellationToken,
     mismatch: impl Fn(&str) -> Error + Send + 'static,
 ) -> Chunks {
-    Verified {
-        inner: chunks,
-        digest,
-        size,
-        cancel,
-        mismatch: Box::new(mismatch),
-        hasher: Some(Hasher::default()),
-        held: None,
-    }
-    .boxed()
+    verified_after(Hasher::default(), chunks, digest, size, cancel, mismatch)
+}
+
+/// The same for the bytes after those that `before` has taken in.
+fn verified_after(
+    before: Hasher,
+    chunks: Chunks,
+    digest: Digest,
+    size: u64,
+    cancel: CancellationToken,
+    mismatch: impl Fn(&str) -> Error + Send + 'static,
+) -> Chunks {
+    let mismatch = Box::new(mismatch);
+    Verified { inner: chunks, digest, size, cancel, mismatch, hasher: Some(before), held: None }.boxed()
 }
 
 struct Verified {

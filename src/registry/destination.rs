@@ -17,6 +17,7 @@ use super::catalog::{document_digest, document_path, said_digest};
 use super::download::{self, Holder, not_its_word};
 use super::endpoint::Endpoint;
 use super::fresh::Fresh;
+use super::news::News;
 use super::retry::Failure;
 use super::sessions::Sessions;
 use super::subjects::{Subjects, fallback_tag, merged};
@@ -35,6 +36,7 @@ pub struct RegistryDestination {
     sessions: Arc<Sessions>,
     existing: ExistingTags,
     fresh: Fresh,
+    news: News,
 }
 
 /// What is done about a tag that is there with other content. One with the same content is left alone.
@@ -58,6 +60,7 @@ impl RegistryDestination {
             sessions: Arc::default(),
             existing: ExistingTags::default(),
             fresh: Fresh::default(),
+            news: News::default(),
         }
     }
 
@@ -172,7 +175,24 @@ impl RegistryDestination {
         Ok(())
     }
 
-    /// What is there: what the tag points to.
+    /// What was there already is listed among the referrers of its subject, too: the run that pushed it may have been
+    /// killed before that.
+    async fn keep_listed(
+        &self,
+        repository: &Repository,
+        bytes: Bytes,
+        media_type: &MediaType,
+        digest: Digest,
+    ) -> Result<()> {
+        let document = Document::parse_known(bytes, media_type, digest)?;
+        let Some(subject) = document.subject().map(|subject| subject.digest) else { return Ok(()) };
+        if self.client.referrers(self.endpoint.host(), repository, subject).await?.is_none() {
+            self.subjects.note(repository, subject, &document);
+        }
+        Ok(())
+    }
+
+    /// What is there: what the tag points to, or the digest itself.
     async fn now(&self, place: &Place<'_>) -> Result<Option<Digest>, Failure> {
         let host = self.endpoint.host();
         let target = Target::Path(document_path(place.repository, &place.selector));
@@ -338,9 +358,11 @@ impl Destination for RegistryDestination {
     async fn put(&self, contents: &Contents, blob: BlobId, scope: ScopeId, body: &mut Body) -> Result<()> {
         let upload = self.upload(contents, blob, scope)?;
         match body.replayable() {
-            true => upload.stream(body).await,
-            false => upload.pieces(body).await,
+            true => upload.stream(body).await?,
+            false => upload.pieces(body).await?,
         }
+        self.news.note(&upload.repository, upload.digest);
+        Ok(())
     }
 
     async fn link(&self, contents: &Contents, blob: BlobId, from: ScopeId, to: ScopeId) -> Result<Linked> {
@@ -363,22 +385,30 @@ impl Destination for RegistryDestination {
         };
         let (host, place) = (self.endpoint.host(), Place { repository: &repository, selector });
         let mut budget = self.endpoint.budget();
-        let mut there = None;
+        // A new repository has no tags; what an interrupted run has left in it is manifests.
         let is_new = self.fresh.has(landing.scope) && self.existing == ExistingTags::Move;
-        if landing.tag.is_some() && !is_new {
-            there = budget.run(|| self.now(&place)).await?;
-            match there {
-                // Left alone: it may be immutable, and it has been read just now.
-                Some(found) if found == landing.document => return Ok(()),
-                Some(found) if self.existing == ExistingTags::Keep => {
-                    return Err(Error::registry(format!("{host}/{place} is {found} since a moment (--no-clobber)"))
-                        .hint("someone else pushes there: the tag was left as it is"));
-                }
-                _ => {}
+        let cannot_be_there = match landing.tag {
+            Some(_) => is_new,
+            None => self.news.is_below(contents, landing, &repository),
+        };
+        let there = match cannot_be_there {
+            true => None,
+            false => budget.run(|| self.now(&place)).await?,
+        };
+        match there {
+            // Left alone: a tag may be immutable, and an interrupted run sends nothing twice.
+            Some(found) if found == landing.document => {
+                return self.keep_listed(&repository, bytes, media_type, landing.document).await;
             }
+            Some(found) if self.existing == ExistingTags::Keep => {
+                return Err(Error::registry(format!("{host}/{place} is {found} since a moment (--no-clobber)"))
+                    .hint("someone else pushes there: the tag was left as it is"));
+            }
+            _ => {}
         }
         let call = self.put_call(&place, media_type.as_str());
         let noticed = budget.run(|| self.put_document(&call, &bytes, &place, landing.document, there)).await?;
+        self.news.note(&repository, landing.document);
         if !noticed {
             let document = Document::parse_known(bytes, media_type, landing.document)?;
             if let Some(subject) = document.subject() {

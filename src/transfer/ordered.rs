@@ -46,12 +46,16 @@ pub(super) async fn run(job: &Job, source: Arc<dyn Source>) -> Result<()> {
         let scope = job.first_scope(id);
         match ahead {
             None => job.put(id, scope, &mut job.reopenable(&source, id)).await?,
-            Some(ahead) => {
-                let fetched = ahead.await.map_err(|e| Error::interrupted().caused_by(e))?;
-                let (bytes, _permit) = fetched.map_err(|e| job.for_images(id, e))?;
-                let mut body = Body::whole(job.blob(id).digest, bytes, job.progress.clone(), job.cancel.clone());
-                job.put(id, scope, &mut body).await?;
-            }
+            Some(ahead) => match ahead.await.map_err(|e| Error::interrupted().caused_by(e))? {
+                Ok((bytes, _permit)) => {
+                    let mut body = Body::whole(job.blob(id).digest, bytes, job.progress.clone(), job.cancel.clone());
+                    job.put(id, scope, &mut body).await?;
+                }
+                Err(error) => job.go_past(id, error)?,
+            },
+        }
+        if job.has_failed(id) {
+            continue;
         }
         for scope in job.link_others(id, &Presences::unknown(job.blob(id))).await? {
             job.put(id, scope, &mut job.reopenable(&source, id)).await?;

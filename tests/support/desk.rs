@@ -65,6 +65,27 @@ pub struct Running {
 }
 
 impl Running {
+    /// Waits for the end.
+    pub fn wait(self) -> Run {
+        Run { command: self.command, output: self.child.wait_with_output().expect("the program ends") }
+    }
+
+    /// Kills it (SIGKILL), and waits for the end.
+    pub fn kill(mut self) -> Run {
+        self.child.kill().expect("a child can be killed");
+        self.wait()
+    }
+
+    /// Whether it has ended.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().expect("a child can be asked").is_some()
+    }
+
+    /// Its process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Presses Ctrl-C once, and waits for the end.
     pub fn interrupt(self) -> Run {
         let pid = i32::try_from(self.child.id()).ok().and_then(rustix::process::Pid::from_raw).expect("a process id");
@@ -119,8 +140,36 @@ impl Desk {
         Running { command: format!("sealift {}", arguments.join(" ")), child }
     }
 
+    /// Runs `WRAPPER... sealift ARGUMENTS...`: under strace, for one.
+    pub fn wrapped(&self, wrapper: &[&str], arguments: &[&str]) -> Run {
+        self.start_wrapped(wrapper, arguments).wait()
+    }
+
+    /// Begins such a run.
+    pub fn start_wrapped(&self, wrapper: &[&str], arguments: &[&str]) -> Running {
+        let mut command = Command::new(wrapper[0]);
+        command.args(&wrapper[1..]).arg(&self.program);
+        let child = self.spawn_by(command, arguments, &[]);
+        Running { command: format!("{} sealift {}", wrapper.join(" "), arguments.join(" ")), child }
+    }
+
+    /// Runs a line of shell in which `$SEALIFT` is the program, alone in a mount namespace of its own; nothing where the
+    /// kernel forbids that.
+    pub fn in_own_mounts(&self, line: &str) -> Option<Run> {
+        if !Command::new("unshare").args(["-Urm", "true"]).status().is_ok_and(|status| status.success()) {
+            eprintln!("SKIPPED: the kernel does not let this user make a mount namespace (unshare -Urm)");
+            return None;
+        }
+        let mut command = Command::new("unshare");
+        command.args(["-Urm", "bash", "-euc", line]).env("SEALIFT", &self.program);
+        Some(Running { command: line.to_owned(), child: self.spawn_by(command, &[], &[]) }.wait())
+    }
+
     fn spawn(&self, arguments: &[&str], variables: &[(&str, &str)]) -> Child {
-        let mut command = Command::new(&self.program);
+        self.spawn_by(Command::new(&self.program), arguments, variables)
+    }
+
+    fn spawn_by(&self, mut command: Command, arguments: &[&str], variables: &[(&str, &str)]) -> Child {
         for variable in ["REGISTRY_AUTH_FILE", "XDG_RUNTIME_DIR", "XDG_CONFIG_HOME", "DOCKER_CONFIG"] {
             command.env_remove(variable);
         }
@@ -242,6 +291,11 @@ impl Run {
     pub fn stderr_contains(&self, part: &str) -> &Self {
         assert!(self.stderr().contains(part), "{part:?} is not in what was said\n{}", self.all());
         self
+    }
+
+    /// Whether a signal ended it.
+    pub fn was_killed(&self) -> bool {
+        self.output.status.code().is_none()
     }
 
     /// The code with which it ended.

@@ -13,6 +13,7 @@ mod corpus;
 mod desk;
 mod forward;
 mod http;
+mod images;
 mod proxy;
 mod registry;
 mod socks;
@@ -28,6 +29,7 @@ pub use http::{
     Answer, Manifest, catalog, delete, get, head, push_blob, put_manifest, raw_blob, raw_manifest, request, sha256,
     tags,
 };
+pub use images::{noise, push_image};
 pub use proxy::{FaultProxy, Recorded, Rule, Storm};
 pub use registry::{Access, HTPASSWD_PASSWORD, HTPASSWD_USER, RealRegistry, skopeo};
 pub use socks::SocksProxy;

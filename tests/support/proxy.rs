@@ -79,8 +79,12 @@ impl FaultProxy {
                 }
                 let Ok(client) = client else { continue };
                 let shared = Arc::clone(&accepting);
-                // An error here is a client or registry that went away, which is for the test to notice.
-                thread::spawn(move || serve(client, &shared).ok());
+                shared.connections.fetch_add(1, SeqCst);
+                thread::spawn(move || {
+                    // An error here is a client or registry that went away, which is for the test to notice.
+                    serve(client, &shared).ok();
+                    shared.connections.fetch_sub(1, SeqCst);
+                });
             }
         });
         Self { host, shared, listener: Some(listener) }
@@ -126,6 +130,19 @@ impl FaultProxy {
     pub fn reset_count(&self) {
         lock(&self.shared.requests).clear();
         self.shared.most_at_once.store(0, SeqCst);
+    }
+
+    /// Waits until every client has gone and what it asked for is recorded: one that was killed may have asked for more
+    /// than was read of it.
+    pub fn wait_until_quiet(&self) {
+        let deadline = Instant::now() + PATIENCE;
+        // Several times in a row: a connection may still wait to be taken.
+        let mut quiet = 0;
+        while quiet < 20 {
+            assert!(Instant::now() < deadline, "clients are still there");
+            quiet = if self.shared.connections.load(SeqCst) == 0 { quiet + 1 } else { 0 };
+            sleep(Duration::from_millis(2));
+        }
     }
 
     /// The largest number of requests that were under way at one time.
@@ -284,6 +301,7 @@ struct Shared {
     storm: Mutex<Option<Storm>>,
     requests: Mutex<Vec<Recorded>>,
     stopping: AtomicBool,
+    connections: AtomicUsize,
     under_way: AtomicUsize,
     most_at_once: AtomicUsize,
 }

@@ -2,10 +2,10 @@
 //! cut off has a seal and never verifies for lack of the rest.
 
 use std::collections::HashSet;
-use std::ffi::OsString;
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use async_trait::async_trait;
@@ -15,10 +15,11 @@ use jiff::Timestamp;
 use rustix::fs::{Mode, OFlags};
 use tokio::sync::{mpsc, oneshot};
 
-use super::super::files::{Folder, blocking, is_same, remove, show};
+use super::super::files::{blocking, is_same, remove};
+use super::super::lock::lock;
+use super::super::output::Output;
 use super::super::sealing::{self, HeadFiles, Sealed};
 use super::super::source::blob_path;
-use super::super::workshop::{exists, give_name, lock, open_parent};
 use super::chain::{ZEROS, write_member, write_seal, write_top};
 use super::members::{header, padding};
 use super::zstd::{Frames, is_packed};
@@ -84,8 +85,8 @@ impl StreamWriter {
     /// # Errors
     /// As [`StreamWriter::new`]; `Io` if the output exists, cannot be written, or another run writes it.
     pub fn packed(output: PathBuf, keys: Vec<SigningKey>, created: Timestamp) -> Result<StreamWriter> {
-        let file = PartialFile::create(output)?;
-        let shown = show(file.output.as_os_str());
+        let file = PartialFile::create(&output)?;
+        let shown = file.output.shown();
         let own = file.file.try_clone().map_err(|e| Error::io(format!("cannot write {shown}"), e))?;
         let mut writer = StreamWriter::new(Box::new(own), &shown, Compression::Zstd, keys, created)?;
         writer.file = Some(Arc::new(file));
@@ -153,11 +154,15 @@ impl Destination for StreamWriter {
         self.ready().map(drop)
     }
 
+    /// The seal has gone out.
+    fn leaves_out(&self) -> bool {
+        false
+    }
+
     async fn commit(&self, contents: &Contents) -> Result<()> {
         let ready = self.ready()?;
         if HeadFiles::new(contents, self.created)?.identity() != ready.sealed.identity() {
-            return Err(Error::new(Kind::Io, "images were dropped after the bundle was planned")
-                .hint("export to a directory, or run the same command again without them"));
+            return Err(Error::new(Kind::Io, "cannot seal: these are not the contents that were planned"));
         }
         let mut line = ready.line.lock().await;
         line.send(Piece::Head(Bytes::from_static(&ZEROS))).await?;
@@ -171,49 +176,41 @@ impl Destination for StreamWriter {
 
 /// `.NAME.partial`, which goes away unless it is finished.
 struct PartialFile {
-    parent: Folder,
-    name: OsString,
-    output: PathBuf,
+    output: Output,
     /// Locked.
     file: File,
 }
 
 impl PartialFile {
-    fn create(output: PathBuf) -> Result<PartialFile> {
-        let shown = show(output.as_os_str());
-        let file_name = output.file_name().ok_or_else(|| Error::usage(format!("{shown} is no name of a bundle")))?;
-        if output.symlink_metadata().is_ok() {
-            return Err(exists(&shown));
-        }
-        let parent = open_parent(&output)?;
-        let mut name = OsString::from(".");
-        name.push(file_name);
-        name.push(".partial");
+    fn create(output: &Path) -> Result<PartialFile> {
+        let output = Output::new(output)?;
+        let (parent, name) = (output.parent(), output.partial());
         let failed = |e| Error::io(format!("cannot write {}", parent.shown(&name)), e);
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let file = rustix::fs::openat(parent.fd(), &name, flags, Mode::from_raw_mode(0o644));
         let file = File::from(file.map_err(|e| failed(e.into()))?);
-        lock(&file, &shown)?;
+        lock(&file, &output.shown())?;
         // Whoever had the lock before may have finished, and this file have its final name now.
-        if !parent.look(&name)?.is_some_and(|stat| is_same(&file, &stat)) {
-            return Err(exists(&shown));
+        if !parent.look(OsStr::new(&name))?.is_some_and(|stat| is_same(&file, &stat)) {
+            return Err(output.exists());
         }
         file.set_len(0).map_err(failed)?;
-        Ok(PartialFile { parent, name, output, file })
+        Ok(PartialFile { output, file })
     }
 
     fn finish(&self) -> Result<()> {
-        let failed =
-            |e: rustix::io::Errno| Error::io(format!("cannot write {}", self.parent.shown(&self.name)), e.into());
-        rustix::fs::fdatasync(&self.file).map_err(failed)?;
-        give_name(&self.parent, &self.name, &self.output)
+        rustix::fs::fdatasync(&self.file).map_err(|e| {
+            Error::io(format!("cannot write {}", self.output.parent().shown(self.output.partial())), e.into())
+        })?;
+        self.output.give_name()
     }
 }
 
 impl Drop for PartialFile {
     fn drop(&mut self) {
-        if self.parent.look(&self.name).ok().flatten().is_some_and(|stat| is_same(&self.file, &stat)) {
-            let _ = remove(&self.parent, &self.name);
+        let (parent, name) = (self.output.parent(), self.output.partial());
+        if parent.look(OsStr::new(&name)).ok().flatten().is_some_and(|stat| is_same(&self.file, &stat)) {
+            let _ = remove(parent, &name);
         }
     }
 }

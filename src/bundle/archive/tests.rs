@@ -229,7 +229,7 @@ async fn an_interrupted_run_is_gone_on_with_as_it_was_planned_and_nothing_is_bel
     let (mut memory, contents) = good();
     memory.cut = Some(contents.blobs.last().unwrap().digest);
     let error = go(memory, contents, Arc::new(writer(&path, &key))).await.unwrap_err();
-    assert_eq!(error.chain(), "cut");
+    assert!(error.chain().ends_with("cut"), "{error:?}");
     assert_eq!(names(dir.path()), [".b.tar.journal", ".b.tar.partial", "reference.tar"]);
     let partial = dir.path().join(".b.tar.partial");
     assert_eq!(read(&partial, &key.trust).unwrap_err().kind(), Kind::Damaged);
@@ -249,7 +249,7 @@ async fn an_interrupted_run_is_gone_on_with_as_it_was_planned_and_nothing_is_bel
     // Later, and the tags have moved: the plan is pinned, its time too.
     let later = "2027-01-01T00:00:00Z".parse().unwrap();
     let again = ArchiveWriter::new(path.clone(), vec![key.load()], later, request()).unwrap();
-    let pinned = again.recall().unwrap().expect("the plan was kept");
+    let pinned = again.recall().unwrap().expect("the plan was kept").contents;
     let again = Arc::new(again);
     let (memory, _) = good();
     let blobs = pinned.blobs.len() as u64;

@@ -1,38 +1,44 @@
-//! An archive in the making: `.BUNDLE.tar.partial`, at its full length from the beginning.
+//! An archive in the making: every offset is known before the first layer is there, so layers are written in parallel
+//! straight to where they belong.
+//!
+//! When the plan changes (an image is left out, or tags are looked at again) it is planned anew, and what is there moves
+//! inside the file ([`moves`](super::moves)).
 
-use std::collections::HashSet;
-use std::ffi::{OsStr, OsString};
-use std::fs::File;
-use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::collections::{HashMap, HashSet};
+use std::path::PathBuf;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use async_trait::async_trait;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
-use rustix::fs::{Advice, FallocateFlags, Mode, OFlags};
-use rustix::io::Errno;
 
-use super::super::files::{Folder, HASHERS, Reading, StopOnDrop, blocking, is_same, remove, show};
+use super::super::files::{HASHERS, StopOnDrop, WORTH, blocking};
+use super::super::filling::fill;
+use super::super::output::check_name;
 use super::super::sealing::{self, HeadFiles, Sealed};
 use super::super::source::blob_path;
-use super::super::workshop::{check_space, exists, give_name, lock, open_parent};
-use super::chain::{Chain, ZEROS, head_length, seal_length, write_head, write_seal};
-use super::journal::{self, Journal, Recalled};
-use super::members::{BLOCK, END, header, padding, shown_member};
-use crate::error::{Error, Kind, Result};
+use super::chain::{Chain, ZEROS, head_length, seal_length, write_head};
+use super::journal::{Beginning, Journal, Line};
+use super::members::{BLOCK, header, padding};
+use super::moves::Extent;
+use super::places::{Places, stoppable};
+use super::recall::{self, Pinned};
+use super::site::{Content, Region, Site};
+use crate::error::{Error, Failure, Kind, Result};
 use crate::oci::Digest;
 use crate::place::{BlobId, Body, Chunks, Contents, Destination, LandingId, Linked, Order, Presence, ScopeId};
 use crate::trust::SigningKey;
 
-/// Writes one `BUNDLE.tar`, its layers in parallel straight to where they belong.
+/// Writes one `BUNDLE.tar`.
 #[derive(Debug)]
 pub struct ArchiveWriter {
     output: PathBuf,
     keys: Arc<Vec<SigningKey>>,
     created: Timestamp,
     request: Digest,
+    /// What could not be planned, to be remembered with the plan.
+    left_out: Mutex<Vec<Failure>>,
     /// Until it is prepared.
     site: Mutex<Option<Site>>,
     ready: OnceLock<Ready>,
@@ -41,12 +47,31 @@ pub struct ArchiveWriter {
 #[derive(Debug)]
 struct Ready {
     site: Arc<Site>,
-    journal: Journal,
     created: Timestamp,
-    sealed: Arc<Sealed>,
-    chain: Chain,
+    plan: Mutex<Arc<Planned>>,
     /// The blobs that are in the file, verified.
-    there: Mutex<HashSet<BlobId>>,
+    there: Mutex<HashSet<Digest>>,
+    /// How many bytes an earlier run left of others.
+    parts: Mutex<HashMap<Digest, u64>>,
+}
+
+/// What the file will be.
+#[derive(Debug)]
+struct Planned {
+    sealed: Sealed,
+    chain: Chain,
+    places: Arc<Places>,
+    journal: Arc<Journal>,
+}
+
+impl Planned {
+    /// Gives the file its length and all that goes before the blobs, but for the seal.
+    fn write_head(&self, site: &Site, contents: &Contents) -> Result<()> {
+        site.allocate(self.chain.length())?;
+        let mut region = Region::new(site, seal_length(&self.sealed));
+        write_head(&self.sealed, contents, &mut |bytes| region.write(bytes))?;
+        region.finish()
+    }
 }
 
 impl ArchiveWriter {
@@ -58,34 +83,43 @@ impl ArchiveWriter {
     /// `Usage` if there is no key, one twice, or more than a bundle can hold signatures; or if `output` has no name.
     pub fn new(output: PathBuf, keys: Vec<SigningKey>, created: Timestamp, request: Digest) -> Result<ArchiveWriter> {
         sealing::check_keys(&keys)?;
-        if output.file_name().is_none() {
-            return Err(Error::usage(format!("{} cannot be the name of a bundle", show(output.as_os_str())))
-                .hint("give the path of a file that does not exist yet"));
-        }
-        let (site, ready) = (Mutex::default(), OnceLock::new());
-        Ok(ArchiveWriter { output, keys: Arc::new(keys), created, request, site, ready })
+        check_name(&output)?;
+        let (left_out, site, ready) = (Mutex::default(), Mutex::default(), OnceLock::new());
+        Ok(ArchiveWriter { output, keys: Arc::new(keys), created, request, left_out, site, ready })
     }
 
-    /// What an earlier run for the same request planned and did not finish; to be given to
+    /// What an earlier run for the same request planned and did not finish; its contents are to be given to
     /// [`Destination::prepare`]. Checks also that the bundle can be written where it is to be.
     ///
     /// # Errors
     /// `Io` if the output exists, cannot be written, or another run writes it.
-    pub fn recall(&self) -> Result<Option<Contents>> {
+    pub fn recall(&self) -> Result<Option<Pinned>> {
         let mut site = Site::open(&self.output, &self.keys)?;
-        let recalled = site.recalled.as_mut().filter(|recalled| recalled.request == Some(self.request));
-        let contents = recalled.and_then(|recalled| recalled.contents.take());
+        let pinned = site.recalled.as_mut().and_then(|recalled| recalled.pinned(Some(self.request)));
         *self.site.lock().unwrap_or_else(PoisonError::into_inner) = Some(site);
-        Ok(contents)
+        Ok(pinned)
     }
 
-    /// The identity of the bundle: known from [`Destination::prepare`] on.
+    /// Images that are not in the plan although they were asked for, and why: who goes on with it is told.
+    pub fn without(&self, left_out: Vec<Failure>) {
+        *self.left_out.lock().unwrap_or_else(PoisonError::into_inner) = left_out;
+    }
+
+    /// The identity of the bundle: known from [`Destination::prepare`] on, another one after
+    /// [`Destination::replan`].
     pub fn identity(&self) -> Option<Digest> {
-        self.ready.get().map(|ready| ready.sealed.identity())
+        self.ready.get().map(|ready| ready.plan().sealed.identity())
     }
 
     fn ready(&self) -> Result<&Ready> {
         self.ready.get().ok_or_else(|| Error::new(Kind::Io, "the bundle was not prepared for writing"))
+    }
+
+    /// A journal for a new plan, which knows where things are now.
+    fn begin(&self, site: &Site, sealed: &Sealed, contents: &Contents, held: &[Line]) -> Result<Arc<Journal>> {
+        let left_out = &self.left_out.lock().unwrap_or_else(PoisonError::into_inner);
+        let beginning = Beginning { request: self.request, left_out, sealed, contents, held };
+        Journal::begin(site.output().parent(), &site.output().journal(), &beginning).map(Arc::new)
     }
 }
 
@@ -94,7 +128,7 @@ impl Destination for ArchiveWriter {
     /// In rising order where a hole would be filled with zeros first.
     fn order(&self) -> Order {
         match self.ready.get() {
-            Some(ready) if !ready.site.holes => Order::AsPlanned,
+            Some(ready) if ready.site.fills_holes() => Order::AsPlanned,
             _ => Order::Any,
         }
     }
@@ -106,57 +140,78 @@ impl Destination for ArchiveWriter {
             None if self.ready.get().is_some() => return Err(Error::new(Kind::Io, "the bundle was prepared twice")),
             None => Site::open(&self.output, &self.keys)?,
         };
-        let recalled = site.recalled.take();
-        let (created, sealed, left) =
-            journal::seal(contents, self.created, &self.keys, Some(self.request), recalled).await?;
-        let seal = seal_length(&sealed);
-        let chain = Chain::new(seal + head_length(&sealed, contents), contents);
-        site.check_length(chain.length())?;
-        if left.is_none() {
-            site.file.set_len(0).map_err(|e| site.failed(e))?;
-        } else if site.length()? > 0 {
-            // A seal that is there already would vouch for what is not made durable yet.
-            site.write(0, &ZEROS[..BLOCK as usize])?;
+        let mut recalled = site.recalled.take();
+        let (created, sealed, same) =
+            recall::seal(contents, self.created, &self.keys, Some(self.request), recalled.as_mut()).await?;
+        let same = same && recalled.as_ref().is_some_and(|recalled| recalled.is_for(Some(self.request)));
+        let chain = Chain::new(seal_length(&sealed) + head_length(&sealed, contents), contents);
+        site.check(chain.length())?;
+        let (mut held, moving, journal) =
+            recalled.map_or_else(Default::default, |left| (left.held, left.moving, left.journal.map(Arc::new)));
+        if held.is_empty() {
+            site.clear()?
+        } else {
+            site.break_seal()?
         }
-        site.check_space(chain.length())?;
-        let (done, journal) = left.map_or_else(Default::default, |left| (left.done, left.journal));
-        let journal = match journal {
+        let site = Arc::new(site);
+        if let (Some((step, moved)), Some(journal)) = (moving, &journal) {
+            let (site, journal) = (site.clone(), journal.clone());
+            stoppable(move |go_on| site.finish_move(&journal, &step, moved, go_on)).await?;
+            held.insert(step.digest, Extent { offset: step.to, length: step.length });
+        }
+        // Of another plan there may be more than is wanted now.
+        let places = Arc::new(Places::new(&chain, contents));
+        held.retain(|digest, now| places.of(*digest).is_some_and(|place| now.length <= place.length));
+        let journal = match journal.filter(|_| same) {
             Some(journal) => journal,
-            None => Journal::begin(&site.parent, &site.journal_name, self.request, &sealed, contents)?,
+            None => self.begin(&site, &sealed, contents, &places.lines(&held))?,
         };
-        site.allocate(chain.length())?;
-        let mut region = Region::new(&site, seal);
-        write_head(&sealed, contents, &mut |bytes| region.write(bytes))?;
-        region.finish()?;
-        let kept = keep(&site, &chain, contents, &done).await?;
-        site.worth.store(!kept.is_empty(), Ordering::Relaxed);
-        let there = Mutex::new(kept.clone());
-        let ready = Ready { site: Arc::new(site), journal, created, sealed: Arc::new(sealed), chain, there };
-        if self.ready.set(ready).is_err() {
+        places.settle(&site, &journal, &held).await?;
+        let plan = Planned { sealed, chain, places, journal };
+        plan.write_head(&site, contents)?;
+        let is_whole =
+            |digest: &Digest, now: &Extent| plan.places.of(*digest).map(|place| place.length) == Some(now.length);
+        let (whole, parts): (HashMap<_, _>, HashMap<_, _>) =
+            held.into_iter().partition(|(digest, now)| is_whole(digest, now));
+        let kept = keep(&site, &plan.chain, contents, &whole).await?;
+        if !kept.is_empty() || !parts.is_empty() {
+            site.is_worth_keeping();
+        }
+        let there = Mutex::new(kept.iter().map(|id| contents.blob(*id).digest).collect());
+        let parts = Mutex::new(parts.into_iter().map(|(digest, now)| (digest, now.length)).collect());
+        let plan = Mutex::new(Arc::new(plan));
+        if self.ready.set(Ready { site, created, plan, there, parts }).is_err() {
             return Err(Error::new(Kind::Io, "the bundle was prepared twice"));
         }
         Ok(kept)
     }
 
-    async fn presence(&self, _: &Contents, blob: BlobId, _: ScopeId) -> Result<Presence> {
-        let there = self.ready()?.there().contains(&blob);
+    async fn presence(&self, contents: &Contents, blob: BlobId, _: ScopeId) -> Result<Presence> {
+        let there = self.ready()?.there().contains(&contents.blob(blob).digest);
         Ok(if there { Presence::Here } else { Presence::Absent })
     }
 
     async fn put(&self, contents: &Contents, id: BlobId, _: ScopeId, body: &mut Body) -> Result<()> {
         let ready = self.ready()?;
-        let blob = contents.blob(id);
-        let mut chunks = body.open().await?;
-        let mut region = Region::new(&ready.site, ready.chain.blob(id) - BLOCK);
-        region.write(&header(&blob_path(blob.digest), blob.size))?;
-        while let Some(chunk) = chunks.next().await {
-            region.write(&chunk?)?;
+        let (blob, plan) = (contents.blob(id), ready.plan());
+        let (path, begin) = (blob_path(blob.digest), plan.chain.blob(id));
+        let there = ready.parts.lock().unwrap_or_else(PoisonError::into_inner).remove(&blob.digest).unwrap_or(0);
+        let left = if there > 0 { Some(ready.site.reading(&path, begin, there)?) } else { None };
+        ready.site.write(begin - BLOCK, &header(&path, blob.size))?;
+        let mut content = Content::new(&ready.site, &plan.journal, blob.digest, begin, there);
+        if let Err(error) = fill(&mut content, left, body).await {
+            // What the journal cannot be told is fetched again.
+            let _ = match body.is_wrong() {
+                true => content.give_up(),
+                false if blob.size >= WORTH => content.keep(),
+                false => Ok(()),
+            };
+            return Err(error);
         }
-        region.write(&ZEROS[..padding(blob.size) as usize])?;
-        region.finish()?;
-        ready.journal.done(blob.digest)?;
-        ready.site.worth.store(true, Ordering::Relaxed);
-        ready.there().insert(id);
+        content.finish(&ZEROS[..padding(blob.size) as usize])?;
+        plan.journal.note(Line::Done(blob.digest))?;
+        ready.site.is_worth_keeping();
+        ready.there().insert(blob.digest);
         Ok(())
     }
 
@@ -165,8 +220,28 @@ impl Destination for ArchiveWriter {
     }
 
     async fn read_back(&self, contents: &Contents, id: BlobId, _: ScopeId) -> Result<Chunks> {
+        let (ready, blob) = (self.ready()?, contents.blob(id));
+        Ok(ready.site.reading(&blob_path(blob.digest), ready.plan().chain.blob(id), blob.size)?.stream())
+    }
+
+    async fn replan(&self, contents: &Contents, left_out: &[Failure]) -> Result<()> {
         let ready = self.ready()?;
-        Ok(ready.site.reading(&ready.chain, contents, id)?.stream())
+        let (head, keys, old) = (HeadFiles::new(contents, ready.created)?, self.keys.clone(), ready.plan());
+        // May wait for a passphrase or a touch.
+        let sealed = blocking(move || head.seal(&keys)).await?;
+        let chain = Chain::new(seal_length(&sealed) + head_length(&sealed, contents), contents);
+        let places = Arc::new(Places::new(&chain, contents));
+        let there = ready.there().clone();
+        let wanted = there.into_iter().filter(|digest| places.of(*digest).is_some());
+        let held: HashMap<Digest, Extent> =
+            wanted.filter_map(|digest| Some((digest, old.places.of(digest)?))).collect();
+        self.left_out.lock().unwrap_or_else(PoisonError::into_inner).extend(left_out.iter().map(Failure::flattened));
+        let journal = self.begin(&ready.site, &sealed, contents, &places.lines(&held))?;
+        places.settle(&ready.site, &journal, &held).await?;
+        let plan = Planned { sealed, chain, places, journal };
+        plan.write_head(&ready.site, contents)?;
+        *ready.plan.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(plan);
+        Ok(())
     }
 
     async fn land(&self, _: &Contents, _: LandingId) -> Result<()> {
@@ -176,35 +251,44 @@ impl Destination for ArchiveWriter {
 
     async fn commit(&self, contents: &Contents) -> Result<()> {
         let ready = self.ready()?;
-        if HeadFiles::new(contents, ready.created)?.identity() != ready.sealed.identity() {
-            return Err(Error::new(Kind::Io, "images were dropped after the archive was planned")
-                .hint("export to a directory, or run the same command again without them"));
+        let (site, plan) = (ready.site.clone(), ready.plan());
+        if HeadFiles::new(contents, ready.created)?.identity() != plan.sealed.identity() {
+            return Err(Error::new(Kind::Io, "cannot seal: these are not the contents that were planned"));
         }
         {
             let there = ready.there();
-            if let Some(id) = contents.blob_ids().find(|id| !there.contains(id)) {
-                let digest = contents.blob(id).digest;
-                return Err(Error::new(Kind::Io, format!("cannot seal: {digest} was not written")));
+            if let Some(blob) = contents.blobs.iter().find(|blob| !there.contains(&blob.digest)) {
+                return Err(Error::new(Kind::Io, format!("cannot seal: {} was not written", blob.digest)));
             }
         }
-        let (site, sealed, end) = (ready.site.clone(), ready.sealed.clone(), ready.chain.end);
-        blocking(move || site.finish(&sealed, end)).await
+        blocking(move || site.finish(&plan.sealed, plan.chain.end)).await
     }
 }
 
 impl Ready {
-    fn there(&self) -> MutexGuard<'_, HashSet<BlobId>> {
+    fn there(&self) -> MutexGuard<'_, HashSet<Digest>> {
         self.there.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn plan(&self) -> Arc<Planned> {
+        self.plan.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
 /// Hashes again what is said to be there.
-async fn keep(site: &Site, chain: &Chain, contents: &Contents, done: &[Digest]) -> Result<HashSet<BlobId>> {
-    let done: HashSet<&Digest> = done.iter().collect();
+async fn keep(
+    site: &Site,
+    chain: &Chain,
+    contents: &Contents,
+    said: &HashMap<Digest, Extent>,
+) -> Result<HashSet<BlobId>> {
     let stop = StopOnDrop::default();
-    let said = contents.blob_ids().filter(|id| done.contains(&contents.blob(*id).digest));
-    let readings: Vec<_> =
-        said.map(|id| Ok((id, contents.blob(id).digest, site.reading(chain, contents, id)?))).collect::<Result<_>>()?;
+    let said = contents.blob_ids().filter(|id| said.contains_key(&contents.blob(*id).digest));
+    let reading = |id| {
+        let blob = contents.blob(id);
+        Ok((id, blob.digest, site.reading(&blob_path(blob.digest), chain.blob(id), blob.size)?))
+    };
+    let readings: Vec<_> = said.map(reading).collect::<Result<_>>()?;
     let hashed: Vec<Option<BlobId>> = stream::iter(readings.into_iter().map(|(id, digest, reading)| {
         let stopped = stop.0.clone();
         blocking(move || match reading.has(digest, || !stopped.load(Ordering::Relaxed)) {
@@ -219,232 +303,3 @@ async fn keep(site: &Site, chain: &Chain, contents: &Contents, done: &[Digest]) 
     .await?;
     Ok(hashed.into_iter().flatten().collect())
 }
-
-/// The place where the archive is made: the locked file, and its journal.
-#[derive(Debug)]
-struct Site {
-    parent: Folder,
-    output: PathBuf,
-    name: OsString,
-    journal_name: String,
-    /// Locked.
-    file: Arc<File>,
-    /// Whether the file system leaves holes where nothing was written.
-    holes: bool,
-    recalled: Option<Recalled>,
-    /// Whether something was fetched that is worth keeping.
-    worth: AtomicBool,
-}
-
-impl Site {
-    /// Opens what is there, or makes it, and locks it.
-    fn open(output: &Path, keys: &[SigningKey]) -> Result<Site> {
-        let shown = show(output.as_os_str());
-        let file_name = output.file_name().ok_or_else(|| Error::usage(format!("{shown} is no name of a bundle")))?;
-        let file_name = file_name.to_str().ok_or_else(|| {
-            Error::usage(format!("{shown} is not UTF-8")).hint("give the bundle a name in plain characters")
-        })?;
-        if output.symlink_metadata().is_ok() {
-            return Err(exists(&shown));
-        }
-        let parent = open_parent(output)?;
-        let name = format!(".{file_name}.partial");
-        let journal_name = format!(".{file_name}.journal");
-        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let file = rustix::fs::openat(parent.fd(), &name, flags, Mode::from_raw_mode(0o644))
-            .map(File::from)
-            .map_err(|e| parent.failed("create", &name, e))?;
-        let metadata = file.metadata().map_err(|e| Error::io(format!("cannot look at {}", parent.shown(&name)), e))?;
-        if !metadata.is_file() {
-            return Err(Error::new(Kind::Io, format!("{} is not a regular file", parent.shown(&name)))
-                .hint("move it away, or choose another --output"));
-        }
-        lock(&file, &shown)?;
-        // Whoever had the lock before may have finished, and this file have its final name now.
-        if !parent.look(OsStr::new(&name))?.is_some_and(|stat| is_same(&file, &stat)) {
-            return Err(exists(&shown));
-        }
-        let file = Arc::new(file);
-        let recalled = match Journal::recall(&parent, &journal_name)? {
-            Some(recalled) => Some(recalled),
-            None if metadata.len() > 0 => Journal::recall_sealed(&file, &parent.shown(&name)),
-            None => None,
-        };
-        let recalled = recalled.filter(|recalled| recalled.is_signed_by(keys));
-        let worth = AtomicBool::new(recalled.as_ref().is_some_and(|recalled| !recalled.done.is_empty()));
-        let holes = !is_fat(&parent);
-        let name = OsString::from(name);
-        Ok(Site { parent, output: output.to_owned(), name, journal_name, file, holes, recalled, worth })
-    }
-
-    fn failed(&self, error: std::io::Error) -> Error {
-        Error::io(format!("cannot write {}", self.parent.shown(&self.name)), error)
-    }
-
-    fn length(&self) -> Result<u64> {
-        self.file.metadata().map(|metadata| metadata.len()).map_err(|e| self.failed(e))
-    }
-
-    fn write(&self, offset: u64, bytes: &[u8]) -> Result<()> {
-        self.file
-            .write_all_at(bytes, offset)
-            .map_err(|e| Error::io(format!("cannot write {} at byte {offset}", self.parent.shown(&self.name)), e))
-    }
-
-    /// Refuses what the file system has no room for in one file.
-    fn check_length(&self, length: u64) -> Result<()> {
-        if !self.holes && is_fat32(&self.parent) && length > FAT32_LARGEST {
-            return Err(Error::new(
-                Kind::Io,
-                format!(
-                    "the bundle would have {length} bytes, and a file in {} has at most {FAT32_LARGEST} (FAT32)",
-                    self.parent.shown("")
-                ),
-            )
-            .hint("format the medium with exFAT, export to a directory, or export fewer images"));
-        }
-        Ok(())
-    }
-
-    fn check_space(&self, length: u64) -> Result<()> {
-        use std::os::unix::fs::MetadataExt;
-        let allocated = self.file.metadata().map_err(|e| self.failed(e))?.blocks() * 512;
-        check_space(&self.parent, &self.parent, length.saturating_sub(allocated))
-    }
-
-    /// Gives the file its length, and room for it where the medium can promise that.
-    fn allocate(&self, length: u64) -> Result<()> {
-        if !self.holes {
-            return Ok(());
-        }
-        match rustix::fs::fallocate(&*self.file, FallocateFlags::empty(), 0, length) {
-            Err(e @ (Errno::NOSPC | Errno::FBIG | Errno::DQUOT)) => Err(self.failed(e.into())),
-            _ => self.file.set_len(length).map_err(|e| self.failed(e)),
-        }
-    }
-
-    fn reading(&self, chain: &Chain, contents: &Contents, id: BlobId) -> Result<Reading> {
-        let (blob, offset) = (contents.blob(id), chain.blob(id));
-        let shown = shown_member(&self.parent.shown(&self.name), &blob_path(blob.digest)).into();
-        let file = self.file.try_clone().map_err(|e| self.failed(e))?;
-        Ok(Reading { file, shown, offset, end: offset + blob.size })
-    }
-
-    /// Makes everything durable, seals it, and gives it its name.
-    fn finish(&self, sealed: &Sealed, end: u64) -> Result<()> {
-        let sync = || rustix::fs::fdatasync(&*self.file).map_err(|e| self.failed(e.into()));
-        self.write(end, &ZEROS)?;
-        if self.length()? != end + END {
-            return Err(Error::new(Kind::Io, format!("{} has another length", self.parent.shown(&self.name)))
-                .hint("something else works on that file: let it end, then run the same command again"));
-        }
-        sync()?;
-        let mut region = Region::new(self, 0);
-        write_seal(sealed, &mut |bytes| region.write(bytes))?;
-        region.finish()?;
-        sync()?;
-        // Without a journal, what is sealed is known by its seal.
-        Journal::remove(&self.parent, &self.journal_name)?;
-        give_name(&self.parent, &self.name, &self.output)
-    }
-}
-
-impl Drop for Site {
-    /// A run that fetched nothing leaves nothing.
-    fn drop(&mut self) {
-        let unfinished = self.parent.look(&self.name).ok().flatten().is_some_and(|stat| is_same(&self.file, &stat));
-        if unfinished && !*self.worth.get_mut() {
-            let _ = remove(&self.parent, &self.name);
-            let _ = Journal::remove(&self.parent, &self.journal_name);
-        }
-    }
-}
-
-/// A part of the file that is written from its beginning to its end, in large pieces.
-struct Region<'a> {
-    site: &'a Site,
-    /// Where the buffer belongs.
-    offset: u64,
-    buffer: Vec<u8>,
-    flushed: u64,
-}
-
-impl<'a> Region<'a> {
-    fn new(site: &'a Site, offset: u64) -> Region<'a> {
-        Region { site, offset, buffer: Vec::new(), flushed: offset }
-    }
-
-    fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        if self.buffer.len() + bytes.len() >= BUFFER {
-            self.drain()?;
-        }
-        if bytes.len() >= BUFFER {
-            return self.write_out(bytes);
-        }
-        self.buffer.extend_from_slice(bytes);
-        Ok(())
-    }
-
-    fn finish(mut self) -> Result<()> {
-        self.drain()?;
-        if self.offset - self.flushed >= WORTH_FLUSHING {
-            self.flush();
-        }
-        Ok(())
-    }
-
-    fn drain(&mut self) -> Result<()> {
-        let buffer = std::mem::take(&mut self.buffer);
-        self.write_out(&buffer)?;
-        self.buffer = buffer;
-        self.buffer.clear();
-        Ok(())
-    }
-
-    fn write_out(&mut self, bytes: &[u8]) -> Result<()> {
-        self.site.write(self.offset, bytes)?;
-        self.offset += bytes.len() as u64;
-        if self.offset - self.flushed >= FLUSH {
-            self.flush();
-        }
-        Ok(())
-    }
-
-    /// Starts writing to the medium without waiting for it: else all of it is written in one long sync.
-    fn flush(&mut self) {
-        let length = std::num::NonZeroU64::new(self.offset - self.flushed);
-        let _ = rustix::fs::fadvise(&*self.site.file, self.flushed, length, Advice::DontNeed);
-        self.flushed = self.offset;
-    }
-}
-
-/// FAT and exFAT fill holes with zeros: a file is written there from its beginning to its end.
-fn is_fat(folder: &Folder) -> bool {
-    matches!(magic(folder), Some(MSDOS | EXFAT))
-}
-
-fn is_fat32(folder: &Folder) -> bool {
-    magic(folder) == Some(MSDOS)
-}
-
-#[cfg(target_os = "linux")]
-fn magic(folder: &Folder) -> Option<u64> {
-    rustix::fs::fstatfs(folder.fd()).ok().map(|stat| stat.f_type as u64)
-}
-
-#[cfg(not(target_os = "linux"))]
-fn magic(_: &Folder) -> Option<u64> {
-    None
-}
-
-/// statfs(2): `f_type` of FAT and exFAT.
-const MSDOS: u64 = 0x4d44;
-const EXFAT: u64 = 0x2011_bab0;
-/// The largest file of FAT32, in bytes: 4 GiB - 1.
-const FAT32_LARGEST: u64 = u32::MAX as u64;
-/// Smaller pieces (256 KiB) are gathered before they are written.
-const BUFFER: usize = 256 << 10;
-/// After so many bytes (64 MiB) writing to the medium is started.
-const FLUSH: u64 = 64 << 20;
-/// The end of a blob is not waited for if there is so much (1 MiB) of it.
-const WORTH_FLUSHING: u64 = 1 << 20;

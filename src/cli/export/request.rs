@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::export::Making;
 use crate::naming::Naming;
 use crate::oci::Reference;
-use crate::place::Contents;
+use crate::plan::Plan;
 use crate::selection::{self, Filter, Selection};
 use crate::trust::{KeyId, SigningKey};
 
@@ -33,7 +33,7 @@ pub(in crate::cli) struct Request {
     /// Nothing with `--dry-run`.
     pub(super) making: Option<Making>,
     /// What an interrupted run of this command planned.
-    pub(super) recalled: Option<Contents>,
+    pub(super) recalled: Option<Plan>,
 }
 
 impl Export {
@@ -55,9 +55,7 @@ impl Export {
             _ => return Err(Error::usage("--output and --key are needed")),
         };
         // Looked at in any case: whether the output can be made is to be known before anything is asked for.
-        let recalled = making.as_ref().map(Making::recall).transpose()?.flatten();
-        // What was left out of a plan is not in it: only a new one can name it.
-        let recalled = recalled.filter(|_| !self.refresh && !self.keep_going);
+        let recalled = making.as_ref().map(Making::recall).transpose()?.flatten().filter(|_| !self.refresh);
         Ok(Request { started, selection, filter, naming, logins, tree, key_id, making, recalled })
     }
 

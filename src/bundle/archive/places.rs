@@ -1,0 +1,84 @@
+//! Where the blobs of a plan belong in the archive, and what it takes to bring there what is somewhere else.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::super::files::{StopOnDrop, blocking};
+use super::super::source::blob_path;
+use super::chain::{Chain, ZEROS};
+use super::journal::{Journal, Line};
+use super::members::{BLOCK, header, padding};
+use super::moves::{Extent, Step};
+use super::site::Site;
+use crate::error::Result;
+use crate::oci::Digest;
+use crate::place::Contents;
+
+/// Where each blob belongs.
+#[derive(Debug)]
+pub(super) struct Places(HashMap<Digest, Extent>);
+
+impl Places {
+    pub(super) fn new(chain: &Chain, contents: &Contents) -> Places {
+        let place = |id| (contents.blob(id).digest, Extent { offset: chain.blob(id), length: contents.blob(id).size });
+        Places(contents.blob_ids().map(place).collect())
+    }
+
+    /// Of a blob, if it is in the plan.
+    pub(super) fn of(&self, digest: Digest) -> Option<Extent> {
+        self.0.get(&digest).copied()
+    }
+
+    /// What a journal says of so many bytes of a blob that are there.
+    pub(super) fn line(&self, digest: Digest, now: Extent) -> Line {
+        match self.of(digest) {
+            Some(place) if place == now => Line::Done(digest),
+            Some(place) if place.offset == now.offset => Line::Part(digest, now.length),
+            _ => Line::At(digest, now),
+        }
+    }
+
+    /// The same for everything.
+    pub(super) fn lines(&self, held: &HashMap<Digest, Extent>) -> Vec<Line> {
+        held.iter().map(|(digest, now)| self.line(*digest, *now)).collect()
+    }
+
+    /// Brings everything in `held` to where it belongs, headers and padding too.
+    pub(super) async fn settle(
+        self: &Arc<Self>,
+        site: &Arc<Site>,
+        journal: &Arc<Journal>,
+        held: &HashMap<Digest, Extent>,
+    ) -> Result<()> {
+        let step = |(digest, now): (&Digest, &Extent)| {
+            let to = self.of(*digest)?.offset;
+            Some(Step { digest: *digest, from: now.offset, to, length: now.length })
+        };
+        let steps: Vec<Step> = held.iter().filter_map(step).collect();
+        let (places, site, journal) = (self.clone(), site.clone(), journal.clone());
+        stoppable(move |go_on| {
+            site.rearrange(&journal, &steps, go_on, &|step| {
+                places.line(step.digest, Extent { offset: step.to, length: step.length })
+            })?;
+            for step in steps {
+                let Some(place) = places.of(step.digest) else { continue };
+                site.write(place.offset - BLOCK, &header(&blob_path(step.digest), place.length))?;
+                if step.length == place.length {
+                    site.write(place.end(), &ZEROS[..padding(place.length) as usize])?;
+                }
+            }
+            Ok(())
+        })
+        .await
+    }
+}
+
+/// Does what takes long on a thread for that; it is told when nobody waits for it any more.
+pub(super) async fn stoppable<T: Send + 'static>(
+    work: impl FnOnce(&dyn Fn() -> bool) -> Result<T> + Send + 'static,
+) -> Result<T> {
+    let stop = StopOnDrop::default();
+    let stopped = stop.0.clone();
+    blocking(move || work(&|| !stopped.load(Ordering::Relaxed))).await
+}

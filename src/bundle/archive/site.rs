@@ -1,0 +1,342 @@
+//! `.BUNDLE.tar.partial`: the locked file in which an archive is made, and its journal beside it.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::num::NonZeroU64;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rustix::fs::{Advice, FallocateFlags, Mode, OFlags};
+use rustix::io::Errno;
+
+use super::super::files::{Reading, is_same, remove};
+use super::super::filling::Filling;
+use super::super::lock::lock;
+use super::super::medium::{Medium, Needs};
+use super::super::output::Output;
+use super::super::sealing::Sealed;
+use super::chain::{ZEROS, write_seal};
+use super::journal::{Journal, Line};
+use super::members::{BLOCK, END, shown_member};
+use super::moves::{self, Step, order};
+use super::recall::Recalled;
+use crate::error::{Error, Kind, Result};
+use crate::oci::Digest;
+use crate::trust::SigningKey;
+
+/// Where an archive is made.
+#[derive(Debug)]
+pub(super) struct Site {
+    output: Output,
+    /// Locked.
+    file: Arc<File>,
+    medium: Medium,
+    pub(super) recalled: Option<Recalled>,
+    /// Whether something was fetched that is worth keeping.
+    worth: AtomicBool,
+}
+
+impl Site {
+    /// Opens what is there, or makes it, and locks it.
+    pub(super) fn open(output: &Path, keys: &[SigningKey]) -> Result<Site> {
+        let output = Output::new(output)?;
+        let (parent, name) = (output.parent(), output.partial());
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(parent.fd(), &name, flags, Mode::from_raw_mode(0o644))
+            .map(File::from)
+            .map_err(|e| parent.failed("create", &name, e))?;
+        let metadata = file.metadata().map_err(|e| Error::io(format!("cannot look at {}", parent.shown(&name)), e))?;
+        if !metadata.is_file() {
+            return Err(Error::new(Kind::Io, format!("{} is not a regular file", parent.shown(&name)))
+                .hint("move it away, or choose another --output"));
+        }
+        lock(&file, &output.shown())?;
+        // Whoever had the lock before may have finished, and this file have its final name now.
+        if !parent.look(OsStr::new(&name))?.is_some_and(|stat| is_same(&file, &stat)) {
+            return Err(output.exists());
+        }
+        let file = Arc::new(file);
+        let mut recalled = match Recalled::from_journal(parent, &output.journal())? {
+            Some(recalled) => Some(recalled),
+            None if metadata.len() > 0 => Recalled::from_seal(&file, &parent.shown(&name)),
+            None => None,
+        };
+        if let Some(recalled) = recalled.as_mut().filter(|recalled| !recalled.is_signed_by(keys)) {
+            recalled.forget_plan();
+        }
+        let worth = AtomicBool::new(recalled.as_ref().is_some_and(|recalled| !recalled.held.is_empty()));
+        let medium = Medium::of(parent, parent.shown(""));
+        Ok(Site { output, file, medium, recalled, worth })
+    }
+
+    /// Where it is, and will be.
+    pub(super) fn output(&self) -> &Output {
+        &self.output
+    }
+
+    /// Whether holes are filled with zeros before what is behind them can be written.
+    pub(super) fn fills_holes(&self) -> bool {
+        self.medium.fills_holes()
+    }
+
+    /// Notes that what is there is worth keeping.
+    pub(super) fn is_worth_keeping(&self) {
+        self.worth.store(true, Ordering::Relaxed);
+    }
+
+    /// Its path, for messages.
+    pub(super) fn shown(&self) -> String {
+        self.output.parent().shown(self.output.partial())
+    }
+
+    pub(super) fn failed(&self, error: std::io::Error) -> Error {
+        Error::io(format!("cannot write {}", self.shown()), error)
+    }
+
+    pub(super) fn length(&self) -> Result<u64> {
+        self.file.metadata().map(|metadata| metadata.len()).map_err(|e| self.failed(e))
+    }
+
+    pub(super) fn write(&self, offset: u64, bytes: &[u8]) -> Result<()> {
+        self.file
+            .write_all_at(bytes, offset)
+            .map_err(|e| Error::io(format!("cannot write {} at byte {offset}", self.shown()), e))
+    }
+
+    /// Forgets what is there.
+    pub(super) fn clear(&self) -> Result<()> {
+        self.file.set_len(0).map_err(|e| self.failed(e))
+    }
+
+    /// Makes sure that what is there is no bundle: a seal would vouch for what is not durable yet, or is moved.
+    pub(super) fn break_seal(&self) -> Result<()> {
+        match self.length()? {
+            0 => Ok(()),
+            _ => self.write(0, &ZEROS[..BLOCK as usize]),
+        }
+    }
+
+    /// Refuses a length (in bytes) for which the medium has no room. What is there already counts.
+    pub(super) fn check(&self, length: u64) -> Result<()> {
+        let allocated = self.file.metadata().map_err(|e| self.failed(e))?.blocks() * 512;
+        let needs = Needs {
+            bytes: self.medium.room(length).saturating_sub(allocated),
+            files: 1,
+            largest: (length, "the bundle".into()),
+            names: 0,
+            instead: ", or export to a directory (a name without .tar)",
+        };
+        self.medium.check(&needs)
+    }
+
+    /// Gives the file its length, and room for it where the medium can promise that.
+    pub(super) fn allocate(&self, length: u64) -> Result<()> {
+        if self.fills_holes() {
+            let now = self.length()?;
+            return if now > length { self.file.set_len(length).map_err(|e| self.failed(e)) } else { Ok(()) };
+        }
+        match rustix::fs::fallocate(&*self.file, FallocateFlags::empty(), 0, length) {
+            Err(e @ (Errno::NOSPC | Errno::FBIG | Errno::DQUOT)) => Err(self.failed(e.into())),
+            _ => self.file.set_len(length).map_err(|e| self.failed(e)),
+        }
+    }
+
+    /// So many bytes from `offset` on.
+    pub(super) fn reading(&self, path: &str, offset: u64, length: u64) -> Result<Reading> {
+        let shown = shown_member(&self.shown(), path).into();
+        let file = self.file.try_clone().map_err(|e| self.failed(e))?;
+        Ok(Reading { file, shown, offset, end: offset + length })
+    }
+
+    /// Goes on with what was on its way when it was killed.
+    pub(super) fn finish_move(
+        &self,
+        journal: &Journal,
+        step: &Step,
+        moved: u64,
+        go_on: &dyn Fn() -> bool,
+    ) -> Result<()> {
+        moves::make(&self.file, &self.shown(), step, moved, go_on, &mut |moved| journal.moving(step, moved))
+    }
+
+    /// Brings everything in `wanted` from where it is to where it is to be; `place` is the line for what has arrived.
+    pub(super) fn rearrange(
+        &self,
+        journal: &Journal,
+        wanted: &[Step],
+        go_on: &dyn Fn() -> bool,
+        place: &dyn Fn(&Step) -> Line,
+    ) -> Result<()> {
+        for step in order(wanted) {
+            journal.moving(&step, 0)?;
+            self.finish_move(journal, &step, 0, go_on)?;
+            journal.note(place(&step))?;
+        }
+        Ok(())
+    }
+
+    /// Makes everything durable, seals it, and gives it its name.
+    pub(super) fn finish(&self, sealed: &Sealed, end: u64) -> Result<()> {
+        let sync = || rustix::fs::fdatasync(&*self.file).map_err(|e| self.failed(e.into()));
+        self.write(end, &ZEROS)?;
+        if self.length()? != end + END {
+            return Err(Error::new(Kind::Io, format!("{} has another length", self.shown()))
+                .hint("something else works on that file: let it end, then run the same command again"));
+        }
+        sync()?;
+        let sealed = self.seal(sealed).and_then(|()| sync()).and_then(|()| {
+            // Without a journal, what is sealed is known by its seal.
+            Journal::remove(self.output.parent(), &self.output.journal())?;
+            self.output.give_name()
+        });
+        if sealed.is_err() {
+            // What is not durable, or has no name, is not to look finished.
+            let _ = self.break_seal();
+        }
+        sealed
+    }
+
+    fn seal(&self, sealed: &Sealed) -> Result<()> {
+        let mut region = Region::new(self, 0);
+        write_seal(sealed, &mut |bytes| region.write(bytes))?;
+        region.finish()
+    }
+}
+
+impl Drop for Site {
+    /// A run that fetched nothing leaves nothing.
+    fn drop(&mut self) {
+        let (parent, name) = (self.output.parent(), self.output.partial());
+        let unfinished = parent.look(OsStr::new(&name)).ok().flatten().is_some_and(|stat| is_same(&self.file, &stat));
+        if unfinished && !*self.worth.get_mut() {
+            let _ = remove(parent, &name);
+            let _ = Journal::remove(parent, &self.output.journal());
+        }
+    }
+}
+
+/// A part of the file that is written from its beginning to its end, in large pieces.
+pub(super) struct Region<'a> {
+    site: &'a Site,
+    /// Where the buffer belongs.
+    offset: u64,
+    buffer: Vec<u8>,
+    flushed: u64,
+}
+
+impl<'a> Region<'a> {
+    pub(super) fn new(site: &'a Site, offset: u64) -> Region<'a> {
+        Region { site, offset, buffer: Vec::new(), flushed: offset }
+    }
+
+    pub(super) fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        if self.buffer.len() + bytes.len() >= BUFFER {
+            self.drain()?;
+        }
+        if bytes.len() >= BUFFER {
+            return self.write_out(bytes);
+        }
+        self.buffer.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    pub(super) fn finish(mut self) -> Result<()> {
+        self.drain()?;
+        if self.offset - self.flushed >= WORTH_FLUSHING {
+            self.flush();
+        }
+        Ok(())
+    }
+
+    fn drain(&mut self) -> Result<()> {
+        let buffer = std::mem::take(&mut self.buffer);
+        self.write_out(&buffer)?;
+        self.buffer = buffer;
+        self.buffer.clear();
+        Ok(())
+    }
+
+    fn write_out(&mut self, bytes: &[u8]) -> Result<()> {
+        self.site.write(self.offset, bytes)?;
+        self.offset += bytes.len() as u64;
+        if self.offset - self.flushed >= FLUSH {
+            self.flush();
+        }
+        Ok(())
+    }
+
+    /// Starts writing to the medium without waiting for it: else all of it is written in one long sync.
+    fn flush(&mut self) {
+        let length = NonZeroU64::new(self.offset - self.flushed);
+        let _ = rustix::fs::fadvise(&*self.site.file, self.flushed, length, Advice::DontNeed);
+        self.flushed = self.offset;
+    }
+}
+
+/// The content of a blob, of which the journal is told from time to time how much is there.
+pub(super) struct Content<'a> {
+    region: Region<'a>,
+    journal: &'a Journal,
+    digest: Digest,
+    /// Of its first byte.
+    begin: u64,
+    /// What the journal says is there, in bytes.
+    noted: u64,
+}
+
+impl<'a> Content<'a> {
+    /// `there` bytes are in place already.
+    pub(super) fn new(site: &'a Site, journal: &'a Journal, digest: Digest, begin: u64, there: u64) -> Content<'a> {
+        Content { region: Region::new(site, begin + there), journal, digest, begin, noted: there }
+    }
+
+    /// Writes what is still in memory, and the padding.
+    pub(super) fn finish(mut self, padding: &[u8]) -> Result<()> {
+        self.region.write(padding)?;
+        self.region.finish()
+    }
+
+    /// Notes what is there, for the next run.
+    pub(super) fn keep(mut self) -> Result<()> {
+        self.region.drain()?;
+        self.note()
+    }
+
+    /// Notes that nothing is.
+    pub(super) fn give_up(self) -> Result<()> {
+        if self.noted > 0 { self.journal.note(Line::Part(self.digest, 0)) } else { Ok(()) }
+    }
+
+    fn note(&mut self) -> Result<()> {
+        self.noted = self.region.offset - self.begin;
+        self.region.site.is_worth_keeping();
+        self.journal.note(Line::Part(self.digest, self.noted))
+    }
+}
+
+impl Filling for Content<'_> {
+    fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        self.region.write(bytes)?;
+        if self.region.offset - self.begin - self.noted >= NOTED { self.note() } else { Ok(()) }
+    }
+
+    fn start_over(&mut self) -> Result<()> {
+        if self.noted > 0 {
+            self.journal.note(Line::Part(self.digest, 0))?;
+        }
+        self.noted = 0;
+        self.region = Region::new(self.region.site, self.begin);
+        Ok(())
+    }
+}
+
+/// Smaller pieces (256 KiB) are gathered before they are written.
+const BUFFER: usize = 256 << 10;
+/// After so many bytes (64 MiB) writing to the medium is started.
+const FLUSH: u64 = 64 << 20;
+/// The end of a blob is not waited for if there is so much (1 MiB) of it.
+const WORTH_FLUSHING: u64 = 1 << 20;
+/// After so many bytes (16 MiB) of a blob the journal is told: no more than that is fetched again after a kill.
+const NOTED: u64 = 16 << 20;

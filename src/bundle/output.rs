@@ -1,0 +1,121 @@
+//! The name that a bundle gets when it is finished, and the names beside it while it is made.
+
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+
+use rustix::io::Errno;
+
+use super::files::{Folder, show};
+use crate::error::{Error, Kind, Result};
+
+/// Where a bundle will be: a name that nothing has yet, in an open folder.
+#[derive(Debug)]
+pub(super) struct Output {
+    path: PathBuf,
+    parent: Folder,
+    /// The last part of the path.
+    file_name: String,
+}
+
+impl Output {
+    /// Looks whether `path` can become a bundle.
+    ///
+    /// # Errors
+    /// `Usage` for what is no name, `Io` if it exists already or its folder does not.
+    pub(super) fn new(path: &Path) -> Result<Output> {
+        let shown = show(path.as_os_str());
+        let file_name = path.file_name().ok_or_else(|| Error::usage(format!("{shown} is no name of a bundle")))?;
+        let file_name = file_name.to_str().ok_or_else(|| {
+            Error::usage(format!("{shown} is not UTF-8")).hint("give the bundle a name in plain characters")
+        })?;
+        let output = Output { parent: open_parent(path)?, path: path.to_owned(), file_name: file_name.into() };
+        if path.symlink_metadata().is_ok() {
+            return Err(output.exists());
+        }
+        Ok(output)
+    }
+
+    /// The folder in which it will be.
+    pub(super) fn parent(&self) -> &Folder {
+        &self.parent
+    }
+
+    /// Its path, for messages.
+    pub(super) fn shown(&self) -> String {
+        show(self.path.as_os_str())
+    }
+
+    /// What it is called while it is made.
+    pub(super) fn partial(&self) -> String {
+        format!(".{}.partial", self.file_name)
+    }
+
+    /// What its journal is called.
+    pub(super) fn journal(&self) -> String {
+        format!(".{}.journal", self.file_name)
+    }
+
+    /// The error for a name that is taken.
+    pub(super) fn exists(&self) -> Error {
+        Error::new(Kind::Io, format!("{} exists already", self.shown()))
+            .hint("a finished bundle is never changed: choose another --output, or remove it first")
+    }
+
+    /// Gives what was made its name, which nothing may have, and makes that durable.
+    pub(super) fn give_name(&self) -> Result<()> {
+        let (partial, name) = (OsString::from(self.partial()), OsStr::new(&self.file_name));
+        let result = match rename_new(&self.parent, &partial, name) {
+            Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) if self.path.symlink_metadata().is_ok() => {
+                Err(Errno::EXIST)
+            }
+            // The medium cannot refuse to replace; nothing was there a moment ago.
+            Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {
+                rustix::fs::renameat(self.parent.fd(), &partial, self.parent.fd(), name)
+            }
+            result => result,
+        };
+        match result {
+            Err(Errno::EXIST | Errno::NOTEMPTY) => return Err(self.exists()),
+            result => result
+                .map_err(|e| Error::io(format!("cannot rename the finished bundle to {}", self.shown()), e.into()))?,
+        }
+        match rustix::fs::fsync(self.parent.fd()) {
+            // Some media cannot sync a directory.
+            Ok(()) | Err(Errno::INVAL | Errno::NOTSUP) => Ok(()),
+            Err(e) => Err(Error::io(format!("cannot make the name {} durable", self.shown()), e.into())),
+        }
+    }
+}
+
+/// Checks that a path has a last part.
+pub(super) fn check_name(output: &Path) -> Result<()> {
+    match output.file_name() {
+        Some(_) => Ok(()),
+        None => Err(Error::usage(format!("{} cannot be the name of a bundle", show(output.as_os_str())))
+            .hint("give a path that does not exist yet")),
+    }
+}
+
+/// The folder in which `output` will be. It is not made: a medium that is not mounted would go unnoticed.
+fn open_parent(output: &Path) -> Result<Folder> {
+    let parent = match output.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    if parent.exists() {
+        return Folder::open(parent);
+    }
+    let (parent, shown) = (show(parent.as_os_str()), show(output.as_os_str()));
+    Err(Error::not_found(format!("there is no directory {parent} for {shown}"))
+        .hint(format!("mount the medium there, or make it: mkdir -p {parent}")))
+}
+
+#[cfg(any(target_os = "linux", target_vendor = "apple"))]
+fn rename_new(folder: &Folder, from: &OsStr, to: &OsStr) -> rustix::io::Result<()> {
+    rustix::fs::renameat_with(folder.fd(), from, folder.fd(), to, rustix::fs::RenameFlags::NOREPLACE)
+}
+
+#[cfg(not(any(target_os = "linux", target_vendor = "apple")))]
+fn rename_new(_: &Folder, _: &OsStr, _: &OsStr) -> rustix::io::Result<()> {
+    Err(Errno::NOSYS)
+}
