@@ -141,6 +141,8 @@ fn a_list_in_another_form_is_refused(#[case] reason: &str, #[case] rewrite: impl
 #[case::any_namespace_with_a_comment_that_looks_like_one("alice@example.com KEY namespaces=\"sealift-bundle\"")]
 #[case::another_namespace("alice@example.com namespaces=\"git\" KEY")]
 #[case::a_certificate_authority("alice@example.com cert-authority,namespaces=\"sealift-bundle\" KEY")]
+#[case::a_quoted_certificate_authority("\"alice smith\" cert-authority,namespaces=\"sealift-bundle\" KEY")]
+#[case::a_namespace_in_the_name("\"a ,namespaces=\" KEY")]
 #[case::no_longer_valid("alice@example.com namespaces=\"sealift-bundle\",valid-before=\"20200101\" KEY")]
 #[case::not_yet_valid("alice@example.com namespaces=\"sealift-bundle\",valid-after=\"29990101\" KEY")]
 #[case::nobody("")]
@@ -150,6 +152,19 @@ fn trust_that_does_not_name_bundles_is_no_trust(#[case] line: &str) {
     let (code, said) = made.verify();
     assert_eq!(code, 3, "{said}");
     assert!(said.contains("none of 1 signatures"), "{said}");
+}
+
+/// As ssh-keygen reads them: blanks in quotes belong to the name.
+#[rstest]
+#[case::quoted("\"alice smith\" namespaces=\"sealift-bundle\" KEY")]
+#[case::quoted_in_the_middle("al\"ice  smith\"   namespaces=\"x,sealift-*\" KEY a comment")]
+#[case::blanks_in_front(" \talice@example.com\tnamespaces=\"sealift-bundle\" KEY")]
+fn names_of_signers_may_have_blanks(#[case] line: &str) {
+    let made = Made::new();
+    made.trust(line);
+    let (code, said) = made.verify();
+    assert_eq!(code, 0, "{said}");
+    assert!(said.contains("signed by 1 trusted"), "{said}");
 }
 
 #[test]
