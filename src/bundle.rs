@@ -44,8 +44,6 @@ mod workshop;
 mod writer;
 
 #[cfg(test)]
-mod attacks;
-#[cfg(test)]
 mod fixture;
 #[cfg(test)]
 mod tests;

@@ -33,7 +33,6 @@ pub mod bundle;
 pub mod cli;
 #[cfg(feature = "program")]
 pub mod credentials;
-#[cfg(feature = "program")]
 pub mod dir;
 pub mod error;
 #[cfg(feature = "program")]

@@ -86,7 +86,7 @@ fn sources() -> BTreeMap<String, (String, String)> {
         let entry = entry.expect("src can be walked");
         let path = entry.path().strip_prefix(&root).expect("below src").to_path_buf();
         let name = path.to_string_lossy().into_owned();
-        let is_test = name.ends_with("tests.rs") || name.contains("suite") || name == "bundle/attacks.rs";
+        let is_test = name.ends_with("tests.rs") || name.contains("suite");
         let is_root = ["main.rs", "lib.rs"].contains(&name.as_str());
         if path.extension().is_none_or(|extension| extension != "rs") || is_test || is_root {
             continue;

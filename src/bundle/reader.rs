@@ -337,7 +337,8 @@ impl Carrier for Files<'_> {
         check_level(&blobs, &[(ALGORITHM, FileType::Directory)], &mut strangers)?;
         let folder = blobs.folder(ALGORITHM)?;
         let mut there = HashSet::with_capacity(sums.blobs.len());
-        for entry in folder.entries(sums.blobs.len() + limits::STRANGERS)? {
+        // A desktop that leaves things behind leaves one beside each file.
+        for entry in folder.entries(2 * sums.blobs.len() + limits::STRANGERS)? {
             let digest = entry.name.to_str().and_then(Digest::from_hex);
             let Some((digest, size)) = digest.and_then(|digest| Some((digest, *sizes.get(&digest)?))) else {
                 strangers.add(&folder, &entry);

@@ -11,6 +11,8 @@ use crate::error::Error;
 /// Collects what does not belong.
 #[derive(Debug, Default)]
 pub(super) struct Strangers {
+    /// Where the last dropping is, if it is one that macOS leaves beside every file: there can be very many of them.
+    folder: Option<String>,
     droppings: Vec<String>,
     others: Vec<String>,
 }
@@ -20,6 +22,8 @@ impl Strangers {
     pub(super) fn add(&mut self, folder: &Folder, entry: &Entry) {
         let path = folder.path().join(&entry.name);
         if is_dropping(&entry.name) {
+            let double = entry.name.as_encoded_bytes().starts_with(b"._");
+            self.folder = double.then(|| quoted(folder.path().as_os_str()));
             self.droppings.push(quoted(path.as_os_str()));
         } else {
             self.others.push(format!("{} ({})", show(path.as_os_str()), kind_name(entry.kind)));
@@ -44,11 +48,11 @@ impl Strangers {
             1 => format!("a desktop or file system left {first} in the bundle"),
             count => format!("desktops or file systems left {count} things in the bundle, the first is {first}"),
         };
-        let shown = self.droppings.len().min(SHOWN);
-        Some(Error::damaged(message).hint(format!(
-            "if you know where it comes from, remove it: rm -r -- {}",
-            self.droppings[..shown].join(" ")
-        )))
+        let command = match &self.folder {
+            Some(folder) if self.droppings.len() > SHOWN => format!("find {folder} -name '._*' -delete"),
+            _ => format!("rm -r -- {}", self.droppings[..self.droppings.len().min(SHOWN)].join(" ")),
+        };
+        Some(Error::damaged(message).hint(format!("if you know where it comes from, remove it: {command}")))
     }
 }
 
@@ -89,3 +93,25 @@ const DROPPINGS: [&str; 16] = [
     "IndexerVolumeGuid",
     "lost+found",
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_desktop_leaves_beside_every_file_is_removed_by_one_command() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = Folder::open(dir.path()).unwrap();
+        let said = |count: usize| {
+            let mut strangers = Strangers::default();
+            for n in 0..count {
+                let entry = Entry { name: format!("._{n}").into(), kind: FileType::RegularFile, size: 1 };
+                strangers.add(&folder, &entry);
+            }
+            strangers.refusal().unwrap().hints()[0].clone()
+        };
+        assert!(said(SHOWN).contains("rm -r -- '") && said(SHOWN).contains("._19'"), "{}", said(SHOWN));
+        let many = said(5000);
+        assert!(many.ends_with(&format!("find '{}' -name '._*' -delete", dir.path().display())), "{many}");
+    }
+}

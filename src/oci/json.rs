@@ -119,7 +119,8 @@ impl<'de> Visitor<'de> for Strict<'_> {
             let folded = if free_keys { key.clone() } else { fold(&key) };
             if !free_keys
                 && folded != key
-                && let Some(known) = KNOWN_FIELDS.iter().find(|known| fold(known) == folded && **known != key)
+                && let Some(known) =
+                    KNOWN_FIELDS.iter().find(|known| known.eq_ignore_ascii_case(&folded) && **known != key)
             {
                 return Err(A::Error::custom(format!(
                     "key {key:?} is a misspelling of {known:?} that some readers accept"

@@ -138,3 +138,15 @@ fn an_index_exchanged_after_the_seal_was_verified_is_caught() {
     swap(&path.join("index.json"), evil.as_bytes());
     assert_eq!(bundle.read_head(seal).unwrap_err().kind(), Kind::Damaged);
 }
+
+#[test]
+fn nothing_of_the_bundle_is_parsed_before_its_seal_holds() {
+    let (_desk, path, _) = verified();
+    for name in ["bundle.json", "index.json", "oci-layout"] {
+        fs::write(path.join(name), "what nobody can read").unwrap();
+    }
+    let bundle = Bundle::open(&path).unwrap();
+    // The seal is judged although all else is wrong, and reading on then fails.
+    let seal = bundle.verify_seal(&trust(), "2026-11-23T12:00:00Z".parse().unwrap()).unwrap();
+    assert_eq!(bundle.read_head(seal).unwrap_err().kind(), Kind::Damaged);
+}

@@ -66,6 +66,15 @@ fn shapes() -> Vec<Attack> {
             },
         ),
         signer(
+            "signed-inner-media-type-begins-a-line",
+            ("7.6", "x\\nhint: all is well"),
+            "The media type inside a manifest holds a line feed and then what looks like a line of the reader's.",
+            minimal,
+            |b| {
+                edit(b, "{", "{\"mediaType\":\"x\\nhint: all is well\\u001b[2J\",");
+            },
+        ),
+        signer(
             "signed-manifest-says-index",
             ("7.2", "inside"),
             "A manifest says inside that it is an index.",

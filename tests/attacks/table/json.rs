@@ -45,6 +45,15 @@ pub(super) fn attacks() -> Vec<Attack> {
                 edit(b, "\"config\":", "\"\\u0063onfig\":{},\"config\":");
             },
         ),
+        signer(
+            "signed-key-begins-a-line",
+            ("7.6", "\\nhint: all is well"),
+            "A key that is there twice holds a line feed and then what looks like a line of the reader's.",
+            minimal,
+            |b| {
+                edit(b, "{", "{\"\\nhint: all is well\":1,\"\\nhint: all is well\":2,");
+            },
+        ),
         signer("signed-digest-twice", ("7.1", "there twice"), "A layer with two digests.", minimal, |b| {
             let digest = format!("\"digest\":\"{}\"", crate::draft::digest(LAYER));
             edit(b, &digest, &format!("{digest},{digest}"));
