@@ -8,6 +8,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::Digest;
+use crate::text::one_line;
 
 /// A registry's host name or address, with its port if one was given.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -254,6 +255,7 @@ impl FromStr for Reference {
     fn from_str(text: &str) -> Result<Self, ReferenceFault> {
         let rest = text.strip_prefix("docker://").unwrap_or(text);
         if let Some((scheme, rest)) = rest.split_once("://") {
+            let scheme = one_line(scheme, LONGEST_SCHEME);
             return fault(text, "reference", &format!("leave {scheme}:// out, as in {}", clip(rest)));
         }
         let (rest, digest) = match rest.split_once('@') {
@@ -354,6 +356,8 @@ impl fmt::Display for Name {
 
 const MAX_REPOSITORY: usize = 255;
 const MAX_TAG: usize = 128;
+/// Of what stands before `://`, in bytes, in a message.
+const LONGEST_SCHEME: usize = 40;
 
 /// Docker's rule: a first component with a dot, a colon or an upper-case letter, or `localhost`, is a host.
 fn looks_like_host(component: &str) -> bool {
@@ -388,6 +392,14 @@ mod tests {
     use rstest::rstest;
 
     const D: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+
+    #[test]
+    fn faults_repeat_nothing_that_acts_on_a_terminal() {
+        for text in ["a\n\u{1b}://b", "a\n:\u{202e}", "\u{9b}@sha256:\n", "[\n"] {
+            let fault = text.parse::<Reference>().expect_err(text).to_string();
+            assert!(!fault.contains(crate::text::is_hidden), "{fault:?}");
+        }
+    }
 
     #[rstest]
     #[case("busybox", "docker.io/library/busybox")]
