@@ -87,7 +87,9 @@ async fn what_is_missing_or_wrong_is_named_before_anything_moves() {
     assert_eq!(error.kind(), Kind::Damaged);
     assert!(error.chain().contains("has 18 of 6 bytes"), "{error:?}");
 
-    std::fs::write(&path, "{}").unwrap();
+    // A manifest, and of the right size, but not the one.
+    let other = std::fs::read_to_string(&path).unwrap().replace(r#""mediaType":"x""#, r#""mediaType":"y""#);
+    std::fs::write(&path, other).unwrap();
     let tree = Tree::scan(&place.tree()).unwrap();
     let error = tree.child(&image(&tree), &child).expect_err("a manifest is wrong");
     assert_eq!(error.kind(), Kind::Damaged);
