@@ -4,8 +4,8 @@
 //! name already is left alone before a manifest is read ([`mod@current`]). From a tree of directories everything is read,
 //! because it is here. What is left is moved as by every other job.
 //!
-//! Names are skopeo's unless another way is asked for ([`Names`](crate::naming::Names)). Two images that would land on one name are refused
-//! before a manifest is read.
+//! Names are skopeo's unless another way is asked for ([`Names`](crate::naming::Names)). Two images that would land on one
+//! name are refused before a manifest is read.
 
 mod current;
 mod format;

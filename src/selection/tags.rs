@@ -68,12 +68,18 @@ impl TagRegex {
     pub fn new(text: &str) -> Result<TagRegex> {
         let fault = || Error::usage(format!("{text:?} is not a regular expression"));
         let translated = from_re2(text).map_err(|why| fault().caused_by(why))?;
-        Ok(TagRegex(Regex::new(&translated).map_err(|e| fault().caused_by(e))?))
+        Ok(TagRegex(Regex::new(&translated).map_err(|e| fault().caused_by(reason(&e)))?))
     }
 
     pub(super) fn matches(&self, tag: &Tag) -> bool {
         self.0.is_match(tag.as_str())
     }
+}
+
+/// The reason alone, of what draws the expression with a mark below it over several lines.
+fn reason(error: &regex::Error) -> String {
+    let text = error.to_string();
+    text.lines().find_map(|line| line.strip_prefix("error: ")).unwrap_or(&text).to_owned()
 }
 
 /// The same expression for the `regex` crate, which reads more into classes than RE2 (`[a&&b]`, `[a[b]]`) and does not

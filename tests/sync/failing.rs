@@ -22,7 +22,10 @@ fn nothing_starts_or_the_rest_is_done_and_both_faults_are_named() {
     let fixed = ["--retry-times", "0", "--src", "yaml", "--dest", "docker"];
     let run = |file: &str, more: &[&str]| sync(&desk, &[&fixed, more, &[file, destination.host()]].concat());
 
-    run("both.yaml", &[]).code(2).stderr_contains("both.yaml, line 5").stderr_contains("docker/single");
+    run("both.yaml", &[])
+        .code(2)
+        .stderr_contains("both.yaml, line 5")
+        .stderr_contains("docker/single: \"(\" is not a regular expression: unclosed group\n");
     run("gone.yaml", &[]).code(1).stderr_contains(&gone.to_string());
     assert!(destination.writes().is_empty(), "{:?}", destination.writes());
 
