@@ -9,7 +9,7 @@
 mod read;
 
 pub use read::{read_archive, read_directory, read_stream};
-pub use seeds::Tree;
+pub use seeds::{Kind, Tree};
 
 /// What a fixture's signature is over.
 pub const SIGNED: &[u8] = include_bytes!("../../../bundle-spec/good/minimal/bundle/SHA256SUMS");

@@ -235,7 +235,9 @@ fn header(path: &str, size: usize) -> [u8; 512] {
     put(148, b"        ");
     put(156, b"0");
     put(257, b"ustar\x0000");
+    put(329, b"0000000\0");
+    put(337, b"0000000\0");
     let sum: u32 = header.iter().map(|byte| u32::from(*byte)).sum();
-    header[148..156].copy_from_slice(format!("{sum:07o}\0").as_bytes());
+    header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
     header
 }

@@ -21,8 +21,10 @@ fn main() {
             if from.join("bundle").is_dir() {
                 seeds.bundle(&from);
             }
+            seeds.archives(&from);
         }
     }
+    seeds.archives(&spec.join("golden"));
     let signers = fs::read_to_string(spec.join("attacks/keys/allowed_signers")).expect("the trusted keys");
     seeds.put("allowed_signers", signers.as_bytes());
     let key = signers.lines().next().and_then(|line| line.split_once("ssh-ed25519")).expect("the first is trusted").1;
@@ -73,6 +75,17 @@ impl Seeds {
         self.put("directory", &tree);
         self.put("archive", &[b"\x01", tree.as_slice()].concat());
         self.put("archive", &[b"\0", Tree::parse(&tree).pack().as_slice()].concat());
+    }
+
+    /// Archives that lie there as they are.
+    fn archives(&self, from: &Path) {
+        // Beside the bundles lie texts about them.
+        for entry in fs::read_dir(from).into_iter().flatten().filter_map(Result::ok) {
+            let is_archive = entry.file_name().to_string_lossy().contains(".tar");
+            if is_archive && entry.metadata().is_ok_and(|found| found.is_file() && found.len() <= LARGEST) {
+                self.put("archive", &[b"\0", fs::read(entry.path()).expect("an archive").as_slice()].concat());
+            }
+        }
     }
 
     fn signature(&self, text: &[u8]) {
