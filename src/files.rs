@@ -6,6 +6,7 @@
 
 mod part;
 mod reading;
+mod stamp;
 mod threads;
 mod writing;
 
@@ -21,8 +22,9 @@ use rustix::io::Errno;
 
 pub(crate) use part::{PartFile, WORTH};
 pub(crate) use reading::Reading;
+pub(crate) use stamp::Stamp;
 pub(crate) use threads::{HASHERS, StopOnDrop, blocking};
-pub(crate) use writing::{create, is_same, make_folder, remove, write_new};
+pub(crate) use writing::{BUFFER, FLUSH, WORTH_FLUSHING, create, is_same, make_folder, remove, write_new};
 
 use crate::error::{Error, Result};
 use crate::text::is_hidden;

@@ -24,13 +24,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 pub use index::{Change, Image, Listing};
 pub use ingest::Ingest;
 
 use crate::error::{Error, Kind, Result};
+use crate::files::Stamp;
 use crate::oci::{Descriptor, Digest, Document, MAX_DOCUMENT, MediaType, Name};
 
 /// The largest `index.json` that is read or written, 16 MiB.
@@ -258,27 +259,6 @@ impl Layout {
             .hint("copy its images into a new layout and write to that"));
         }
         Ok(())
-    }
-}
-
-/// By what a changed `index.json` is noticed.
-#[derive(Debug, PartialEq, Eq)]
-struct Stamp {
-    device: u64,
-    inode: u64,
-    size: i64,
-    modified: (i64, i64),
-}
-
-#[expect(clippy::useless_conversion, reason = "the fields' widths differ between platforms")]
-impl From<&Stat> for Stamp {
-    fn from(stat: &Stat) -> Self {
-        Stamp {
-            device: stat.st_dev.into(),
-            inode: stat.st_ino.into(),
-            size: stat.st_size.into(),
-            modified: (stat.st_mtime.into(), stat.st_mtime_nsec as i64),
-        }
     }
 }
 

@@ -6,37 +6,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::{StreamExt, TryStreamExt, stream};
-use rustix::fs::{FileType, Stat};
+use rustix::fs::FileType;
 use rustix::io::Errno;
 
 use super::entry::Entry;
 use super::link::{self, How, changed, share};
 use super::site::{Site, WORKSHOP};
 use crate::error::{Error, Kind, Result};
-use crate::files::{Folder, HASHERS, PartFile, Reading, StopOnDrop, blocking, remove};
+use crate::files::{Folder, HASHERS, PartFile, Reading, Stamp, StopOnDrop, blocking, remove};
 use crate::oci::Digest;
 use crate::place::Chunks;
-
-/// By what a file is known again that was hashed before.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct Stamp {
-    device: u64,
-    inode: u64,
-    size: u64,
-    modified: (i64, i64),
-}
-
-#[expect(clippy::useless_conversion, reason = "the fields' widths differ between platforms")]
-impl From<&Stat> for Stamp {
-    fn from(stat: &Stat) -> Self {
-        Stamp {
-            device: stat.st_dev.into(),
-            inode: stat.st_ino.into(),
-            size: stat.st_size as u64,
-            modified: (stat.st_mtime.into(), stat.st_mtime_nsec as i64),
-        }
-    }
-}
 
 /// Which blobs are there, and in which directory to find each.
 #[derive(Debug, Default)]

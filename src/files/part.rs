@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 use rustix::fs::{Advice, AtFlags, FallocateFlags, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::{Folder, Reading, create};
+use super::{BUFFER, FLUSH, Folder, Reading, WORTH_FLUSHING, create};
 use crate::error::{Error, Kind, Result};
 
 /// Such a file. Unless it is finished it goes away again, or stays to be gone on with ([`PartFile::resume`]).
@@ -159,9 +159,3 @@ impl Drop for PartFile<'_> {
 pub(crate) const WORTH: u64 = 4 << 20;
 /// Files of at least this many bytes (1 MiB) get their room before they are written.
 const PREALLOCATE: u64 = 1 << 20;
-/// Smaller pieces (256 KiB) are gathered before they are written.
-const BUFFER: usize = 256 << 10;
-/// After so many bytes (64 MiB) writing to the medium is started.
-const FLUSH: u64 = 64 << 20;
-/// What is left at a file's end is worth it from so many bytes (1 MiB) on.
-const WORTH_FLUSHING: u64 = 1 << 20;

@@ -4,20 +4,19 @@
 use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::io::{self, BufReader, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::net::{Shutdown, TcpStream};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::Duration;
 
 use crate::http::{Body, Framing, Headers, header, read_head};
+use crate::listening::Listening;
 
 /// A running proxy on a loopback port. Stops taking connections when dropped.
 #[derive(Debug)]
 pub struct ForwardProxy {
-    host: String,
+    listening: Listening,
     shared: Arc<Shared>,
-    listener: Option<JoinHandle<()>>,
 }
 
 /// One request that came to the proxy. What goes through a tunnel is not seen.
@@ -36,7 +35,6 @@ struct Shared {
     /// What `Proxy-Authorization` must say.
     login: Option<String>,
     seen: Mutex<Vec<Forwarded>>,
-    stopping: AtomicBool,
 }
 
 impl ForwardProxy {
@@ -51,47 +49,26 @@ impl ForwardProxy {
     }
 
     fn start_with(names: &[(&str, &str)], login: Option<String>) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a loopback port is free");
-        let host = listener.local_addr().expect("a bound socket has an address").to_string();
         let names = names.iter().map(|(name, address)| ((*name).to_owned(), (*address).to_owned())).collect();
         let shared = Arc::new(Shared { names, login, ..Shared::default() });
-        let accepting = Arc::clone(&shared);
-        let listener = thread::spawn(move || {
-            for client in listener.incoming() {
-                if accepting.stopping.load(SeqCst) {
-                    return;
-                }
-                let Ok(client) = client else { continue };
-                let shared = Arc::clone(&accepting);
-                thread::spawn(move || serve(client, &shared).ok());
-            }
-        });
-        Self { host, shared, listener: Some(listener) }
+        let serving = Arc::clone(&shared);
+        let listening = Listening::start(move |client| drop(serve(client, &serving)));
+        Self { listening, shared }
     }
 
     /// `127.0.0.1:PORT`.
     pub fn host(&self) -> &str {
-        &self.host
+        self.listening.host()
     }
 
     /// `http://127.0.0.1:PORT`.
     pub fn url(&self) -> String {
-        format!("http://{}", self.host)
+        format!("http://{}", self.host())
     }
 
     /// Every request so far.
     pub fn seen(&self) -> Vec<Forwarded> {
         self.shared.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-}
-
-impl Drop for ForwardProxy {
-    fn drop(&mut self) {
-        self.shared.stopping.store(true, SeqCst);
-        let _ = TcpStream::connect(&self.host);
-        if let Some(listener) = self.listener.take() {
-            let _ = listener.join();
-        }
     }
 }
 

@@ -14,6 +14,7 @@ mod desk;
 mod forward;
 mod http;
 mod images;
+mod listening;
 mod proxy;
 mod registry;
 mod socks;

@@ -7,20 +7,20 @@
 use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::io::{self, BufReader, Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::net::{Shutdown, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::thread::{self, JoinHandle, sleep};
+use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use crate::http::{Body, Framing, Headers, header, read_head, sha256, status_of};
+use crate::listening::Listening;
 
 /// A running proxy on a loopback port; without a [`Rule`] it only counts. Stops taking connections when dropped.
 #[derive(Debug)]
 pub struct FaultProxy {
-    host: String,
+    listening: Listening,
     shared: Arc<Shared>,
-    listener: Option<JoinHandle<()>>,
 }
 
 /// One request that came to the proxy.
@@ -68,36 +68,25 @@ pub struct Storm {
 impl FaultProxy {
     /// A proxy in front of the registry at `upstream` (`127.0.0.1:PORT`).
     pub fn start(upstream: &str) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a loopback port is free");
-        let host = listener.local_addr().expect("a bound socket has an address").to_string();
         let shared = Arc::new(Shared { upstream: upstream.to_owned(), ..Shared::default() });
-        let accepting = Arc::clone(&shared);
-        let listener = thread::spawn(move || {
-            for client in listener.incoming() {
-                if accepting.stopping.load(SeqCst) {
-                    return;
-                }
-                let Ok(client) = client else { continue };
-                let shared = Arc::clone(&accepting);
-                shared.connections.fetch_add(1, SeqCst);
-                thread::spawn(move || {
-                    // An error here is a client or registry that went away, which is for the test to notice.
-                    serve(client, &shared).ok();
-                    shared.connections.fetch_sub(1, SeqCst);
-                });
-            }
+        let serving = Arc::clone(&shared);
+        let listening = Listening::start(move |client| {
+            serving.connections.fetch_add(1, SeqCst);
+            // An error here is a client or registry that went away, which is for the test to notice.
+            serve(client, &serving).ok();
+            serving.connections.fetch_sub(1, SeqCst);
         });
-        Self { host, shared, listener: Some(listener) }
+        Self { listening, shared }
     }
 
     /// `127.0.0.1:PORT`.
     pub fn host(&self) -> &str {
-        &self.host
+        self.listening.host()
     }
 
     /// `http://127.0.0.1:PORT`.
     pub fn url(&self) -> String {
-        format!("http://{}", self.host)
+        format!("http://{}", self.host())
     }
 
     /// From now on this goes wrong.
@@ -148,16 +137,6 @@ impl FaultProxy {
     /// The largest number of requests that were under way at one time.
     pub fn most_at_once(&self) -> usize {
         self.shared.most_at_once.load(SeqCst)
-    }
-}
-
-impl Drop for FaultProxy {
-    fn drop(&mut self) {
-        self.shared.stopping.store(true, SeqCst);
-        let _ = TcpStream::connect(&self.host);
-        if let Some(listener) = self.listener.take() {
-            let _ = listener.join();
-        }
     }
 }
 
@@ -300,7 +279,6 @@ struct Shared {
     rules: Mutex<Vec<Rule>>,
     storm: Mutex<Option<Storm>>,
     requests: Mutex<Vec<Recorded>>,
-    stopping: AtomicBool,
     connections: AtomicUsize,
     under_way: AtomicUsize,
     most_at_once: AtomicUsize,

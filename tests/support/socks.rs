@@ -2,18 +2,18 @@
 
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::net::{Shutdown, TcpStream};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::Duration;
+
+use crate::listening::Listening;
 
 /// A running proxy on a loopback port. Stops taking connections when dropped.
 #[derive(Debug)]
 pub struct SocksProxy {
-    host: String,
+    listening: Listening,
     shared: Arc<Shared>,
-    listener: Option<JoinHandle<()>>,
 }
 
 #[derive(Debug)]
@@ -22,52 +22,29 @@ struct Shared {
     names: HashMap<String, String>,
     login: (String, String),
     seen: Mutex<Vec<String>>,
-    stopping: AtomicBool,
 }
 
 impl SocksProxy {
     /// A proxy that knows these names, each as the address of a server (`127.0.0.1:PORT`), whatever port is asked for.
     pub fn start(names: &[(&str, &str)], (user, password): (&str, &str)) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a loopback port is free");
-        let host = listener.local_addr().expect("a bound socket has an address").to_string();
         let shared = Arc::new(Shared {
             names: names.iter().map(|(name, address)| ((*name).to_owned(), (*address).to_owned())).collect(),
             login: (user.to_owned(), password.to_owned()),
             seen: Mutex::default(),
-            stopping: AtomicBool::new(false),
         });
-        let accepting = Arc::clone(&shared);
-        let listener = thread::spawn(move || {
-            for client in listener.incoming() {
-                if accepting.stopping.load(SeqCst) {
-                    return;
-                }
-                let Ok(client) = client else { continue };
-                let shared = Arc::clone(&accepting);
-                thread::spawn(move || serve(client, &shared).ok());
-            }
-        });
-        Self { host, shared, listener: Some(listener) }
+        let serving = Arc::clone(&shared);
+        let listening = Listening::start(move |client| drop(serve(client, &serving)));
+        Self { listening, shared }
     }
 
     /// `127.0.0.1:PORT`.
     pub fn host(&self) -> &str {
-        &self.host
+        self.listening.host()
     }
 
     /// Whom it was asked to connect to so far, as `NAME:PORT`.
     pub fn seen(&self) -> Vec<String> {
         self.shared.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-}
-
-impl Drop for SocksProxy {
-    fn drop(&mut self) {
-        self.shared.stopping.store(true, SeqCst);
-        let _ = TcpStream::connect(&self.host);
-        if let Some(listener) = self.listener.take() {
-            let _ = listener.join();
-        }
     }
 }
 

@@ -2,9 +2,8 @@
 //! asked for with a key of its own, and records who asked.
 
 use std::io::{BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -15,13 +14,13 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::http::{Headers, header, read_head};
+use crate::listening::Listening;
 
 /// A running token service on a loopback port. Stops taking connections when dropped.
 #[derive(Debug)]
 pub struct TokenServer {
-    host: String,
+    listening: Listening,
     shared: Arc<Shared>,
-    listener: Option<thread::JoinHandle<()>>,
 }
 
 /// One request for a token.
@@ -46,8 +45,6 @@ impl TokenServer {
             .output()
             .unwrap_or_else(|e| panic!("openssl cannot be run ({e}): apt-get install openssl"));
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a loopback port is free");
-        let host = listener.local_addr().expect("a bound socket has an address").to_string();
         let shared = Arc::new(Shared {
             directory,
             requests: Mutex::default(),
@@ -59,19 +56,12 @@ impl TokenServer {
                 oauth: true,
                 to_mount: true,
             }),
-            stopping: AtomicBool::new(false),
         });
-        let accepting = Arc::clone(&shared);
-        let listener = thread::spawn(move || {
-            for client in listener.incoming() {
-                if accepting.stopping.load(SeqCst) {
-                    return;
-                }
-                let (Ok(client), shared) = (client, Arc::clone(&accepting)) else { continue };
-                thread::spawn(move || serve(client, &shared));
-            }
+        let serving = Arc::clone(&shared);
+        let listening = Listening::start(move |client| {
+            serve(client, &serving);
         });
-        Self { host, shared, listener: Some(listener) }
+        Self { listening, shared }
     }
 
     pub const USER: &str = "bob";
@@ -80,12 +70,12 @@ impl TokenServer {
 
     /// `127.0.0.1:PORT`.
     pub fn host(&self) -> &str {
-        &self.host
+        self.listening.host()
     }
 
     /// The part of a registry's configuration that sends it here.
     pub fn auth(&self) -> String {
-        self.auth_at(&self.host)
+        self.auth_at(self.host())
     }
 
     /// The same where the service is reached at another place.
@@ -146,22 +136,11 @@ impl TokenRequest {
     }
 }
 
-impl Drop for TokenServer {
-    fn drop(&mut self) {
-        self.shared.stopping.store(true, SeqCst);
-        let _ = TcpStream::connect(&self.host);
-        if let Some(listener) = self.listener.take() {
-            let _ = listener.join();
-        }
-    }
-}
-
 #[derive(Debug)]
 struct Shared {
     directory: TempDir,
     requests: Mutex<Vec<TokenRequest>>,
     ways: Mutex<Ways>,
-    stopping: AtomicBool,
 }
 
 #[derive(Debug, Clone, Copy)]

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rustix::fs::{Advice, FallocateFlags, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::super::files::{Reading, is_same, remove};
+use super::super::files::{BUFFER, FLUSH, Reading, WORTH_FLUSHING, is_same, remove};
 use super::super::filling::Filling;
 use super::super::lock::lock;
 use super::super::medium::{Medium, Needs};
@@ -332,11 +332,5 @@ impl Filling for Content<'_> {
     }
 }
 
-/// Smaller pieces (256 KiB) are gathered before they are written.
-const BUFFER: usize = 256 << 10;
-/// After so many bytes (64 MiB) writing to the medium is started.
-const FLUSH: u64 = 64 << 20;
-/// The end of a blob is not waited for if there is so much (1 MiB) of it.
-const WORTH_FLUSHING: u64 = 1 << 20;
 /// After so many bytes (16 MiB) of a blob the journal is told: no more than that is fetched again after a kill.
 const NOTED: u64 = 16 << 20;
