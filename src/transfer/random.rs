@@ -1,28 +1,71 @@
 //! From a source in any order to a destination in any order: several blobs at once.
+//!
+//! A blob that many images share is linked into as many scopes. That takes as long as moving a large one and moves
+//! nothing, so it holds no place among those who move: a slow line is never idle for it.
 
 use std::sync::Arc;
 
-use super::{Job, Presences};
+use tokio::sync::Semaphore;
+
+use super::{Job, Presences, Tasks};
 use crate::error::Result;
 use crate::place::{BlobId, Source};
 
 pub(super) async fn run(job: &Job, source: Arc<dyn Source>) -> Result<()> {
-    job.each(job.contents.blob_ids(), |job, id| move_blob(job, source.clone(), id)).await
+    let places = Places { moving: Arc::new(Semaphore::new(job.jobs)), linking: Arc::new(Semaphore::new(1)) };
+    let mut tasks = Tasks::new(job.cancel.clone());
+    for id in job.contents.blob_ids() {
+        // Taken here, so that blobs begin in the order in which they lie.
+        let place = places.moving.clone().acquire_owned().await.expect("never closed");
+        if tasks.failed() {
+            break;
+        }
+        let (job, source, places) = (job.clone(), source.clone(), places.clone());
+        tasks.spawn(async move {
+            let presences = move_blob(&job, &source, id).await?;
+            drop(place);
+            link_others(&job, &source, id, &presences, &places).await
+        });
+    }
+    tasks.finish().await
 }
 
-async fn move_blob(job: Job, source: Arc<dyn Source>, id: BlobId) -> Result<()> {
+/// Who may be at work at once.
+#[derive(Clone)]
+struct Places {
+    moving: Arc<Semaphore>,
+    /// One blob at a time, into several scopes at once.
+    linking: Arc<Semaphore>,
+}
+
+async fn move_blob(job: &Job, source: &Arc<dyn Source>, id: BlobId) -> Result<Presences> {
     let known = job.there.contains(&id);
     let presences = if known { Presences::unknown(job.blob(id)) } else { job.presence(id).await? };
     if known || job.is_satisfied(id, &presences).await? {
         job.already_there(id);
     } else {
-        job.put(id, job.first_scope(id), &mut job.reopenable(&source, id)).await?;
-        if job.has_failed(id) {
-            return Ok(());
-        }
+        job.put(id, job.first_scope(id), &mut job.reopenable(source, id)).await?;
     }
-    for scope in job.link_others(id, &presences).await? {
-        job.put(id, scope, &mut job.reopenable(&source, id)).await?;
+    Ok(presences)
+}
+
+async fn link_others(
+    job: &Job,
+    source: &Arc<dyn Source>,
+    id: BlobId,
+    presences: &Presences,
+    places: &Places,
+) -> Result<()> {
+    if job.has_failed(id) {
+        return Ok(());
+    }
+    let refused = {
+        let _place = places.linking.acquire().await.expect("never closed");
+        job.link_others(id, presences).await?
+    };
+    for scope in refused {
+        let _place = places.moving.acquire().await.expect("never closed");
+        job.put(id, scope, &mut job.reopenable(source, id)).await?;
     }
     Ok(())
 }
