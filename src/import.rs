@@ -13,6 +13,7 @@ use crate::oci::{Host, Name, Repository};
 use crate::place::{Contents, Reason, Relations};
 use crate::progress::Event;
 use crate::registry::{Client, ExistingTags, RegistryDestination};
+use crate::text::without_login;
 use crate::transfer::{self, Options, Outcome};
 use crate::verify::{self, Verified};
 
@@ -31,7 +32,8 @@ impl FromStr for Target {
     fn from_str(text: &str) -> Result<Self> {
         let rest = text.strip_prefix("docker://").unwrap_or(text);
         if rest.contains("://") {
-            return Err(Error::usage(format!("{text:?} is a URL")).hint("name the registry as HOST[:PORT][/PREFIX]"));
+            return Err(Error::usage(format!("{:?} is a URL", without_login(text)))
+                .hint("name the registry as HOST[:PORT][/PREFIX]"));
         }
         let (host, prefix) = match rest.split_once('/') {
             Some((host, "")) => (host, None),
@@ -39,7 +41,7 @@ impl FromStr for Target {
             None => (rest, None),
         };
         let fault = |e| {
-            Error::usage(format!("{text:?} is not REGISTRY[/PREFIX]"))
+            Error::usage(format!("{:?} is not REGISTRY[/PREFIX]", without_login(text)))
                 .caused_by(e)
                 .hint("write HOST[:PORT], such as registry.local:5000, and perhaps a path in lower case: HOST/mirror; the names of the images are in the bundle")
         };
@@ -122,6 +124,13 @@ fn nothing_matches(pattern: &str, contents: &Contents) -> Error {
     ))
 }
 
+/// What whoever imports `contents` should know before anything is sent.
+pub fn warnings(contents: &Contents) -> Vec<&'static str> {
+    let left_out = |reason| contents.absent.iter().any(|absent| absent.reason == reason);
+    let meanings = [(Reason::Platform, SPARSE), (Reason::Foreign, FOREIGN)].into_iter();
+    meanings.filter(|(reason, _)| left_out(*reason)).map(|(_, meaning)| meaning).collect()
+}
+
 /// Pushes `contents`, all of the bundle or what [`only`] leaves of it: blobs, then manifests, then tags, each
 /// verified in the read that sends it.
 ///
@@ -143,16 +152,13 @@ pub async fn import(
         verified.bundle()?;
         verify::layers(verified, options).await?;
     }
-    let left_out = |reason| contents.absent.iter().any(|absent| absent.reason == reason);
-    let meanings: Vec<&str> = [(Reason::Platform, SPARSE), (Reason::Foreign, FOREIGN)]
-        .into_iter()
-        .filter(|(reason, _)| left_out(*reason))
-        .map(|(_, meaning)| meaning)
-        .collect();
+    let meanings = warnings(&contents);
     for meaning in &meanings {
         options.progress.event(Event::Warning(meaning));
     }
-    let destination = RegistryDestination::new(client, &target.host, target.prefix.clone()).existing_tags(manner.tags);
+    let destination = RegistryDestination::new(client, &target.host, target.prefix.clone())
+        .existing_tags(manner.tags)
+        .adding_referrers();
     let explained = |error: Error| match error.kind() {
         Kind::Registry => meanings.iter().fold(error, |error, meaning| error.hint(*meaning)),
         _ => error,

@@ -43,9 +43,57 @@ fn shortened(text: &str, longest: usize) -> Cow<'_, str> {
     Cow::Owned(format!("{}[... {} bytes ...]{}", &text[..front], back - front, &text[back..]))
 }
 
+/// `text` without the login that someone put in front of a host (`user:password@host`, with or without `scheme://`), so
+/// that no message repeats it. What only has a digest behind its `@`, right or misspelt, is left alone.
+pub fn without_login(text: &str) -> Cow<'_, str> {
+    let (scheme, rest) = text.split_at(text.find("://").map_or(0, |at| at + 3));
+    let Some((login, host)) = rest.rsplit_once('@').map(|(front, back)| match is_like_a_digest(back) {
+        // `user:password@host/path@digest`
+        true => front.rsplit_once('@').map_or((None, rest), |(login, _)| (Some(login), &rest[login.len() + 1..])),
+        false => (Some(front), back),
+    }) else {
+        return Cow::Borrowed(text);
+    };
+    let Some(login) = login else { return Cow::Borrowed(text) };
+    let (user, password) = login.split_once(':').unwrap_or((login, ""));
+    // `localhost:5000/app@latest` is no login, nor is `ns/app:1@latest`.
+    let port = || password.split('/').next().is_some_and(|port| port.parse::<u16>().is_ok());
+    let names = scheme.is_empty() && (user.contains('/') || login.contains('/') && port());
+    if names && !host.contains(['/', ':']) { Cow::Borrowed(text) } else { Cow::Owned(format!("{scheme}{host}")) }
+}
+
+fn is_like_a_digest(text: &str) -> bool {
+    let hex = |encoded: &str| encoded.len() >= 32 && encoded.bytes().all(|c| c.is_ascii_hexdigit());
+    text.split_once(':').is_some_and(|(algorithm, encoded)| algorithm.starts_with("sha") || hex(encoded))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_login_is_taken_out() {
+        let digest = format!("sha256:{}", "0".repeat(64));
+        for host in ["reg.local:5000", "reg.local/app:1", "reg/a/b", "[::1]:5000/a"] {
+            for login in ["robot:s3cret", "robot:12345", "robot:a/b@c:d", "s3cret"] {
+                for scheme in ["", "http://", "docker://"] {
+                    assert_eq!(without_login(&format!("{scheme}{login}@{host}")), format!("{scheme}{host}"));
+                }
+                assert_eq!(without_login(&format!("{login}@{host}@{digest}")), format!("{host}@{digest}"));
+            }
+        }
+        for text in ["reg.local/app:1", "app:1", "app@latest", "ns/app:1@latest", "localhost:5000/app@latest"] {
+            let kept = if text == "app@latest" { "latest" } else { text };
+            assert_eq!(without_login(text), kept);
+        }
+        for text in [
+            format!("app:1@{digest}"),
+            "reg.local:5000/app:1@sha256:short".into(),
+            format!("app@md5:{}", "0".repeat(32)),
+        ] {
+            assert_eq!(without_login(&text), text);
+        }
+    }
 
     #[test]
     fn nothing_in_it_acts_on_a_terminal_or_begins_a_line() {

@@ -22,7 +22,7 @@ use crate::dir::Tree;
 use crate::error::{Error, Failure, Kind, Result};
 use crate::export;
 use crate::naming::Naming;
-use crate::oci::Host;
+use crate::oci::{Document, Host, View};
 use crate::place::{self, Contents};
 use crate::plan::{Plan, PlatformWish, Platforms, Signatures, Wishes};
 use crate::progress::Progress;
@@ -166,6 +166,9 @@ pub(super) async fn run(command: &Export, request: Request, global: &Global, can
             planned = command.plan(&source, &selection, &filter, &wishes, &*progress) => planned?,
         }
     };
+    if !global.quiet {
+        warn_of_missing(&wishes.platforms, &contents)?;
+    }
     // Nobody asked for referrers one by one.
     let asked = Totals::of(&contents)?.asked() + failures.len();
     let Some(making) = making else {
@@ -197,6 +200,19 @@ pub(super) async fn run(command: &Export, request: Request, global: &Global, can
         print_json(&value)?;
     }
     all_done(failures, asked)
+}
+
+/// Says which of several platforms an index does not have: it is carried with those that it has.
+fn warn_of_missing(wishes: &Platforms, contents: &Contents) -> Result<()> {
+    for image in &contents.images {
+        let (bytes, media_type) = contents.documents.get(image.document)?;
+        let document = Document::parse_known(bytes, media_type, image.document)?;
+        let View::Index { children } = document.view() else { continue };
+        for wish in wishes.missing(children) {
+            note(&format!("warning: {} is not there for {wish}", image.name));
+        }
+    }
+    Ok(())
 }
 
 /// Where images come from.

@@ -20,6 +20,7 @@ use crate::error::{Error, Result};
 use crate::import::{self, Layers, Manner, Target};
 use crate::oci::Name;
 use crate::place::Contents;
+use crate::progress::Event;
 use crate::registry::ExistingTags;
 use crate::transfer::Options;
 use crate::verify::Verified;
@@ -113,10 +114,13 @@ pub(super) async fn run(command: &Import, request: Request, global: &Global, can
         }
     }
     let places = import::landing_places(&contents, &target)?;
+    let progress = global.progress();
     if command.dry_run {
+        for warning in import::warnings(&contents) {
+            progress.event(Event::Warning(warning));
+        }
         return show_places(command, &verified, &contents, &places);
     }
-    let progress = global.progress();
     let client = command.access.client(&progress, logins)?;
     let options = Options { keep_going: command.keep_going, ..command.access.options(&progress, cancel) };
     let manner = Manner {

@@ -36,9 +36,20 @@ pub(super) fn bundle(output: &Path, key: SigningKey, compress: Compress, carried
         }
         (Some(name), _) if name.ends_with(".tar.zst") => Output::Packed(output.to_owned()),
         (Some(name), _) if name.ends_with(".tar") => Output::Archive(output.to_owned()),
+        (Some(name), _) if is_like_an_archive(name) => {
+            return Err(Error::usage(format!("no bundle is made as {name}"))
+                .hint("one file is named .tar or .tar.zst, in small letters; any other name is a directory's"));
+        }
         _ => Output::Directory(output.to_owned()),
     };
     Making::new(output, key, created, Digest::of(request.as_bytes()))
+}
+
+fn is_like_an_archive(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    [".tar", ".tar.zst", ".tzst", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2"]
+        .iter()
+        .any(|end| name.ends_with(end))
 }
 
 fn to_stdout(compression: Compression) -> Result<Output> {

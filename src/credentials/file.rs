@@ -28,6 +28,7 @@ use zeroize::Zeroizing;
 use super::{Credential, Helper, Secret};
 use crate::error::{Error, Result};
 use crate::oci::{Host, Repository};
+use crate::text::without_login;
 
 /// The largest file that is read, 4 MiB.
 pub const MAX_AUTH_FILE: u64 = 4 << 20;
@@ -211,7 +212,7 @@ impl FromStr for LoginKey {
             Some((host, path)) => (host, Some(path)),
             None => (normal.as_str(), None),
         };
-        let fault = |e| Error::usage(format!("{text:?} is not HOST[:PORT][/PATH]")).caused_by(e);
+        let fault = |e| Error::usage(format!("{:?} is not HOST[:PORT][/PATH]", without_login(text))).caused_by(e);
         Ok(LoginKey { host: host.parse().map_err(fault)?, path: path.map(str::parse).transpose().map_err(fault)? })
     }
 }

@@ -8,7 +8,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::Digest;
-use crate::text::one_line;
+use crate::text::{one_line, without_login};
 
 /// A registry's host name or address, with its port if one was given.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -258,6 +258,12 @@ impl FromStr for Reference {
             let scheme = one_line(scheme, LONGEST_SCHEME);
             return fault(text, "reference", &format!("leave {scheme}:// out, as in {}", clip(rest)));
         }
+        if without_login(rest) != rest {
+            return Err(ReferenceFault(format!(
+                "the login in front of {} has no place there: use sealift login HOST, or --creds",
+                clip(text)
+            )));
+        }
         let (rest, digest) = match rest.split_once('@') {
             Some((rest, digest)) => {
                 let digest = digest.parse::<Digest>().map_err(|e| ReferenceFault(format!("{}: {e}", clip(text))))?;
@@ -381,9 +387,9 @@ fn fault<T>(text: &str, part: &str, why: &str) -> Result<T, ReferenceFault> {
     Err(ReferenceFault(format!("{} is not a {part}: {why}", clip(text))))
 }
 
-/// Untrusted text is quoted, escaped and kept short.
+/// Untrusted text is quoted, escaped, kept short, and shown without a login.
 fn clip(text: &str) -> String {
-    format!("{:?}", text.chars().take(300).collect::<String>())
+    format!("{:?}", without_login(text).chars().take(300).collect::<String>())
 }
 
 #[cfg(test)]

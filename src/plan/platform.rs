@@ -72,6 +72,14 @@ impl Platforms {
         }
     }
 
+    /// Which of several wishes no child fits, where others are carried. An index of something else than platforms
+    /// lacks none.
+    pub fn missing(&self, children: &[Descriptor]) -> Vec<&PlatformWish> {
+        let Platforms::Index(wishes) = self else { return Vec::new() };
+        let missing: Vec<_> = wishes.iter().filter(|wish| !children.iter().any(|child| wish.fits(child))).collect();
+        if missing.len() < wishes.len() { missing } else { Vec::new() }
+    }
+
     /// The children that are carried, and those that are left out. What has no platform is carried; an attestation
     /// goes with the child that it is about.
     pub(super) fn sort<'a>(&self, children: &'a [Descriptor]) -> (Vec<&'a Descriptor>, Vec<&'a Descriptor>) {

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -20,7 +20,7 @@ use super::fresh::Fresh;
 use super::news::News;
 use super::retry::Failure;
 use super::sessions::Sessions;
-use super::subjects::{Subjects, fallback_tag, merged};
+use super::subjects::{Subjects, fallback_tag, merged, subject_of};
 use super::upload::Upload;
 use super::{Client, fault};
 use crate::error::{Error, Kind, Result};
@@ -35,6 +35,10 @@ pub struct RegistryDestination {
     subjects: Subjects,
     sessions: Arc<Sessions>,
     existing: ExistingTags,
+    /// Whether lists of referrers that are there are added to.
+    adds_referrers: bool,
+    /// The lists that were added to instead of being replaced.
+    added_to: Mutex<HashSet<(Repository, Digest)>>,
     fresh: Fresh,
     news: News,
 }
@@ -59,6 +63,8 @@ impl RegistryDestination {
             subjects: Subjects::default(),
             sessions: Arc::default(),
             existing: ExistingTags::default(),
+            adds_referrers: false,
+            added_to: Mutex::default(),
             fresh: Fresh::default(),
             news: News::default(),
         }
@@ -68,6 +74,13 @@ impl RegistryDestination {
     #[must_use]
     pub fn existing_tags(self, existing: ExistingTags) -> Self {
         RegistryDestination { existing, ..self }
+    }
+
+    /// A list of referrers (`sha256-<hex>`, where there is no API) that is there already keeps what it lists: what is
+    /// carried is added. Without this it is replaced, as any other tag.
+    #[must_use]
+    pub fn adding_referrers(self) -> Self {
+        RegistryDestination { adds_referrers: true, ..self }
     }
 
     /// The repository in which a scope lands.
@@ -404,6 +417,13 @@ impl Destination for RegistryDestination {
                 return Err(Error::registry(format!("{host}/{place} is {found} since a moment (--no-clobber)"))
                     .hint("someone else pushes there: the tag was left as it is"));
             }
+            Some(_) if self.adds_referrers => {
+                if let Some(subject) = landing.tag.as_ref().and_then(subject_of) {
+                    self.subjects.note_list(&repository, subject, &bytes)?;
+                    self.added_to.lock().unwrap_or_else(PoisonError::into_inner).insert((repository, subject));
+                    return Ok(());
+                }
+            }
             _ => {}
         }
         let call = self.put_call(&place, media_type.as_str());
@@ -424,11 +444,16 @@ impl Destination for RegistryDestination {
     async fn commit(&self, contents: &Contents) -> Result<()> {
         for ((repository, subject), entries) in self.subjects.take() {
             let tag = fallback_tag(subject);
-            // A name that was carried is never changed: it holds the list as it was sealed.
-            let carried = contents.landing_ids().map(|id| contents.landing(id)).any(|landing| {
-                landing.tag.as_ref() == Some(&tag)
-                    && self.repository(contents, landing.scope).is_ok_and(|r| r == repository)
-            });
+            let added_to = {
+                let added_to = self.added_to.lock().unwrap_or_else(PoisonError::into_inner);
+                added_to.contains(&(repository.clone(), subject))
+            };
+            // A name that was carried is not changed: it holds the list as it was sealed.
+            let carried = !added_to
+                && contents.landing_ids().map(|id| contents.landing(id)).any(|landing| {
+                    landing.tag.as_ref() == Some(&tag)
+                        && self.repository(contents, landing.scope).is_ok_and(|r| r == repository)
+                });
             if !carried {
                 self.keep_fallback(&repository, subject, entries).await?;
             }

@@ -21,6 +21,20 @@ impl Subjects {
         noted.entry((repository.clone(), subject)).or_default().push(entry(document));
     }
 
+    /// Notes everything that a list of referrers names which was carried as a tag of its own.
+    ///
+    /// # Errors
+    /// `Registry` when it is not an index.
+    pub(super) fn note_list(&self, repository: &Repository, subject: Digest, list: &Bytes) -> Result<()> {
+        let mut entries = serde_json::from_slice(list)
+            .ok()
+            .and_then(|mut list: Value| list.get_mut("manifests").and_then(Value::as_array_mut).map(std::mem::take))
+            .ok_or_else(|| Error::registry("what is carried under the tag for referrers is not an index"))?;
+        let mut noted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        noted.entry((repository.clone(), subject)).or_default().append(&mut entries);
+        Ok(())
+    }
+
     /// Everything noted, by repository and subject, and forgets it.
     pub(super) fn take(&self) -> BTreeMap<(Repository, Digest), Vec<Value>> {
         std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
@@ -30,6 +44,11 @@ impl Subjects {
 /// The tag under which clients look for the referrers of `subject`.
 pub(super) fn fallback_tag(subject: Digest) -> Tag {
     format!("sha256-{}", subject.hex()).parse().expect("hex digits are a tag")
+}
+
+/// Whose referrers are listed under the tag, if it is such a one.
+pub(super) fn subject_of(tag: &Tag) -> Option<Digest> {
+    tag.as_str().strip_prefix("sha256-").and_then(Digest::from_hex)
 }
 
 /// The index under the fallback tag with `entries` added to what is there; nothing if all of them are there already.
@@ -51,6 +70,7 @@ pub(super) fn merged(there: Option<&Document>, mut entries: Vec<Value>) -> Resul
     }
     // The same import makes the same index.
     entries.sort_by_key(|entry| entry["digest"].to_string());
+    entries.dedup_by(|entry, before| entry["digest"] == before["digest"]);
     manifests.append(&mut entries);
     Ok(Some(Bytes::from(index.to_string())))
 }
@@ -94,7 +114,8 @@ mod tests {
         let first = merged(None, vec![entry(&referrer(1))]).unwrap().unwrap();
         let there = Document::parse(first, &MediaType::new(MediaType::OCI_INDEX)).unwrap();
         assert_eq!(merged(Some(&there), vec![entry(&referrer(1))]).unwrap(), None);
-        let both = merged(Some(&there), vec![entry(&referrer(1)), entry(&referrer(2))]).unwrap().unwrap();
+        let more = [1, 2, 2].map(|seed| entry(&referrer(seed)));
+        let both = merged(Some(&there), more.to_vec()).unwrap().unwrap();
         let both: Value = serde_json::from_slice(&both).unwrap();
         assert_eq!(both["manifests"].as_array().unwrap().len(), 2);
         assert_eq!(both["manifests"][1]["artifactType"], "application/x");

@@ -9,6 +9,7 @@ use super::{Constraint, Registry, Selection, TagRegex, Wanted, Which};
 use crate::credentials::Credential;
 use crate::error::{Error, Failure, Result};
 use crate::oci::{Host, Reference, Selector};
+use crate::text::without_login;
 use read::{Entries, Line, Logins, RawRegistry};
 
 /// Reads it. `origin` is the file's name for messages. An entry that cannot be used is a failure of the selection; what
@@ -104,7 +105,7 @@ impl Reader<'_> {
     }
 
     fn failure(&self, image: &Line<String>, error: Error) -> Failure {
-        Failure { image: format!("{}/{}", self.name.value, image.value), error }
+        Failure { image: format!("{}/{}", without_login(&self.name.value), image.value), error }
     }
 
     fn host(&self) -> Result<Host> {
@@ -162,7 +163,8 @@ impl Reader<'_> {
     }
 
     fn place(&self, line: u64, keys: &[&str]) -> String {
-        let keys = [&[self.name.value.as_str()], keys].concat();
+        let name = without_login(&self.name.value);
+        let keys = [&[&*name], keys].concat();
         read::place(self.origin, line, &keys)
     }
 }

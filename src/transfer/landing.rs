@@ -5,15 +5,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::Job;
 use crate::error::{Error, Failure, Kind, Result};
-use crate::oci::Name;
-use crate::place::{BlobId, Contents, LandingId};
+use crate::oci::{Digest, Name};
+use crate::place::{BlobId, Contents, LandingId, ScopeId};
 use crate::progress::Event;
 
 /// Lands everything. With `keep_going`, what could not be put in place is returned, by name.
 pub(super) async fn run(job: &Job) -> Result<Vec<Failure>> {
     let failed = Failed::default();
     for level in levels(&job.contents) {
-        job.each(level, |job, id| land(job, id, failed.clone())).await?;
+        job.each(by_document(&job.contents, level), |job, ids| land_in_turn(job, ids, failed.clone())).await?;
     }
     let failed = std::mem::take(&mut *failed.lock().unwrap_or_else(PoisonError::into_inner));
     let contents = &job.contents;
@@ -43,7 +43,16 @@ pub(super) fn images_without(contents: &Contents, fails: impl Fn(BlobId) -> bool
 
 type Failed = Arc<Mutex<BTreeMap<LandingId, Error>>>;
 
-async fn land(job: Job, id: LandingId, failed: Failed) -> Result<()> {
+/// One document under its tags in one scope, one after the other: docker-registry 2.8 answers 500 to whoever looks at a
+/// manifest while it is pushed under another tag.
+async fn land_in_turn(job: Job, ids: Vec<LandingId>, failed: Failed) -> Result<()> {
+    for id in ids {
+        land(&job, id, &failed).await?;
+    }
+    Ok(())
+}
+
+async fn land(job: &Job, id: LandingId, failed: &Failed) -> Result<()> {
     let landing = job.contents.landing(id);
     let note = |error: Error| drop(failed.lock().unwrap_or_else(PoisonError::into_inner).insert(id, error));
     let needed: BTreeSet<&LandingId> = landing.after.iter().collect();
@@ -68,6 +77,16 @@ async fn land(job: Job, id: LandingId, failed: Failed) -> Result<()> {
         job.progress.event(Event::Landed { name, digest: landing.document });
     }
     Ok(())
+}
+
+/// Landings of the same document in the same scope, together.
+fn by_document(contents: &Contents, level: Vec<LandingId>) -> Vec<Vec<LandingId>> {
+    let mut together: BTreeMap<(ScopeId, Digest), Vec<LandingId>> = BTreeMap::new();
+    for id in level {
+        let landing = contents.landing(id);
+        together.entry((landing.scope, landing.document)).or_default().push(id);
+    }
+    together.into_values().collect()
 }
 
 /// Landings that may happen at the same time, in the order in which their groups must.

@@ -51,6 +51,49 @@ fn nothing_is_asked_for_when_the_output_is_there_or_has_no_place() {
 }
 
 #[test]
+fn no_error_repeats_a_login_that_stands_where_it_does_not_belong() {
+    let desk = support::desk!();
+    fs::write(desk.path().join("list"), "robot:s3cretPW@h.io/a:1\n").unwrap();
+    fs::write(desk.path().join("sync.yaml"), "robot:s3cretPW@h.io:\n  images:\n    a: [\"1\"]\n").unwrap();
+    fs::create_dir(desk.path().join("tree")).unwrap();
+    let places = ["robot:s3cretPW@h.io/a:1", "http://robot:s3cretPW@h.io/a:1", "docker://robot:s3cretPW@h.io/a:1"];
+    let mut runs = vec![
+        vec!["export", "--from", "list", "--dry-run"],
+        vec!["export", "--from", "sync.yaml", "--dry-run"],
+        vec!["sync", "--src", "yaml", "--dest", "dir", "sync.yaml", "new"],
+    ];
+    for place in places {
+        runs.push(vec!["export", place, "--dry-run"]);
+        runs.push(vec!["sync", "--src", "docker", "--dest", "dir", place, "new"]);
+        runs.push(vec!["sync", "--src", "dir", "--dest", "docker", "tree", place]);
+        runs.push(vec!["import", "sealed", place, "--trust", "allowed_signers"]);
+        runs.push(vec!["login", place, "-u", "u", "--password-stdin"]);
+        runs.push(vec!["logout", place]);
+    }
+    for arguments in runs {
+        let run = desk.sealift(&arguments);
+        let said = run.stdout() + &run.stderr();
+        assert!(said.starts_with("error: ") && !said.contains("s3cretPW"), "{arguments:?}: {said}");
+    }
+}
+
+#[test]
+fn a_bundle_and_json_do_not_both_go_to_stdout() {
+    let desk = support::desk!();
+    let run = desk.sealift(&["export", "127.0.0.1:1/a:1", "-o", "-", "-k", "key", "--json"]);
+    run.code(2).stderr_contains("both want to go to stdout");
+}
+
+#[test]
+fn a_name_that_promises_another_archive_makes_no_directory() {
+    let desk = support::desk!();
+    for output in ["b.tgz", "b.tar.gz", "b.TAR"] {
+        let run = desk.sealift(&["export", "127.0.0.1:1/a:1", "-o", output, "-k", "key"]);
+        run.code(2).stderr_contains("one file is named .tar or .tar.zst");
+    }
+}
+
+#[test]
 fn a_name_without_a_registry_is_explained() {
     let desk = support::desk!();
     let no_proxy_no_names = [("HTTPS_PROXY", "http://127.0.0.1:1")];

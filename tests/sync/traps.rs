@@ -64,6 +64,21 @@ fn from_a_tree_the_namespace_stays_unless_it_is_to_go() {
 }
 
 #[test]
+fn a_tree_is_not_written_into_the_tree_that_is_read() {
+    let (source, desk) = (RealRegistry::with_corpus(), desk!());
+    let image = format!("{}/team/app:1", source.host());
+    desk.sealift(&["sync", "--src", "docker", "--dest", "dir", &image, "tree"]).success();
+    let before = files(&desk.path().join("tree"));
+    for inside in ["tree", "tree/sub", "./tree/app:1/../x"] {
+        let run = desk.sealift(&["sync", "--src", "dir", "--dest", "dir", "tree", inside]);
+        run.code(2).stderr_contains("is inside SOURCE");
+    }
+    assert_eq!(files(&desk.path().join("tree")), before);
+    desk.sealift(&["sync", "--src", "dir", "--dest", "dir", "tree", ""]).code(2);
+    desk.sealift(&["sync", "--src", "dir", "--dest", "dir", "tree", "tree2"]).success();
+}
+
+#[test]
 fn a_dry_run_makes_nothing_anywhere() {
     let (source, to, desk) = (RealRegistry::with_corpus(), RealRegistry::start(), desk!());
     let image = format!("{}/team/app", source.host());

@@ -35,6 +35,11 @@ fn some_platforms_keep_the_index_where_the_registry_takes_it() {
     let image = format!("{}/{REPOSITORY}:three", source.host());
     desk.export(&["--platform", "linux/amd64", "--platform", "linux/arm64", &image]).success();
     desk.sealift(&["verify", "bundle", "--trust", "allowed_signers"]).success();
+    let wishes = ["--platform", "linux/amd64", "--platform", "plan9/mips"];
+    let partly = desk.sealift(&[&["export", "--dry-run", &image], &wishes[..]].concat());
+    partly.success().stderr_contains("warning: library/busybox:three is not there for plan9/mips");
+    let dry = desk.sealift(&["import", "bundle", strict.host(), "--trust", "allowed_signers", "--dry-run"]);
+    dry.success().stderr_contains("the bundle leaves platforms out");
     let refused = desk.import("bundle", strict.host(), &[]);
     refused.code(1).stderr_contains("hint: the bundle leaves platforms out").stderr_contains("a single --platform");
     let events = desk.import("bundle", lenient.host(), &["--progress", "json"]).success().stderr();

@@ -91,6 +91,32 @@ fn a_source_with_the_api_and_a_destination_without_it_agree_on_referrers() {
     assert_eq!(made["manifests"][0]["artifactType"], "application/spdx+json");
 }
 
+#[test]
+fn what_a_destination_lists_itself_stays_beside_what_is_carried() {
+    let (signed, desk, destination) = (Signed::new(), desk!(), RealRegistry::start());
+    desk.export(&[format!("{}/{REPOSITORY}:1.35", signed.source.host())]).success();
+    desk.import("bundle", destination.host(), &["--only", REPOSITORY]).success();
+    let own = artifact(destination.host(), "approved here", Some(&signed.child));
+    put_manifest(destination.host(), REPOSITORY, &sha256(&own), MANIFEST, &own);
+    let entry =
+        json!({"mediaType": MANIFEST, "digest": sha256(&own), "size": own.len(), "artifactType": "local/approval"});
+    let list = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": [entry]}).to_string();
+    let tag = format!("sha256-{}", &signed.child["sha256:".len()..]);
+    put_manifest(destination.host(), REPOSITORY, &tag, INDEX, list.as_bytes());
+
+    let mut before = None;
+    for _ in 0..2 {
+        desk.import("bundle", destination.host(), &[]).success();
+        let listed = raw_manifest(destination.host(), REPOSITORY, &tag).expect("the list is there");
+        let index: Value = serde_json::from_slice(&listed.bytes).unwrap();
+        let digests: Vec<&str> =
+            index["manifests"].as_array().unwrap().iter().map(|entry| entry["digest"].as_str().unwrap()).collect();
+        assert_eq!(digests, [&sha256(&own), &signed.sbom]);
+        assert!(before.is_none_or(|before| before == listed.bytes), "the same import changes nothing more");
+        before = Some(listed.bytes);
+    }
+}
+
 #[rstest]
 #[case::registry_without_the_api(false)]
 #[case::registry_with_the_api(true)]

@@ -40,6 +40,10 @@ impl Export {
     /// What is known before a registry is asked; what can be wrong in it is told then.
     pub(in crate::cli) fn request(&self) -> Result<Request> {
         let started = Instant::now();
+        if self.json && !self.dry_run && self.output.as_deref() == Some(Path::new("-")) {
+            return Err(Error::usage("the bundle and --json both want to go to stdout")
+                .hint("with --output - leave --json out; --progress json tells of the end on stderr"));
+        }
         let selection = self.selection()?;
         let logins = self.logins(&selection)?;
         let tree = self.from_dir.as_deref().map(Tree::scan).transpose()?;

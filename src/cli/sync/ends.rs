@@ -18,6 +18,7 @@ use crate::progress::Progress;
 use crate::registry::{Client, RegistryDestination};
 use crate::selection::Selection;
 use crate::sync::{Layout, Onto, Wishes};
+use crate::text::without_login;
 use crate::transfer::Supply;
 use crate::trust::{KeyId, SigningKey};
 use crate::verify::Verified;
@@ -109,6 +110,9 @@ impl Source {
 impl Destination {
     pub(super) fn open(command: &Sync, wishes: &Wishes, source: &Source, progress: &Arc<dyn Progress>) -> Result<Self> {
         let path = Path::new(&command.destination);
+        if command.destination.is_empty() {
+            return Err(Error::usage("DESTINATION is empty"));
+        }
         match command.dest {
             To::Docker => {
                 let target = target(&command.destination)?;
@@ -120,6 +124,9 @@ impl Destination {
                 Ok(Destination::Registry { client, target, place })
             }
             To::Dir => {
+                if let Source::Tree(_) = source {
+                    apart(Path::new(&command.source), path)?;
+                }
                 let names = wishes.plan.names.clone();
                 let layout = match source {
                     Source::Tree(tree) => Layout::of_tree(names, tree),
@@ -177,11 +184,25 @@ impl Sync {
     }
 }
 
+/// A tree is not written into the tree that is read: the next run would find its own work there.
+fn apart(source: &Path, destination: &Path) -> Result<()> {
+    let there = destination.ancestors().find_map(|path| path.canonicalize().ok());
+    // A relative path ends with nothing: then it is made here.
+    let there = there.or_else(|| std::env::current_dir().ok());
+    match (source.canonicalize(), there) {
+        (Ok(source), Some(there)) if there.starts_with(&source) => {
+            Err(Error::usage(format!("DESTINATION {} is inside SOURCE {}", destination.display(), source.display()))
+                .hint("choose a directory beside it"))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// `REGISTRY[/PREFIX]`, read as skopeo reads it: what does not look like a registry is a path on Docker Hub.
 fn target(text: &str) -> Result<Target> {
     let rest = text.strip_prefix("docker://").unwrap_or(text).trim_end_matches('/');
     let fault = || {
-        Error::usage(format!("DESTINATION {text:?} is not REGISTRY[/PREFIX]"))
+        Error::usage(format!("DESTINATION {:?} is not REGISTRY[/PREFIX]", without_login(text)))
             .hint("write HOST[:PORT], such as registry.local:5000, and perhaps a path in lower case: HOST/mirror")
     };
     if rest.is_empty() || rest.contains("://") || rest.contains('@') {
