@@ -385,6 +385,7 @@ Logins, certificates, limits; -s docker -d docker quay.io/ns/app registry.local 
   --src-cert-dir certs/quay --src-tls-verify=true
   --dest-cert-dir certs/local --dest-tls-verify=false
   --retry-times 8 --retry-delay 500ms --jobs 2 --limit-rate 20MiB --command-timeout 2h
+  --verbose for every request, --progress plain for lines instead of bars, --quiet for errors alone
 
 The YAML is that of skopeo-sync(1); sealift export --help shows it. Options that skopeo takes
 before sync may stand there, too. Signing while copying (--sign-by and its like) is not here:
