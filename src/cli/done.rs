@@ -55,7 +55,8 @@ impl Done {
         if summary.already > 0 {
             parts.push(format!("{} there already", summary.already));
         }
-        if summary.linked > 0 {
+        // Only a registry mounts: in a bundle each blob is there once in any case.
+        if summary.linked > 0 && moved != "fetched" {
             parts.push(format!("{} mounted", summary.linked));
         }
         parts.push(format!("{} saved by sharing", human_size(self.totals.saved)));
