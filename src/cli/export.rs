@@ -25,7 +25,7 @@ use crate::naming::Naming;
 use crate::oci::{Document, Host, View};
 use crate::place::{self, Contents};
 use crate::plan::{Plan, PlatformWish, Platforms, Signatures, Wishes};
-use crate::progress::Progress;
+use crate::progress::{Event, Progress};
 use crate::registry::Client;
 use crate::selection::{Filter, Selection};
 use crate::sync;
@@ -166,9 +166,7 @@ pub(super) async fn run(command: &Export, request: Request, global: &Global, can
             planned = command.plan(&source, &selection, &filter, &wishes, &*progress) => planned?,
         }
     };
-    if !global.quiet {
-        warn_of_missing(&wishes.platforms, &contents)?;
-    }
+    warn_of_missing(&wishes.platforms, &contents, &*progress)?;
     // Nobody asked for referrers one by one.
     let asked = Totals::of(&contents)?.asked() + failures.len();
     let Some(making) = making else {
@@ -203,13 +201,16 @@ pub(super) async fn run(command: &Export, request: Request, global: &Global, can
 }
 
 /// Says which of several platforms an index does not have: it is carried with those that it has.
-fn warn_of_missing(wishes: &Platforms, contents: &Contents) -> Result<()> {
+fn warn_of_missing(wishes: &Platforms, contents: &Contents, progress: &dyn Progress) -> Result<()> {
+    if !matches!(wishes, Platforms::Index(_)) {
+        return Ok(());
+    }
     for image in &contents.images {
         let (bytes, media_type) = contents.documents.get(image.document)?;
         let document = Document::parse_known(bytes, media_type, image.document)?;
         let View::Index { children } = document.view() else { continue };
         for wish in wishes.missing(children) {
-            note(&format!("warning: {} is not there for {wish}", image.name));
+            progress.event(Event::Warning(&format!("{} is not there for {wish}", image.name)));
         }
     }
     Ok(())

@@ -418,8 +418,9 @@ impl Destination for RegistryDestination {
                     .hint("someone else pushes there: the tag was left as it is"));
             }
             Some(_) if self.adds_referrers => {
-                if let Some(subject) = landing.tag.as_ref().and_then(subject_of) {
-                    self.subjects.note_list(&repository, subject, &bytes)?;
+                if let Some(subject) = landing.tag.as_ref().and_then(subject_of)
+                    && self.subjects.note_list(&repository, subject, &bytes)
+                {
                     self.added_to.lock().unwrap_or_else(PoisonError::into_inner).insert((repository, subject));
                     return Ok(());
                 }

@@ -21,18 +21,15 @@ impl Subjects {
         noted.entry((repository.clone(), subject)).or_default().push(entry(document));
     }
 
-    /// Notes everything that a list of referrers names which was carried as a tag of its own.
-    ///
-    /// # Errors
-    /// `Registry` when it is not an index.
-    pub(super) fn note_list(&self, repository: &Repository, subject: Digest, list: &Bytes) -> Result<()> {
-        let mut entries = serde_json::from_slice(list)
+    /// Notes everything that a list of referrers names which was carried as a tag of its own. Says whether it is a list.
+    pub(super) fn note_list(&self, repository: &Repository, subject: Digest, list: &Bytes) -> bool {
+        let entries = serde_json::from_slice(list)
             .ok()
-            .and_then(|mut list: Value| list.get_mut("manifests").and_then(Value::as_array_mut).map(std::mem::take))
-            .ok_or_else(|| Error::registry("what is carried under the tag for referrers is not an index"))?;
+            .and_then(|mut list: Value| list.get_mut("manifests").and_then(Value::as_array_mut).map(std::mem::take));
+        let Some(mut entries) = entries else { return false };
         let mut noted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         noted.entry((repository.clone(), subject)).or_default().append(&mut entries);
-        Ok(())
+        true
     }
 
     /// Everything noted, by repository and subject, and forgets it.
@@ -62,7 +59,8 @@ pub(super) fn merged(there: Option<&Document>, mut entries: Vec<Value>) -> Resul
             .map_err(|e| Error::registry("the index of referrers is not JSON").caused_by(e))?,
     };
     let Some(manifests) = index.get_mut("manifests").and_then(Value::as_array_mut) else {
-        return Err(Error::registry("what is under the tag for referrers is not an index"));
+        return Err(Error::registry("what is under the tag for referrers is not an index")
+            .hint("look at that tag: delete it there, or keep it under another name, and run the same command again"));
     };
     entries.retain(|entry| manifests.iter().all(|known| known["digest"] != entry["digest"]));
     if entries.is_empty() {

@@ -111,7 +111,7 @@ impl Destination {
     pub(super) fn open(command: &Sync, wishes: &Wishes, source: &Source, progress: &Arc<dyn Progress>) -> Result<Self> {
         let path = Path::new(&command.destination);
         if command.destination.is_empty() {
-            return Err(Error::usage("DESTINATION is empty"));
+            return Err(Error::usage("DESTINATION is empty").hint("name a directory, a bundle or a registry"));
         }
         match command.dest {
             To::Docker => {
