@@ -100,8 +100,13 @@ requests() {
     tail -n "+$(($2 + 1))" "$1" | awk '$6 ~ /^"[A-Z]+$/ {
         kind = "other"
         if ($7 ~ /\/manifests\//) kind = "manifests"
-        else if ($7 ~ /[?&]mount=/) kind = "mounts"
-        else if ($7 ~ /\/blobs\/uploads/) kind = "uploads"
+        else if ($7 ~ /[?&]mount=/) {
+            # From itself it asks whether the blob is there, and opens an upload if not.
+            to = from = $7
+            sub(/^\/v2\//, "", to); sub(/\/blobs\/uploads\/.*/, "", to)
+            sub(/.*[?&]from=/, "", from); sub(/&.*/, "", from); gsub(/%2F/, "/", from)
+            kind = to == from ? "uploads" : "mounts"
+        } else if ($7 ~ /\/blobs\/uploads/) kind = "uploads"
         else if ($7 ~ /\/blobs\//) kind = "blobs"
         else if ($7 ~ /\/tags\/list/) kind = "tags"
         else if ($7 ~ /\/referrers\//) kind = "referrers"

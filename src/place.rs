@@ -122,6 +122,15 @@ pub enum Linked {
     Refused,
 }
 
+/// What came of a blob that a place was to take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stored {
+    /// Its bytes were sent.
+    Sent,
+    /// It was there: the place was not asked before, and found that out before it opened the body.
+    WasThere,
+}
+
 /// A place that is written to.
 ///
 /// The order of calls: `prepare` once; then, in the order that [`Destination::order`] asks for, for every blob
@@ -140,7 +149,7 @@ pub trait Destination: Send + Sync {
 
     /// Takes a blob. Success means that all of it is there; a failure of the body is returned as it is
     /// ([`Body::blame`]) and not retried.
-    async fn put(&self, contents: &Contents, blob: BlobId, scope: ScopeId, body: &mut Body) -> Result<()>;
+    async fn put(&self, contents: &Contents, blob: BlobId, scope: ScopeId, body: &mut Body) -> Result<Stored>;
 
     /// Makes a blob that is in one scope be in another without its bytes.
     async fn link(&self, contents: &Contents, blob: BlobId, from: ScopeId, to: ScopeId) -> Result<Linked>;

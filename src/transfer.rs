@@ -30,7 +30,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::{Error, Failure, Kind, Result};
-use crate::place::{Blob, BlobId, Body, Contents, Destination, Linked, Order, Pass, Presence, ScopeId, Source};
+use crate::place::{Blob, BlobId, Body, Contents, Destination, Linked, Order, Pass, Presence, ScopeId, Source, Stored};
 use crate::progress::{Event, How, Progress};
 
 /// Where blobs come from.
@@ -186,17 +186,25 @@ impl Job {
     async fn put(&self, id: BlobId, scope: ScopeId, body: &mut Body) -> Result<()> {
         let (digest, size) = (body.digest(), body.size());
         self.progress.event(Event::BlobStarted { digest, size });
-        if let Err(error) = self.destination.put(&self.contents, id, scope, body).await {
-            return match body.blame() {
-                Some(blamed) => self.go_past(id, blamed),
-                // A medium that cannot be written will not take the next blob either.
-                None if error.kind() == Kind::Io => Err(error),
-                None => self.go_past(id, error),
-            };
+        let stored = match self.destination.put(&self.contents, id, scope, body).await {
+            Ok(stored) => stored,
+            Err(error) => {
+                return match body.blame() {
+                    Some(blamed) => self.go_past(id, blamed),
+                    // A medium that cannot be written will not take the next blob either.
+                    None if error.kind() == Kind::Io => Err(error),
+                    None => self.go_past(id, error),
+                };
+            }
+        };
+        match stored {
+            Stored::WasThere => self.already_there(id),
+            Stored::Sent => {
+                self.tally.moved.fetch_add(1, Ordering::Relaxed);
+                self.tally.moved_bytes.fetch_add(size - body.kept(), Ordering::Relaxed);
+                self.progress.event(Event::BlobDone { digest, size, how: How::Moved });
+            }
         }
-        self.tally.moved.fetch_add(1, Ordering::Relaxed);
-        self.tally.moved_bytes.fetch_add(size - body.kept(), Ordering::Relaxed);
-        self.progress.event(Event::BlobDone { digest, size, how: How::Moved });
         Ok(())
     }
 

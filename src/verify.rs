@@ -12,7 +12,7 @@ use jiff::Timestamp;
 
 use crate::bundle::{Bundle, BundleStream, Head};
 use crate::error::{Error, Result};
-use crate::place::{BlobId, Body, Chunks, Contents, Destination, LandingId, Linked, Order, Presence, ScopeId};
+use crate::place::{BlobId, Body, Chunks, Contents, Destination, LandingId, Linked, Order, Presence, ScopeId, Stored};
 use crate::transfer::{self, Options, Summary, Supply};
 use crate::trust::Trust;
 
@@ -134,10 +134,10 @@ impl Destination for Nowhere {
         Ok(Presence::Absent)
     }
 
-    async fn put(&self, _: &Contents, _: BlobId, _: ScopeId, body: &mut Body) -> Result<()> {
+    async fn put(&self, _: &Contents, _: BlobId, _: ScopeId, body: &mut Body) -> Result<Stored> {
         let mut chunks = body.open().await?;
         while chunks.try_next().await?.is_some() {}
-        Ok(())
+        Ok(Stored::Sent)
     }
 
     async fn link(&self, _: &Contents, _: BlobId, _: ScopeId, _: ScopeId) -> Result<Linked> {

@@ -25,7 +25,7 @@ use super::source::{hash_blob, stream_blob};
 use super::workshop::{Left, Workshop};
 use crate::error::{Error, Failure, Kind, Result};
 use crate::oci::Digest;
-use crate::place::{BlobId, Body, Chunks, Contents, Destination, LandingId, Linked, Order, Presence, ScopeId};
+use crate::place::{BlobId, Body, Chunks, Contents, Destination, LandingId, Linked, Order, Presence, ScopeId, Stored};
 use crate::trust::SigningKey;
 
 /// Writes one bundle directory.
@@ -152,7 +152,7 @@ impl Destination for DirectoryWriter {
         Ok(if there { Presence::Here } else { Presence::Absent })
     }
 
-    async fn put(&self, contents: &Contents, blob: BlobId, _: ScopeId, body: &mut Body) -> Result<()> {
+    async fn put(&self, contents: &Contents, blob: BlobId, _: ScopeId, body: &mut Body) -> Result<Stored> {
         let ready = self.ready()?;
         let blob = contents.blob(blob);
         let mut part = ready.workshop.part(blob.digest, blob.size)?;
@@ -165,7 +165,7 @@ impl Destination for DirectoryWriter {
         }
         part.finish(&blob.digest.hex())?;
         ready.there().insert(blob.digest);
-        Ok(())
+        Ok(Stored::Sent)
     }
 
     async fn link(&self, _: &Contents, _: BlobId, _: ScopeId, _: ScopeId) -> Result<Linked> {

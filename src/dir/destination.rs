@@ -18,7 +18,7 @@ use super::site::{Site, WORKSHOP};
 use crate::error::{Error, Failure, Kind, Result};
 use crate::files::{blocking, remove, show};
 use crate::oci::Name;
-use crate::place::{BlobId, Body, Chunks, Contents, Destination, LandingId, Linked, Order, Presence, ScopeId};
+use crate::place::{BlobId, Body, Chunks, Contents, Destination, LandingId, Linked, Order, Presence, ScopeId, Stored};
 use crate::progress::{Event, Progress};
 
 /// Where an image of the contents goes.
@@ -135,10 +135,11 @@ impl Destination for DirDestination {
         Ok(if there { Presence::Here } else { Presence::Absent })
     }
 
-    async fn put(&self, contents: &Contents, blob: BlobId, _: ScopeId, body: &mut Body) -> Result<()> {
+    async fn put(&self, contents: &Contents, blob: BlobId, _: ScopeId, body: &mut Body) -> Result<Stored> {
         let ready = self.ready()?;
         let blob = contents.blob(blob);
-        ready.pool.put(&ready.site, blob.digest, blob.size, body.open().await?).await
+        ready.pool.put(&ready.site, blob.digest, blob.size, body.open().await?).await?;
+        Ok(Stored::Sent)
     }
 
     /// Nothing to do: blobs go into images when these land.

@@ -25,7 +25,9 @@ use super::upload::Upload;
 use super::{Client, fault};
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Digest, Document, Host, MediaType, Name, Repository, Selector};
-use crate::place::{BlobId, Body, Catalog, Chunks, Contents, Destination, LandingId, Linked, Order, Presence, ScopeId};
+use crate::place::{
+    BlobId, Body, Catalog, Chunks, Contents, Destination, LandingId, Linked, Order, Presence, ScopeId, Stored,
+};
 
 /// A registry, or a part of one below a prefix, that is written to.
 pub struct RegistryDestination {
@@ -119,6 +121,7 @@ impl RegistryDestination {
             digest: blob.digest,
             size: blob.size,
             sessions: self.sessions.clone(),
+            waiting: None,
         })
     }
 
@@ -337,8 +340,7 @@ impl Destination for RegistryDestination {
 
     async fn presence(&self, contents: &Contents, blob: BlobId, scope: ScopeId) -> Result<Presence> {
         let (blob, repository) = (contents.blob(blob), self.repository(contents, scope)?);
-        // An earlier run that was stopped has left blobs in their first scopes: these are asked for in any case.
-        if self.fresh.has(scope) && blob.wanted.first() != Some(&scope) {
+        if self.fresh.has(scope) {
             return Ok(Presence::Unknown);
         }
         let (host, digest) = (self.endpoint.host(), blob.digest);
@@ -368,14 +370,15 @@ impl Destination for RegistryDestination {
             .await
     }
 
-    async fn put(&self, contents: &Contents, blob: BlobId, scope: ScopeId, body: &mut Body) -> Result<()> {
-        let upload = self.upload(contents, blob, scope)?;
-        match body.replayable() {
-            true => upload.stream(body).await?,
-            false => upload.pieces(body).await?,
+    async fn put(&self, contents: &Contents, blob: BlobId, scope: ScopeId, body: &mut Body) -> Result<Stored> {
+        let mut upload = self.upload(contents, blob, scope)?;
+        // New or not, an earlier run that was stopped may have left the blob there.
+        if self.fresh.has(scope) && upload.is_there().await? {
+            return Ok(Stored::WasThere);
         }
+        upload.send(body).await?;
         self.news.note(&upload.repository, upload.digest);
-        Ok(())
+        Ok(Stored::Sent)
     }
 
     async fn link(&self, contents: &Contents, blob: BlobId, from: ScopeId, to: ScopeId) -> Result<Linked> {

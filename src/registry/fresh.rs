@@ -1,9 +1,8 @@
 //! Which repositories of a registry are new, so that nothing need be asked about what is in them.
 //!
-//! A blob that many images share is wanted in as many repositories, and on the way into a new registry all but one of
-//! them would be asked in vain. One question tells: a repository without tags answers 404. That is a saving and no
-//! proof (an interrupted run leaves blobs without tags): what is then done unasked, a mount or a push, is right whether
-//! the content is there or not.
+//! On the way into a new repository every question about a blob would be asked in vain. One question tells: a repository
+//! without tags answers 404. That is a saving and no proof (an interrupted run leaves blobs without tags): what is then
+//! done unasked, a mount or a push, is right whether the content is there or not.
 
 use std::collections::HashSet;
 use std::sync::OnceLock;
@@ -47,12 +46,12 @@ impl Fresh {
     }
 }
 
-/// The scopes in which an answer saves more than one question: about blobs that are first sent elsewhere, and about
-/// tags. Where no tag is to land, one that is missing says nothing.
+/// The scopes in which an answer saves more than one question, about blobs and about tags. Where no tag is to land, one
+/// that is missing says nothing.
 fn worth_asking(contents: &Contents) -> Vec<ScopeId> {
     let (mut blobs, mut tags) = (vec![0_u32; contents.scopes.len()], vec![0_u32; contents.scopes.len()]);
     for blob in &contents.blobs {
-        blob.wanted.iter().skip(1).for_each(|scope| blobs[scope.0 as usize] += 1);
+        blob.wanted.iter().for_each(|scope| blobs[scope.0 as usize] += 1);
     }
     for landing in contents.landings.iter().filter(|landing| landing.tag.is_some()) {
         tags[landing.scope.0 as usize] += 1;

@@ -15,7 +15,7 @@ use crate::place::{Body, Chunks};
 
 impl Upload {
     /// Sends a body that cannot be opened again.
-    pub(super) async fn pieces(&self, body: &mut Body) -> Result<()> {
+    pub(super) async fn pieces(&mut self, body: &mut Body) -> Result<()> {
         let chunks = body.open().await?;
         let sent = match self.size <= PIECE as u64 && !self.endpoint.wants_pieces() {
             // All of it is kept, so it may as well be one request, tried as often as need be.
@@ -29,7 +29,7 @@ impl Upload {
     }
 
     /// Sends by PATCH, and notes that it works.
-    pub(super) async fn in_pieces(&self, chunks: Chunks, mut budget: Budget) -> Result<()> {
+    pub(super) async fn in_pieces(&mut self, chunks: Chunks, mut budget: Budget) -> Result<()> {
         let opened = self.start(&mut budget).await?;
         let mut session = Session { id: opened.id, url: opened.url, accepted: 0 };
         let sent = match usize::try_from(opened.least) {

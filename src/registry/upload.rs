@@ -20,7 +20,7 @@ use super::retry::{Budget, Failure};
 use super::sessions::Sessions;
 use crate::error::{Error, Result};
 use crate::oci::{Digest, Repository};
-use crate::place::{Body, Linked};
+use crate::place::Body;
 use crate::registry::header;
 
 /// One blob on its way into one repository.
@@ -30,6 +30,8 @@ pub(super) struct Upload {
     pub(super) digest: Digest,
     pub(super) size: u64,
     pub(super) sessions: Arc<Sessions>,
+    /// A session that was opened before it was known to be needed.
+    pub(super) waiting: Option<Opened>,
 }
 
 /// A session that the registry has opened.
@@ -50,8 +52,21 @@ enum Sent {
 }
 
 impl Upload {
+    /// Sends a blob.
+    pub(super) async fn send(&mut self, body: &mut Body) -> Result<()> {
+        let sent = match body.replayable() {
+            true => self.stream(body).await,
+            false => self.pieces(body).await,
+        };
+        // The body failed before its session was used.
+        if let Some(session) = self.waiting.take() {
+            self.cancel(session.id, &session.url).await;
+        }
+        sent
+    }
+
     /// Sends a body that can be opened again.
-    pub(super) async fn stream(&self, body: &mut Body) -> Result<()> {
+    async fn stream(&mut self, body: &mut Body) -> Result<()> {
         let mut budget = self.endpoint.budget();
         let mut expired = 0;
         loop {
@@ -97,7 +112,7 @@ impl Upload {
     }
 
     /// Sends a blob that is in memory.
-    pub(super) async fn whole(&self, bytes: Bytes) -> Result<()> {
+    pub(super) async fn whole(&mut self, bytes: Bytes) -> Result<()> {
         let mut budget = self.endpoint.budget();
         loop {
             let session = self.start(&mut budget).await?;
@@ -138,60 +153,27 @@ impl Upload {
         Err(Failure::lasting(fault::protocol(self.endpoint.host(), "its uploads are redirected in a circle")))
     }
 
-    /// Opens a session.
-    pub(super) async fn start(&self, budget: &mut Budget) -> Result<Opened> {
+    /// Opens a session, unless one is waiting.
+    pub(super) async fn start(&mut self, budget: &mut Budget) -> Result<Opened> {
+        if let Some(session) = self.waiting.take() {
+            return Ok(session);
+        }
         let path = format!("{}/blobs/uploads/", self.repository);
         let call = self.call(Method::POST, Target::Path(path));
         budget
             .run(async || {
                 let response = self.endpoint.send(&call, Payload::Bytes(Bytes::new())).await?;
                 let response = response.expect(&[StatusCode::ACCEPTED]).await?;
-                let least = response.header(CHUNK_MIN_LENGTH).and_then(|text| text.trim().parse().ok()).unwrap_or(0);
-                let url = response.location().map_err(Failure::lasting)?;
-                Ok(Opened { id: self.sessions.opened(self.take_back(&url)), url, least })
+                self.opened(&response).map_err(Failure::lasting)
             })
             .await
     }
 
-    /// Asks for a mount from another repository of the registry.
-    pub(super) async fn mount(&self, from: &Repository) -> Result<Linked> {
-        let path = format!("{}/blobs/uploads/?mount={}&from={from}", self.repository, self.digest);
-        let access = Access::Mount { to: self.repository.clone(), from: from.clone() };
-        let host = self.endpoint.host();
-        let what = format!("mount blob {} from {host}/{from} in {host}/{}", self.digest, self.repository);
-        let call = Call::new(Method::POST, Target::Path(path), access, what);
-        let mut budget = self.endpoint.budget();
-        let answer = budget
-            .run(async || {
-                let response = match self.endpoint.send(&call, Payload::Bytes(Bytes::new())).await {
-                    Ok(response) => response,
-                    // Perhaps no token is to be had for both repositories.
-                    Err(failure) if !failure.may_pass() => return Ok(None),
-                    Err(failure) => return Err(failure),
-                };
-                match response.status() {
-                    StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT => Err(response.refusal().await),
-                    status if status.is_server_error() => Err(response.refusal().await),
-                    _ => Ok(Some(response)),
-                }
-            })
-            .await?;
-        let Some(response) = answer else { return Ok(Linked::Refused) };
-        match response.status() {
-            StatusCode::CREATED => {
-                self.check_said(&response)?;
-                Ok(Linked::Done)
-            }
-            StatusCode::ACCEPTED => {
-                // It opened a session instead, which is not used here.
-                if let Ok(session) = response.location() {
-                    self.cancel(self.sessions.opened(self.take_back(&session)), &session).await;
-                }
-                Ok(Linked::Refused)
-            }
-            // A mount saves time only: whoever will not do it gets the bytes, and says then what is wrong.
-            _ => Ok(Linked::Refused),
-        }
+    /// The session that an answer tells of.
+    pub(super) fn opened(&self, response: &Response) -> Result<Opened> {
+        let least = response.header(CHUNK_MIN_LENGTH).and_then(|text| text.trim().parse().ok()).unwrap_or(0);
+        let url = response.location()?;
+        Ok(Opened { id: self.sessions.opened(self.take_back(&url)), url, least })
     }
 
     /// Takes back a session. If that fails, the registry clears it away in its own time.
@@ -228,7 +210,7 @@ impl Upload {
         Call::new(method, target, Access::Push(self.repository.clone()), what)
     }
 
-    fn check_said(&self, response: &Response) -> Result<()> {
+    pub(super) fn check_said(&self, response: &Response) -> Result<()> {
         let host = self.endpoint.host();
         match said_digest(response, host)? {
             Some(said) if said != self.digest => {

@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use futures_util::TryStreamExt;
-use sealift::place::{BlobId, Body, Chunks, Contents, Destination, LandingId, Linked, Order, Presence, ScopeId};
+use sealift::place::{
+    BlobId, Body, Chunks, Contents, Destination, LandingId, Linked, Order, Presence, ScopeId, Stored,
+};
 use sealift::progress::Silent;
 use sealift::transfer::{self, Options};
 use sealift::trust::Trust;
@@ -81,14 +83,14 @@ impl Destination for Recording {
         Ok(Presence::Absent)
     }
 
-    async fn put(&self, contents: &Contents, blob: BlobId, _: ScopeId, body: &mut Body) -> Result<()> {
+    async fn put(&self, contents: &Contents, blob: BlobId, _: ScopeId, body: &mut Body) -> Result<Stored> {
         let bytes: Vec<u8> =
             body.open().await?.try_fold(Vec::new(), async |all, part| Ok([&all, &part[..]].concat())).await?;
         match bytes.len() as u64 == contents.blob(blob).size {
             true => self.blobs.lock().unwrap().push(bytes),
             false => return Err(Error::registry("a short body without an error")),
         }
-        Ok(())
+        Ok(Stored::Sent)
     }
 
     async fn link(&self, _: &Contents, _: BlobId, _: ScopeId, _: ScopeId) -> Result<Linked> {

@@ -89,6 +89,8 @@ fn a_head_that_storage_refuses_says_nothing_about_the_blob() {
     storage.inject(Rule::on("HEAD", "").answer(403, &[], ""));
     let desk = desk!();
     desk.export(&[busybox(source.host())]).success();
+    // In a repository that is new nobody would ask.
+    desk.import("bundle", destination.host(), &[]).success();
     desk.import("bundle", front.host(), &[]).success();
     assert!(storage.count("HEAD", "/bucket/") > 0);
     assert!(walk(destination.host(), &[]).lies().is_empty());

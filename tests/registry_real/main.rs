@@ -3,5 +3,6 @@
 mod content;
 mod downloads;
 mod faulty;
+mod known;
 mod real;
 mod uploads;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use sealift::error::Kind;
 use sealift::oci::{Digest, Selector};
-use sealift::place::{BlobId, Catalog, Destination, Linked, Presence, ScopeId, Source};
+use sealift::place::{BlobId, Catalog, Destination, Linked, Presence, ScopeId, Source, Stored};
 use sealift::registry::{Client, RegistryDestination, Settings, Tls};
 
 use crate::content::{Image, LAYER, client, host, image, noise, read};
@@ -86,10 +86,19 @@ async fn push(registry: &RegistryDestination, image: &Image, scope: ScopeId) {
     let contents = &image.contents;
     registry.prepare(contents).await.expect("reachable");
     for blob in contents.blob_ids() {
-        if registry.presence(contents, blob, scope).await.expect("asked") == Presence::Absent {
-            registry.put(contents, blob, scope, &mut image.body(blob)).await.expect("put");
+        let put = async || registry.put(contents, blob, scope, &mut image.body(blob)).await.expect("put");
+        match registry.presence(contents, blob, scope).await.expect("asked") {
+            Presence::Absent => {
+                assert_eq!(put().await, Stored::Sent);
+                assert_eq!(registry.presence(contents, blob, scope).await.expect("asked"), Presence::Here);
+            }
+            // A repository without tags is asked when it is sent something.
+            Presence::Unknown => {
+                put().await;
+                assert_eq!(put().await, Stored::WasThere);
+            }
+            _ => {}
         }
-        assert_eq!(registry.presence(contents, blob, scope).await.expect("asked"), Presence::Here);
     }
     for landing in contents.landing_ids().filter(|id| contents.landing(*id).scope == scope) {
         registry.land(contents, landing).await.expect("landed");

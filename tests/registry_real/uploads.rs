@@ -32,7 +32,7 @@ fn registry(request: &Request, location: &str) -> Reply {
 async fn put(server: &Faulty, image: &Image) -> sealift::Result<()> {
     let (client, _) = client();
     let registry = RegistryDestination::new(&client, &host(server.port), None);
-    registry.put(&image.contents, LAYER, SCOPE, &mut image.body(LAYER)).await
+    registry.put(&image.contents, LAYER, SCOPE, &mut image.body(LAYER)).await.map(drop)
 }
 
 #[tokio::test]

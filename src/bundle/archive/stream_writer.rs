@@ -25,7 +25,7 @@ use super::members::{header, padding};
 use super::zstd::{Frames, is_packed};
 use crate::error::{Error, Kind, Result};
 use crate::oci::Digest;
-use crate::place::{BlobId, Body, Chunks, Contents, Destination, LandingId, Linked, Order, Presence, ScopeId};
+use crate::place::{BlobId, Body, Chunks, Contents, Destination, LandingId, Linked, Order, Presence, ScopeId, Stored};
 use crate::trust::SigningKey;
 
 /// Whether a stream is compressed.
@@ -128,7 +128,7 @@ impl Destination for StreamWriter {
         Ok(Presence::Absent)
     }
 
-    async fn put(&self, contents: &Contents, id: BlobId, _: ScopeId, body: &mut Body) -> Result<()> {
+    async fn put(&self, contents: &Contents, id: BlobId, _: ScopeId, body: &mut Body) -> Result<Stored> {
         let blob = contents.blob(id);
         let mut line = self.ready()?.line.lock().await;
         // Opened first: what cannot be had at all leaves the stream where it was.
@@ -138,7 +138,8 @@ impl Destination for StreamWriter {
         while let Some(chunk) = chunks.next().await {
             line.send(Piece::Bytes(chunk?)).await?;
         }
-        line.send(Piece::Head(Bytes::from_static(&ZEROS).slice(..padding(blob.size) as usize))).await
+        line.send(Piece::Head(Bytes::from_static(&ZEROS).slice(..padding(blob.size) as usize))).await?;
+        Ok(Stored::Sent)
     }
 
     async fn link(&self, _: &Contents, _: BlobId, _: ScopeId, _: ScopeId) -> Result<Linked> {

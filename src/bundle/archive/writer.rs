@@ -27,7 +27,7 @@ use super::recall::{self, Pinned};
 use super::site::{Content, Region, Site};
 use crate::error::{Error, Failure, Kind, Result};
 use crate::oci::Digest;
-use crate::place::{BlobId, Body, Chunks, Contents, Destination, LandingId, Linked, Order, Presence, ScopeId};
+use crate::place::{BlobId, Body, Chunks, Contents, Destination, LandingId, Linked, Order, Presence, ScopeId, Stored};
 use crate::trust::SigningKey;
 
 /// Writes one `BUNDLE.tar`.
@@ -191,7 +191,7 @@ impl Destination for ArchiveWriter {
         Ok(if there { Presence::Here } else { Presence::Absent })
     }
 
-    async fn put(&self, contents: &Contents, id: BlobId, _: ScopeId, body: &mut Body) -> Result<()> {
+    async fn put(&self, contents: &Contents, id: BlobId, _: ScopeId, body: &mut Body) -> Result<Stored> {
         let ready = self.ready()?;
         let (blob, plan) = (contents.blob(id), ready.plan());
         let (path, begin) = (blob_path(blob.digest), plan.chain.blob(id));
@@ -212,7 +212,7 @@ impl Destination for ArchiveWriter {
         plan.journal.note(Line::Done(blob.digest))?;
         ready.site.is_worth_keeping();
         ready.there().insert(blob.digest);
-        Ok(())
+        Ok(Stored::Sent)
     }
 
     async fn link(&self, _: &Contents, _: BlobId, _: ScopeId, _: ScopeId) -> Result<Linked> {

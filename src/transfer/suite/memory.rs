@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::oci::Digest;
 use crate::place::{
     Blob, BlobId, Body, Chunks, Contents, Destination, Landing, LandingId, Linked, Mismatch, Order, Pass, Presence,
-    SMALL_BLOB, ScopeId, Source,
+    SMALL_BLOB, ScopeId, Source, Stored,
 };
 
 /// How a memory place misbehaves.
@@ -142,7 +142,7 @@ impl Destination for Recorder {
         Ok(Presence::Absent)
     }
 
-    async fn put(&self, contents: &Contents, blob: BlobId, scope: ScopeId, body: &mut Body) -> Result<()> {
+    async fn put(&self, contents: &Contents, blob: BlobId, scope: ScopeId, body: &mut Body) -> Result<Stored> {
         {
             let mut state = self.state.lock().unwrap();
             state.in_flight += 1;
@@ -160,7 +160,7 @@ impl Destination for Recorder {
         state.in_flight -= 1;
         state.puts.push(blob);
         state.blobs.insert((scope, contents.blob(blob).digest), bytes.into());
-        Ok(())
+        Ok(Stored::Sent)
     }
 
     async fn link(&self, contents: &Contents, blob: BlobId, from: ScopeId, to: ScopeId) -> Result<Linked> {

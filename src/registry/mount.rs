@@ -1,0 +1,74 @@
+//! What a registry has already: mounted instead of sent.
+
+use bytes::Bytes;
+use reqwest::{Method, StatusCode};
+
+use super::call::{Access, Call, Payload, Target};
+use super::upload::Upload;
+use crate::error::Result;
+use crate::oci::Repository;
+use crate::place::Linked;
+
+impl Upload {
+    /// Asks for a mount from another repository of the registry.
+    pub(super) async fn mount(&self, from: &Repository) -> Result<Linked> {
+        let access = Access::Mount { to: self.repository.clone(), from: from.clone() };
+        let call = self.mount_call(from, access);
+        let mut budget = self.endpoint.budget();
+        let answer = budget
+            .run(async || {
+                let response = match self.endpoint.send(&call, Payload::Bytes(Bytes::new())).await {
+                    Ok(response) => response,
+                    // Perhaps no token is to be had for both repositories.
+                    Err(failure) if !failure.may_pass() => return Ok(None),
+                    Err(failure) => return Err(failure),
+                };
+                match response.status() {
+                    StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT => Err(response.refusal().await),
+                    status if status.is_server_error() => Err(response.refusal().await),
+                    _ => Ok(Some(response)),
+                }
+            })
+            .await?;
+        let Some(response) = answer else { return Ok(Linked::Refused) };
+        match response.status() {
+            StatusCode::CREATED => {
+                self.check_said(&response)?;
+                Ok(Linked::Done)
+            }
+            StatusCode::ACCEPTED => {
+                // It opened a session instead, which is not used here.
+                if let Ok(session) = self.opened(&response) {
+                    self.cancel(session.id, &session.url).await;
+                }
+                Ok(Linked::Refused)
+            }
+            // A mount saves time only: whoever will not do it gets the bytes, and says then what is wrong.
+            _ => Ok(Linked::Refused),
+        }
+    }
+
+    /// Whether the repository has the blob: asked by a mount from itself, which opens the session for sending it if not.
+    /// One request does what a question and the opening do in two. Whoever does not understand it is asked once, and
+    /// then sent the blob.
+    pub(super) async fn is_there(&mut self) -> Result<bool> {
+        let call = self.mount_call(&self.repository, Access::Push(self.repository.clone()));
+        let Ok(response) = self.endpoint.send(&call, Payload::Bytes(Bytes::new())).await else { return Ok(false) };
+        match response.status() {
+            StatusCode::CREATED => {
+                self.check_said(&response)?;
+                return Ok(true);
+            }
+            StatusCode::ACCEPTED => self.waiting = self.opened(&response).ok(),
+            _ => {}
+        }
+        Ok(false)
+    }
+
+    fn mount_call(&self, from: &Repository, access: Access) -> Call {
+        let path = format!("{}/blobs/uploads/?mount={}&from={from}", self.repository, self.digest);
+        let host = self.endpoint.host();
+        let what = format!("mount blob {} from {host}/{from} in {host}/{}", self.digest, self.repository);
+        Call::new(Method::POST, Target::Path(path), access, what)
+    }
+}
