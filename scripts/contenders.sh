@@ -24,7 +24,7 @@ export_directory() {
 }
 
 export_skopeo() {
-    rm -rf "$SCRATCH/dir"
+    rm -rf "$SCRATCH/dir" "$SKOPEO_KNOWS"
     mkdir "$SCRATCH/dir"
     timed export-skopeo source skopeo --insecure-policy sync --all --scoped --src yaml --dest dir "$SCRATCH/skopeo.yml" "$SCRATCH/dir"
 }
@@ -40,7 +40,7 @@ export_floor() {
     mkdir "$SCRATCH/floor"
     # shellcheck disable=SC2016
     timed export-floor source bash -ec 'cd "$SCRATCH/floor" && curl -fsS --parallel --parallel-max 4 -K ../curl &&
-        cut -c 67- ../sums | xargs -P 2 -n 8 sha256sum | sort | cmp - ../sums'
+        cut -c 67- ../sums | xargs -P 2 -n 1 sha256sum | sort | cmp - ../sums'
 }
 
 import_tar() { import_bundle import-tar "$SCRATCH/bundle.tar"; }
@@ -54,6 +54,7 @@ import_bundle() { # NAME BUNDLE
 }
 
 import_skopeo() {
+    rm -f "$SKOPEO_KNOWS"
     fresh_registry
     in_memory "$SCRATCH/dir"
     # shellcheck disable=SC2016
@@ -114,20 +115,24 @@ requests() {
     } END { for (what in count) { printf "%s%s=%d", comma, what, count[what]; comma = "," } if (!comma) printf "-" }'
 }
 
-# An empty destination for each import: sets `to`, perhaps behind a slow line.
+# An empty destination for each import: sets `to`, perhaps behind a slow line (`line`: its latency and bandwidth).
 fresh_registry() {
     rm -rf "$SCRATCH/destination"
     docker_registry "$SCRATCH/destination"
     destination=$SERVER_HOST DESTINATION_PID=$SERVER_PID LINE_PID=''
     to=$destination
-    [ -n "$line" ] || return 0
-    background "$SCRATCH/line-in" "$YARDSTICK" line "$destination" - "$line"
+    [ ${#line[@]} -gt 0 ] || return 0
+    background "$SCRATCH/line-in" "$YARDSTICK" line "$destination" "${line[@]}"
     to=$SERVER_HOST LINE_PID=$SERVER_PID
 }
 
-# A contender that did not land everything has not won anything.
+# A contender that did not land every name with its digest has not won anything; nor has the export that it came from.
 landed() {
-    [ "$(catalog "$destination")" = "$repositories" ] || die "$1: not everything landed"
+    awk -F'\t' -v host="$destination" '{ printf "url = \"http://%s/v2/%s/manifests/%s\"\n", host, $1, $2 }' "$OUT/expect.tsv" >"$SCRATCH/names"
+    local oci=application/vnd.oci.image docker=application/vnd.docker.distribution
+    curl -fsS --head -H "Accept: $oci.manifest.v1+json, $oci.index.v1+json, $docker.manifest.v2+json, $docker.manifest.list.v2+json" \
+        -K "$SCRATCH/names" | tr -d '\r' | sed -n 's/^docker-content-digest: //Ip' | cmp -s - <(cut -f 3 "$OUT/expect.tsv") ||
+        die "$1: not everything landed"
     [ -z "$LINE_PID" ] || stop "$LINE_PID"
     stop "$DESTINATION_PID"
 }

@@ -16,7 +16,7 @@ use super::call::{Access, Call, Payload, Target};
 use super::catalog::{document_digest, document_path, said_digest};
 use super::download::{self, Holder, not_its_word};
 use super::endpoint::Endpoint;
-use super::fresh::Fresh;
+use super::fresh::{self, Fresh};
 use super::news::News;
 use super::retry::Failure;
 use super::sessions::Sessions;
@@ -26,7 +26,7 @@ use super::{Client, fault};
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Digest, Document, Host, MediaType, Name, Repository, Selector};
 use crate::place::{
-    BlobId, Body, Catalog, Chunks, Contents, Destination, LandingId, Linked, Order, Presence, ScopeId, Stored,
+    Blob, BlobId, Body, Catalog, Chunks, Contents, Destination, LandingId, Linked, Order, Presence, ScopeId, Stored,
 };
 
 /// A registry, or a part of one below a prefix, that is written to.
@@ -208,6 +208,35 @@ impl RegistryDestination {
         Ok(())
     }
 
+    /// Whether the repository has the blob.
+    async fn held(&self, blob: &Blob, repository: &Repository) -> Result<Presence> {
+        let (host, digest) = (self.endpoint.host(), blob.digest);
+        let what = format!("ask {host}/{repository} for blob {digest}");
+        let target = Target::Path(format!("{repository}/blobs/{digest}"));
+        // With the right to push, as everything here: one token does for all, and a repository that is still to be made
+        // may be hidden from who wants only to read.
+        let call = Call::new(Method::HEAD, target, Access::Push(repository.clone()), what);
+        self.endpoint
+            .budget()
+            .run(async || {
+                let response = self.endpoint.send(&call, Payload::Nothing).await?;
+                match response.status() {
+                    StatusCode::NOT_FOUND => Ok(Presence::Absent),
+                    _ if response.knows_no_head() => Ok(Presence::Unknown),
+                    StatusCode::OK => match response.content_length() {
+                        Some(found) if found != blob.size => Err(Failure::lasting(not_its_word(
+                            &format!("{host}/{repository}"),
+                            digest,
+                            &format!("it has {found} bytes there, not {}", blob.size),
+                        ))),
+                        _ => Ok(Presence::Here),
+                    },
+                    _ => Err(response.refusal().await),
+                }
+            })
+            .await
+    }
+
     /// What is there: what the tag points to, or the digest itself.
     async fn now(&self, place: &Place<'_>) -> Result<Option<Digest>, Failure> {
         let host = self.endpoint.host();
@@ -340,40 +369,20 @@ impl Destination for RegistryDestination {
 
     async fn presence(&self, contents: &Contents, blob: BlobId, scope: ScopeId) -> Result<Presence> {
         let (blob, repository) = (contents.blob(blob), self.repository(contents, scope)?);
-        if self.fresh.has(scope) {
-            return Ok(Presence::Unknown);
+        match self.fresh.has(&repository) && fresh::answers(blob, scope) {
+            true => Ok(Presence::Unknown),
+            false => self.held(blob, &repository).await,
         }
-        let (host, digest) = (self.endpoint.host(), blob.digest);
-        let what = format!("ask {host}/{repository} for blob {digest}");
-        let target = Target::Path(format!("{repository}/blobs/{digest}"));
-        // With the right to push, as everything here: one token does for all, and a repository that is still to be made
-        // may be hidden from who wants only to read.
-        let call = Call::new(Method::HEAD, target, Access::Push(repository.clone()), what);
-        self.endpoint
-            .budget()
-            .run(async || {
-                let response = self.endpoint.send(&call, Payload::Nothing).await?;
-                match response.status() {
-                    StatusCode::NOT_FOUND => Ok(Presence::Absent),
-                    _ if response.knows_no_head() => Ok(Presence::Unknown),
-                    StatusCode::OK => match response.content_length() {
-                        Some(found) if found != blob.size => Err(Failure::lasting(not_its_word(
-                            &format!("{host}/{repository}"),
-                            digest,
-                            &format!("it has {found} bytes there, not {}", blob.size),
-                        ))),
-                        _ => Ok(Presence::Here),
-                    },
-                    _ => Err(response.refusal().await),
-                }
-            })
-            .await
     }
 
     async fn put(&self, contents: &Contents, blob: BlobId, scope: ScopeId, body: &mut Body) -> Result<Stored> {
         let mut upload = self.upload(contents, blob, scope)?;
-        // New or not, an earlier run that was stopped may have left the blob there.
-        if self.fresh.has(scope) && upload.is_there().await? {
+        // Not asked about yet. What the answer says is looked at: whoever mounts may not have looked himself.
+        let unasked = self.fresh.has(&upload.repository) && fresh::is_small(contents.blob(blob));
+        if unasked
+            && upload.is_there().await?
+            && self.held(contents.blob(blob), &upload.repository).await? != Presence::Absent
+        {
             return Ok(Stored::WasThere);
         }
         upload.send(body).await?;
@@ -402,7 +411,7 @@ impl Destination for RegistryDestination {
         let (host, place) = (self.endpoint.host(), Place { repository: &repository, selector });
         let mut budget = self.endpoint.budget();
         // A new repository has no tags; what an interrupted run has left in it is manifests.
-        let is_new = self.fresh.has(landing.scope) && self.existing == ExistingTags::Move;
+        let is_new = self.fresh.has(&repository) && self.existing == ExistingTags::Move;
         let cannot_be_there = match landing.tag {
             Some(_) => is_new,
             None => self.news.is_below(contents, landing, &repository),

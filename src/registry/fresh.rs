@@ -14,11 +14,11 @@ use super::call::{Access, Call, Payload};
 use super::endpoint::Endpoint;
 use crate::error::Result;
 use crate::oci::Repository;
-use crate::place::{Contents, ScopeId};
+use crate::place::{Blob, Contents, SMALL_BLOB, ScopeId};
 
-/// The scopes that land in new repositories; none before it was asked.
+/// The new repositories; none before it was asked. (Ids of scopes change when images are left out.)
 #[derive(Default)]
-pub(super) struct Fresh(OnceLock<HashSet<ScopeId>>);
+pub(super) struct Fresh(OnceLock<HashSet<Repository>>);
 
 impl Fresh {
     /// Asks about every scope of `contents` where the answer saves more than one question. `repository` says where a
@@ -29,21 +29,32 @@ impl Fresh {
         contents: &Contents,
         repository: impl Fn(ScopeId) -> Result<Repository>,
     ) -> Result<()> {
-        let asked = worth_asking(contents).into_iter().map(|scope| Ok((scope, repository(scope)?)));
-        let asked: Vec<(ScopeId, Repository)> = asked.collect::<Result<_>>()?;
+        let asked: Vec<Repository> = worth_asking(contents).into_iter().map(repository).collect::<Result<_>>()?;
         let answers = stream::iter(asked)
-            .map(async |(scope, repository)| is_new(endpoint, &repository).await.then_some(scope))
+            .map(async |repository| is_new(endpoint, &repository).await.then_some(repository))
             .buffer_unordered(endpoint.settings().jobs.max(1));
-        let new = answers.filter_map(async |scope| scope).collect().await;
+        let new = answers.filter_map(async |repository| repository).collect().await;
         // Prepared twice, it keeps what was said first.
         let _ = self.0.set(new);
         Ok(())
     }
 
-    /// Whether the scope lands in a new repository.
-    pub(super) fn has(&self, scope: ScopeId) -> bool {
-        self.0.get().is_some_and(|new| new.contains(&scope))
+    /// Whether the repository is new.
+    pub(super) fn has(&self, repository: &Repository) -> bool {
+        self.0.get().is_some_and(|new| new.contains(repository))
     }
+}
+
+/// Whether that its repository is new makes a question about the blob needless. An interrupted run has left blobs in their
+/// first scopes: a small one is asked about when it is sent. About a large one a question of its own is safest: some
+/// registries mount only what a manifest refers to, and it would be sent again.
+pub(super) fn answers(blob: &Blob, scope: ScopeId) -> bool {
+    blob.wanted.first() != Some(&scope) || is_small(blob)
+}
+
+/// Whether sending the blob once too often matters little.
+pub(super) fn is_small(blob: &Blob) -> bool {
+    blob.size <= SMALL_BLOB
 }
 
 /// The scopes in which an answer saves more than one question, about blobs and about tags. Where no tag is to land, one
@@ -51,7 +62,8 @@ impl Fresh {
 fn worth_asking(contents: &Contents) -> Vec<ScopeId> {
     let (mut blobs, mut tags) = (vec![0_u32; contents.scopes.len()], vec![0_u32; contents.scopes.len()]);
     for blob in &contents.blobs {
-        blob.wanted.iter().for_each(|scope| blobs[scope.0 as usize] += 1);
+        let needless = blob.wanted.iter().filter(|scope| answers(blob, **scope));
+        needless.for_each(|scope| blobs[scope.0 as usize] += 1);
     }
     for landing in contents.landings.iter().filter(|landing| landing.tag.is_some()) {
         tags[landing.scope.0 as usize] += 1;

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use reqwest::{Method, StatusCode};
 
 use super::call::{Access, Call, Payload, Target};
+use super::response::Response;
 use super::upload::Upload;
 use crate::error::Result;
 use crate::oci::Repository;
@@ -14,23 +15,9 @@ impl Upload {
     pub(super) async fn mount(&self, from: &Repository) -> Result<Linked> {
         let access = Access::Mount { to: self.repository.clone(), from: from.clone() };
         let call = self.mount_call(from, access);
-        let mut budget = self.endpoint.budget();
-        let answer = budget
-            .run(async || {
-                let response = match self.endpoint.send(&call, Payload::Bytes(Bytes::new())).await {
-                    Ok(response) => response,
-                    // Perhaps no token is to be had for both repositories.
-                    Err(failure) if !failure.may_pass() => return Ok(None),
-                    Err(failure) => return Err(failure),
-                };
-                match response.status() {
-                    StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT => Err(response.refusal().await),
-                    status if status.is_server_error() => Err(response.refusal().await),
-                    _ => Ok(Some(response)),
-                }
-            })
-            .await?;
-        let Some(response) = answer else { return Ok(Linked::Refused) };
+        let Some(response) = self.asked(&call, |status| status.is_server_error()).await? else {
+            return Ok(Linked::Refused);
+        };
         match response.status() {
             StatusCode::CREATED => {
                 self.check_said(&response)?;
@@ -49,11 +36,13 @@ impl Upload {
     }
 
     /// Whether the repository has the blob: asked by a mount from itself, which opens the session for sending it if not.
-    /// One request does what a question and the opening do in two. Whoever does not understand it is asked once, and
-    /// then sent the blob.
+    /// One request does what a question and the opening do in two. Whoever does not understand it is sent the blob.
     pub(super) async fn is_there(&mut self) -> Result<bool> {
         let call = self.mount_call(&self.repository, Access::Push(self.repository.clone()));
-        let Ok(response) = self.endpoint.send(&call, Payload::Bytes(Bytes::new())).await else { return Ok(false) };
+        // Some answer 500 to what they do not expect; that ends nothing here.
+        let Some(response) = self.asked(&call, |status| status == StatusCode::SERVICE_UNAVAILABLE).await? else {
+            return Ok(false);
+        };
         match response.status() {
             StatusCode::CREATED => {
                 self.check_said(&response)?;
@@ -63,6 +52,27 @@ impl Upload {
             _ => {}
         }
         Ok(false)
+    }
+
+    /// The answer to a mount, asked again while it may pass; `passes` tells of which statuses that is to be hoped, besides
+    /// those that say so. Nothing where the request cannot be made.
+    async fn asked(&self, call: &Call, passes: impl Fn(StatusCode) -> bool) -> Result<Option<Response>> {
+        let mut budget = self.endpoint.budget();
+        budget
+            .run(async || {
+                let response = match self.endpoint.send(call, Payload::Bytes(Bytes::new())).await {
+                    Ok(response) => response,
+                    // Perhaps no token is to be had for both repositories.
+                    Err(failure) if !failure.may_pass() => return Ok(None),
+                    Err(failure) => return Err(failure),
+                };
+                match response.status() {
+                    StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT => Err(response.refusal().await),
+                    status if passes(status) => Err(response.refusal().await),
+                    _ => Ok(Some(response)),
+                }
+            })
+            .await
     }
 
     fn mount_call(&self, from: &Repository, access: Access) -> Call {

@@ -2,7 +2,8 @@
 //!
 //! To a destination in any order: small blobs are read whole and sent while the medium goes on; one large blob at
 //! a time streams from the medium to the destination. Permits are taken in the medium's order only. Whether the
-//! destination has a blob already is asked ahead of the reader, who then skips it.
+//! destination has a blob already is asked ahead of the reader, who then skips it; where it says so only when it is sent
+//! the blob, a small one has been read by then.
 
 use std::collections::HashMap;
 use std::sync::Arc;

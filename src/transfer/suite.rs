@@ -65,7 +65,8 @@ impl Sample {
         for document in [&a, &b, &index] {
             builder.document(document).unwrap();
         }
-        for (name, document) in [("team/app:1", &index), ("team/app:2", &a), ("other/tool:1", &b)] {
+        let names = [("team/app:1", &index), ("team/app:2", &a), ("team/app:latest", &a), ("other/tool:1", &b)];
+        for (name, document) in names {
             let name = name.parse().unwrap();
             builder.image(Named { name, source: "h.io/x".into(), document: document.digest() }, origin.clone());
         }
@@ -84,8 +85,16 @@ fn options() -> Options {
 
 /// A run that fails the test if it hangs.
 async fn go(sample: &Sample, supply: Supply, destination: Arc<dyn Destination>) -> Result<Summary> {
-    let options = options();
-    let run = run(sample.contents.clone(), supply, destination, &options);
+    go_with(&options(), sample, supply, destination).await
+}
+
+async fn go_with(
+    options: &Options,
+    sample: &Sample,
+    supply: Supply,
+    destination: Arc<dyn Destination>,
+) -> Result<Summary> {
+    let run = run(sample.contents.clone(), supply, destination, options);
     tokio::time::timeout(Duration::from_secs(60), run)
         .await
         .expect("a run must not hang")

@@ -163,6 +163,23 @@ fn an_import_goes_past_what_the_registry_refuses() {
     assert_eq!(landed(&destination), sorted(names));
 }
 
+/// What was found about repositories before images were left out is still true of the same ones.
+#[test]
+fn what_is_known_of_a_repository_is_known_after_images_were_left_out() {
+    let (source, destination, desk) = (RealRegistry::with_corpus(), RealRegistry::start(), desk!());
+    let known = format!("{}/formats/zstd:1", source.host());
+    desk.export(&[&known]).success();
+    desk.import("bundle", destination.host(), &[]).success();
+    desk.shell("", "rm -r bundle");
+    // First by name, new, and refused; it shares nothing.
+    desk.export(&[&known, &format!("{}/formats/plain:1", source.host())]).success();
+    let proxy = FaultProxy::start(destination.host());
+    proxy.inject(Rule::on("POST", "/v2/formats/plain/").answer(403, &[], "no"));
+    desk.import("bundle", proxy.host(), &["--keep-going"]).code(4).stderr_contains("formats/plain:1");
+    assert!(proxy.count("HEAD", "/v2/formats/zstd/manifests/1") > 0);
+    assert_eq!(proxy.count("PUT", "/v2/formats/zstd/manifests/"), 0);
+}
+
 #[test]
 fn an_import_goes_past_a_damaged_layer_and_still_says_3() {
     let (source, destination, desk) = (RealRegistry::with_corpus(), RealRegistry::start(), desk!());

@@ -1,16 +1,17 @@
 //! The four loops, between places in memory.
 
 use std::collections::HashSet;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rstest::rstest;
 
 use super::memory::{Memory, MemoryPass, Mood, Recorder};
-use super::{Sample, go, options};
+use super::{Sample, go, go_with, options};
 use crate::error::Kind;
 use crate::place::{BlobId, Order, SMALL_BLOB};
-use crate::transfer::{Supply, run};
+use crate::transfer::{Options, Supply, run};
 
 fn supply(sample: &Sample, one_pass: bool, mood: Mood) -> Supply {
     let memory = Memory::new(sample, mood);
@@ -96,6 +97,39 @@ async fn what_an_earlier_run_left_is_not_moved_again(
     assert_eq!(summary.already, has.len() as u64);
     let state = destination.state.lock().unwrap();
     assert!(state.committed && state.puts.iter().all(|id| !has.contains(id)));
+}
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_destination_finds_is_not_read_and_is_linked_as_what_was_sent(
+    #[values(Order::Any, Order::AsPlanned)] order: Order,
+) {
+    let sample = Sample::new();
+    let finds: HashSet<BlobId> = sample.contents.blob_ids().step_by(2).collect();
+    let source = Arc::new(Memory::new(&sample, Mood::Good));
+    let destination = Arc::new(Recorder { finds: finds.clone(), ..Recorder::new(order) });
+    let summary = go(&sample, Supply::Source(source.clone()), destination.clone()).await.unwrap();
+    assert_eq!(summary.already, finds.len() as u64);
+    assert_eq!(summary.moved, (sample.contents.blobs.len() - finds.len()) as u64);
+    let links: usize = sample.contents.blobs.iter().map(|blob| blob.wanted.len() - 1).sum();
+    assert_eq!(summary.linked, links as u64);
+    let large = |id: &BlobId| sample.contents.blob(*id).size > SMALL_BLOB;
+    let opened = source.opened.lock().unwrap();
+    // On the way to a destination in order small blobs are read ahead.
+    for id in finds.iter().filter(|id| order == Order::Any || large(id)) {
+        assert!(!opened.contains_key(&sample.contents.blob(*id).digest), "{id:?} was read");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn links_hold_no_place_among_blobs_that_move() {
+    let sample = Sample::new();
+    let one_at_a_time = Options { jobs: NonZeroUsize::MIN, ..options() };
+    // A link that waits for every other blob: whoever moves blobs only after it waits for ever.
+    let destination = Arc::new(Recorder { links_after: sample.contents.blobs.len(), ..Recorder::new(Order::Any) });
+    let supply = supply(&sample, false, Mood::Good);
+    go_with(&one_at_a_time, &sample, supply, destination.clone()).await.unwrap();
+    assert_everything_landed(&sample, &destination);
 }
 
 #[rstest]

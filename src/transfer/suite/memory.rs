@@ -108,7 +108,12 @@ pub(super) struct Recorder {
     pub(super) order: Order,
     pub(super) links: bool,
     pub(super) slow: bool,
+    /// Left by an earlier run, and said before anything moves.
     pub(super) has: HashSet<BlobId>,
+    /// Left by an earlier run, and found when they are to be put.
+    pub(super) finds: HashSet<BlobId>,
+    /// Links wait until so many blobs were put.
+    pub(super) links_after: usize,
     pub(super) state: Mutex<State>,
 }
 
@@ -117,6 +122,8 @@ pub(super) struct State {
     pub(super) blobs: BTreeMap<(ScopeId, Digest), Bytes>,
     pub(super) puts: Vec<BlobId>,
     pub(super) landed: BTreeSet<LandingId>,
+    /// Documents that are being landed now.
+    pub(super) landing: BTreeSet<(ScopeId, Digest)>,
     pub(super) committed: bool,
     pub(super) in_flight: usize,
     pub(super) most_in_flight: usize,
@@ -124,7 +131,12 @@ pub(super) struct State {
 
 impl Recorder {
     pub(super) fn new(order: Order) -> Self {
-        Recorder { order, links: true, slow: false, has: HashSet::new(), state: Mutex::default() }
+        let (has, finds) = (HashSet::new(), HashSet::new());
+        Recorder { order, links: true, slow: false, has, finds, links_after: 0, state: Mutex::default() }
+    }
+
+    fn had(&self, blob: BlobId) -> bool {
+        self.has.contains(&blob) || self.finds.contains(&blob)
     }
 }
 
@@ -143,6 +155,9 @@ impl Destination for Recorder {
     }
 
     async fn put(&self, contents: &Contents, blob: BlobId, scope: ScopeId, body: &mut Body) -> Result<Stored> {
+        if self.finds.contains(&blob) {
+            return Ok(Stored::WasThere);
+        }
         {
             let mut state = self.state.lock().unwrap();
             state.in_flight += 1;
@@ -167,12 +182,15 @@ impl Destination for Recorder {
         if !self.links {
             return Ok(Linked::Refused);
         }
+        while self.state.lock().unwrap().puts.len() < self.links_after {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
         let digest = contents.blob(blob).digest;
         let mut state = self.state.lock().unwrap();
         let bytes = match state.blobs.get(&(from, digest)) {
             Some(bytes) => bytes.clone(),
             None => {
-                assert!(self.has.contains(&blob), "linked before it was there");
+                assert!(self.had(blob), "linked before it was there");
                 Bytes::new()
             }
         };
@@ -186,11 +204,13 @@ impl Destination for Recorder {
     }
 
     async fn land(&self, contents: &Contents, id: LandingId) -> Result<()> {
-        let Landing { after, blobs, scope, tag, .. } = contents.landing(id);
+        let Landing { after, blobs, scope, tag, document, .. } = contents.landing(id);
+        assert!(self.state.lock().unwrap().landing.insert((*scope, *document)), "one document twice at the same time");
+        tokio::time::sleep(Duration::from_millis(1)).await;
         let mut state = self.state.lock().unwrap();
         assert!(after.iter().all(|before| state.landed.contains(before)), "a parent before its child");
         for blob in blobs {
-            let there = state.blobs.contains_key(&(*scope, contents.blob(*blob).digest)) || self.has.contains(blob);
+            let there = state.blobs.contains_key(&(*scope, contents.blob(*blob).digest)) || self.had(*blob);
             assert!(there, "a manifest before its blob");
         }
         if tag.is_some() {
@@ -198,6 +218,7 @@ impl Destination for Recorder {
             assert!(untagged.into_iter().all(|id| state.landed.contains(&id)), "a tag before the last manifest");
         }
         assert!(state.landed.insert(id), "landed twice");
+        state.landing.remove(&(*scope, *document));
         Ok(())
     }
 

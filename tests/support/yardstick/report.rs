@@ -98,8 +98,7 @@ fn print_part(part: &str, fsync: &str, contenders: &[(String, Measured)]) {
         let spread = measured.columns[SECONDS].iter().copied().fold(f64::NEG_INFINITY, f64::max)
             - measured.columns[SECONDS].iter().copied().fold(f64::INFINITY, f64::min);
         let requests: u64 = measured.requests.values().sum();
-        let job = name.split('-').next().unwrap_or_default();
-        let ours = seconds_of(contenders, &format!("{job}-tar")).map_or(f64::NAN, |ours| seconds / ours);
+        let ours = times_ours(contenders, name, seconds);
         println!(
             "{name:<18}{seconds:>11.2}{spread:>11.2}{cpu:>11.2}{memory:>11.1}{read:>11.0}{written:>11.0}{requests:>11}{ours:>11.2}"
         );
@@ -180,7 +179,7 @@ fn as_json(parts: &Parts, facts: &BTreeMap<String, String>) -> Value {
         for (name, measured) in contenders {
             let [seconds, cpu, memory, read, written] = measured.columns.each_ref().map(|column| median(column));
             let value = json!({
-                "seconds": seconds, "cpu_seconds": cpu, "peak_mib": memory, "read_mib": read, "written_mib": written,
+                "seconds": seconds, "times_sealift": times_ours(contenders, name, seconds), "cpu_seconds": cpu, "peak_mib": memory, "read_mib": read, "written_mib": written,
                 "requests": measured.requests, "rounds": measured.columns[SECONDS].len(), "all_seconds": measured.columns[SECONDS],
             });
             of_part.insert(name.clone(), value);
@@ -193,6 +192,12 @@ fn as_json(parts: &Parts, facts: &BTreeMap<String, String>) -> Value {
 
 fn seconds_of(contenders: &[(String, Measured)], name: &str) -> Option<f64> {
     contenders.iter().find(|(known, _)| known == name).map(|(_, measured)| median(&measured.columns[SECONDS]))
+}
+
+/// How many times as long as sealift's run with a tar, of the same job.
+fn times_ours(contenders: &[(String, Measured)], name: &str, seconds: f64) -> f64 {
+    let job = name.split('-').next().unwrap_or_default();
+    seconds_of(contenders, &format!("{job}-tar")).map_or(f64::NAN, |ours| seconds / ours)
 }
 
 fn is_ours(name: &str) -> bool {
