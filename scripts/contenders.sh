@@ -60,7 +60,7 @@ import_skopeo() {
     # shellcheck disable=SC2016
     timed import-skopeo destination bash -ec 'find "$SCRATCH/dir" -name manifest.json -printf "%h\n" | sed "s,/[^/]*\$,," | sort -u | while read -r parent; do
         below=${parent#"$SCRATCH/dir/"}
-        skopeo --insecure-policy sync --all --src dir --dest docker --dest-tls-verify=false "$parent" "$1/${below#*/}"
+        skopeo --insecure-policy sync --all --preserve-digests --src dir --dest docker --dest-tls-verify=false "$parent" "$1/${below#*/}"
     done' skopeo "$to"
     landed import-skopeo
 }
