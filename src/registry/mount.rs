@@ -14,7 +14,9 @@ impl Upload {
     /// Asks for a mount from another repository of the registry.
     pub(super) async fn mount(&self, from: &Repository) -> Result<Linked> {
         let access = Access::Mount { to: self.repository.clone(), from: from.clone() };
-        let call = self.mount_call(from, access);
+        let host = self.endpoint.host();
+        let what = format!("mount blob {} from {host}/{from} in {host}/{}", self.digest, self.repository);
+        let call = Call::new(Method::POST, self.mount_target(from), access, what);
         let Some(response) = self.asked(&call, |status| status.is_server_error()).await? else {
             return Ok(Linked::Refused);
         };
@@ -38,7 +40,7 @@ impl Upload {
     /// Whether the repository has the blob: asked by a mount from itself, which opens the session for sending it if not.
     /// One request does what a question and the opening do in two. Whoever does not understand it is sent the blob.
     pub(super) async fn is_there(&mut self) -> Result<bool> {
-        let call = self.mount_call(&self.repository, Access::Push(self.repository.clone()));
+        let call = self.call(Method::POST, self.mount_target(&self.repository));
         // Some answer 500 to what they do not expect; that ends nothing here.
         let Some(response) = self.asked(&call, |status| status == StatusCode::SERVICE_UNAVAILABLE).await? else {
             return Ok(false);
@@ -75,10 +77,7 @@ impl Upload {
             .await
     }
 
-    fn mount_call(&self, from: &Repository, access: Access) -> Call {
-        let path = format!("{}/blobs/uploads/?mount={}&from={from}", self.repository, self.digest);
-        let host = self.endpoint.host();
-        let what = format!("mount blob {} from {host}/{from} in {host}/{}", self.digest, self.repository);
-        Call::new(Method::POST, Target::Path(path), access, what)
+    fn mount_target(&self, from: &Repository) -> Target {
+        Target::Path(format!("{}/blobs/uploads/?mount={}&from={from}", self.repository, self.digest))
     }
 }
