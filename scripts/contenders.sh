@@ -19,12 +19,13 @@ export_tar() {
 }
 
 export_directory() {
-    rm -rf "$SCRATCH/bundle"
+    put_aside "$SCRATCH/bundle"
     timed export-directory source "$SEALIFT" export --from "$SCRATCH/images.txt" --output "$SCRATCH/bundle" --key "$SCRATCH/key"
 }
 
 export_skopeo() {
-    rm -rf "$SCRATCH/dir" "$SKOPEO_KNOWS"
+    put_aside "$SCRATCH/dir"
+    rm -f "$SKOPEO_KNOWS"
     mkdir "$SCRATCH/dir"
     timed export-skopeo source skopeo --insecure-policy sync --all --scoped --src yaml --dest dir "$SCRATCH/skopeo.yml" "$SCRATCH/dir"
 }
@@ -36,7 +37,7 @@ export_around() {
 }
 
 export_floor() {
-    rm -rf "$SCRATCH/floor"
+    put_aside "$SCRATCH/floor"
     mkdir "$SCRATCH/floor"
     # shellcheck disable=SC2016
     timed export-floor source bash -ec 'cd "$SCRATCH/floor" && curl -fsS --parallel --parallel-max 4 -K ../curl &&
@@ -67,16 +68,27 @@ import_skopeo() {
 
 import_around() {
     in_memory "$SCRATCH/skopeo.tar"
-    rm -rf "$SCRATCH/unpacked"
     mkdir "$SCRATCH/unpacked"
     # shellcheck disable=SC2016
     timed import-around - bash -ec 'cd "$SCRATCH" && ssh-keygen -Y verify -f anybody -I bench -n file -s SUMS.sig <SUMS && sha256sum --strict -c SUMS &&
         tar xf skopeo.tar -C unpacked'
-    rm -rf "$SCRATCH/unpacked"
+    put_aside "$SCRATCH/unpacked"
 }
 
 # What is imported is read from memory by everyone: which medium it came on is not measured.
 in_memory() { find "$1" -type f -exec cat {} + >/dev/null; }
+
+# put_aside PATH...: frees what a contender has written, and keeps the empty files until the script ends. ext4 without a
+# journal searches past each file that was deleted in the last minutes when it makes another, which whoever comes next
+# would pay for. What has a second name belongs to somebody else.
+put_aside() {
+    local path
+    for path; do
+        [ -e "$path" ] || continue
+        find "$path" -type f -links 1 -size +0 -exec truncate --size 0 {} +
+        mv "$path" "$(mktemp -d "$SCRATCH/aside.XXXXXX")"
+    done
+}
 
 # timed NAME source|destination|- COMMAND...: adds a line to results; requests are those that came to that registry.
 timed() {
@@ -117,7 +129,7 @@ requests() {
 
 # An empty destination for each import: sets `to`, perhaps behind a slow line (`line`: its latency and bandwidth).
 fresh_registry() {
-    rm -rf "$SCRATCH/destination"
+    put_aside "$SCRATCH/destination"
     docker_registry "$SCRATCH/destination"
     destination=$SERVER_HOST DESTINATION_PID=$SERVER_PID LINE_PID=''
     to=$destination
