@@ -111,7 +111,7 @@ To see first what would happen: export --dry-run, inspect, import --dry-run.
 No registry there? sealift serve usb/app --trust allowed_signers is one.
 
 Exit codes: 0 done; 1 cannot read, reach or write; 2 wrong usage, or no trust given;
-3 the bundle is damaged, not trusted or refused; 4 partly done; 130 stopped by Ctrl-C.";
+3 bundle or image is damaged, not trusted or refused; 4 partly done; 130 stopped by Ctrl-C.";
 
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Everywhere")]

@@ -164,11 +164,20 @@ impl Job {
         Body::reopenable(source.clone(), self.contents.clone(), id, self.progress.clone(), self.cancel.clone())
     }
 
-    /// Where the destination has the blob already, one question a scope.
+    /// Where the destination has the blob already, one question a scope. With `keep_going` a blob about which it does not
+    /// say has failed.
     async fn presence(&self, id: BlobId) -> Result<Presences> {
         let ask = |scope| async move { Ok((scope, self.destination.presence(&self.contents, id, scope).await?)) };
         let asked: Vec<_> = self.blob(id).wanted.iter().map(|scope| ask(*scope).boxed()).collect();
-        let said: Vec<(ScopeId, Presence)> = stream::iter(asked).buffered(self.jobs).try_collect().await?;
+        let said: Result<Vec<(ScopeId, Presence)>> = stream::iter(asked).buffered(self.jobs).try_collect().await;
+        let said = match said {
+            Ok(said) => said,
+            Err(error) if self.keep_going => {
+                self.go_past(id, error)?;
+                return Ok(Presences::unknown(self.blob(id)));
+            }
+            Err(error) => return Err(error),
+        };
         let mut presences = Presences { first: Presence::Absent, others: Vec::new() };
         for (scope, presence) in said {
             if scope == self.first_scope(id) {
@@ -321,7 +330,7 @@ struct Presences {
 }
 
 impl Presences {
-    /// Of a blob whose bytes are about to be in the first scope, without asking about the others.
+    /// Of a blob about which nothing was asked.
     fn unknown(blob: &Blob) -> Self {
         let others = blob.wanted[1..].iter().map(|scope| (*scope, Presence::Unknown)).collect();
         Presences { first: Presence::Unknown, others }

@@ -37,7 +37,7 @@ pub(super) use request::{Request, read_file};
 ///
 /// An IMAGE is REGISTRY/REPOSITORY:TAG or ...@DIGEST; without tag and digest every tag of the repository is taken.
 /// Indexes (multi-platform images) come with all their platforms. Each blob is fetched once and stored once,
-/// whatever shares it. Interrupted, the same command goes on where it stopped.
+/// whatever shares it. Interrupted, the same command goes on where it stopped; a pipe or .tar.zst begins anew.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -73,7 +73,8 @@ pub(super) struct Export {
     /// Read more images from FILE: a list, one a line (# begins a comment; - is stdin), or skopeo's YAML (see below)
     #[arg(long, value_name = "FILE")]
     from: Vec<PathBuf>,
-    /// Seal a tree of image directories, as skopeo sync and sealift sync --dest dir write them
+    /// Seal a tree of image directories, as skopeo sync and sealift sync --dest dir write them; names are the paths
+    /// below DIR
     #[arg(long, value_name = "DIR", conflicts_with_all = ["images", "from", "include", "exclude", "latest", "scoped"])]
     from_dir: Option<PathBuf>,
     /// With --from-dir: leave the signatures of skopeo behind, which only such a tree can hold
@@ -95,8 +96,7 @@ pub(super) struct Export {
     /// With --output -: how to compress the tar
     #[arg(long, value_enum, value_name = "HOW", default_value_t = Compress::None)]
     compress: Compress,
-    /// Go by what the tags mean now, also when an interrupted run of this command saw something else; --keep-going
-    /// always does
+    /// Go by what the tags mean now, also when an interrupted run of this command saw something else
     #[arg(long)]
     refresh: bool,
     /// Sign with this OpenSSH private key (or the .pub of a key in ssh-agent)
@@ -117,7 +117,7 @@ pub(super) struct Export {
     /// Leave signatures, SBOMs and attestations behind
     #[arg(long)]
     no_referrers: bool,
-    /// Go past images that fail; they are named at the end, exit code 4
+    /// Go past images that fail; they are named at the end, exit code 4 (3 if one is damaged or refused)
     #[arg(long)]
     keep_going: bool,
     /// Show what would be carried and under which names, and write nothing

@@ -45,6 +45,12 @@ pub(super) fn bundle(output: &Path, key: SigningKey, compress: Compress, carried
     Making::new(output, key, created, Digest::of(request.as_bytes()))
 }
 
+/// What is wrong where the bundle goes to stdout, and the answer of `--json` would, too.
+pub(super) fn two_answers() -> Error {
+    Error::usage("the bundle and --json both want to go to stdout")
+        .hint("where the bundle goes to - leave --json out; --progress json tells of the end on stderr")
+}
+
 fn is_like_an_archive(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     [".tar", ".tar.zst", ".tzst", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2"]

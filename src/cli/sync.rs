@@ -15,6 +15,7 @@ use clap::ValueEnum;
 use tokio_util::sync::CancellationToken;
 
 use super::access::{Effort, parse_duration};
+use super::making;
 use super::output::note;
 use super::platform::Override;
 use super::trust::TrustArguments;
@@ -290,6 +291,9 @@ impl Sync {
                 "copy it as it is; sealift verify says whether it is whole",
             );
         }
+        if self.json && !self.dry_run && self.dest == To::Bundle && self.destination == "-" {
+            return Err(making::two_answers());
+        }
         if self.key.is_some() != (self.dest == To::Bundle) {
             return match self.key {
                 Some(_) => usage("--key goes with --dest bundle", "nothing else is signed"),
@@ -385,7 +389,7 @@ Logins, certificates, limits; -s docker -d docker quay.io/ns/app registry.local 
   --src-cert-dir certs/quay --src-tls-verify=true
   --dest-cert-dir certs/local --dest-tls-verify=false
   --retry-times 8 --retry-delay 500ms --jobs 2 --limit-rate 20MiB --command-timeout 2h
-  --verbose for every request, --progress plain for lines instead of bars, --quiet for errors alone
+  -vv for every request, --progress plain for lines instead of bars, --quiet for errors alone
 
 The YAML is that of skopeo-sync(1); sealift export --help shows it. Options that skopeo takes
 before sync may stand there, too. Signing while copying (--sign-by and its like) is not here:

@@ -106,9 +106,9 @@ impl Call {
         call
     }
 
-    /// It goes on with a body of which a part has been handed on.
-    pub(super) fn goes_on(mut self) -> Self {
-        self.turn = Turn::GoesOn;
+    /// Whether it waits for others: not when it goes on with a body of which a part has been handed on.
+    pub(super) fn turn(mut self, turn: Turn) -> Self {
+        self.turn = turn;
         self
     }
 

@@ -17,6 +17,7 @@ use super::catalog::{document_digest, document_path, said_digest};
 use super::download::{self, Holder, not_its_word};
 use super::endpoint::Endpoint;
 use super::fresh::{self, Fresh};
+use super::limits::Turn;
 use super::news::News;
 use super::retry::Failure;
 use super::sessions::Sessions;
@@ -209,13 +210,13 @@ impl RegistryDestination {
     }
 
     /// Whether the repository has the blob.
-    async fn held(&self, blob: &Blob, repository: &Repository) -> Result<Presence> {
+    async fn held(&self, blob: &Blob, repository: &Repository, turn: Turn) -> Result<Presence> {
         let (host, digest) = (self.endpoint.host(), blob.digest);
         let what = format!("ask {host}/{repository} for blob {digest}");
         let target = Target::Path(format!("{repository}/blobs/{digest}"));
         // With the right to push, as everything here: one token does for all, and a repository that is still to be made
         // may be hidden from who wants only to read.
-        let call = Call::new(Method::HEAD, target, Access::Push(repository.clone()), what);
+        let call = Call::new(Method::HEAD, target, Access::Push(repository.clone()), what).turn(turn);
         self.endpoint
             .budget()
             .run(async || {
@@ -235,6 +236,21 @@ impl RegistryDestination {
                 }
             })
             .await
+    }
+
+    /// Whether an interrupted run has left the blob in a new repository, about which nobody has asked yet.
+    async fn was_left(&self, blob: &Blob, scope: ScopeId, upload: &mut Upload) -> Result<bool> {
+        if !self.fresh.has(&upload.repository) || !fresh::answers(blob, scope) {
+            return Ok(false);
+        }
+        // Its body may hold a place among those who read from here.
+        let repository = upload.repository.clone();
+        let held = self.held(blob, &repository, Turn::GoesOn);
+        match fresh::is_small(blob) {
+            // What the answer says is looked at: whoever mounts may not have looked himself.
+            true => Ok(upload.is_there().await? && held.await? != Presence::Absent),
+            false => Ok(held.await? == Presence::Here),
+        }
     }
 
     /// What is there: what the tag points to, or the digest itself.
@@ -371,18 +387,13 @@ impl Destination for RegistryDestination {
         let (blob, repository) = (contents.blob(blob), self.repository(contents, scope)?);
         match self.fresh.has(&repository) && fresh::answers(blob, scope) {
             true => Ok(Presence::Unknown),
-            false => self.held(blob, &repository).await,
+            false => self.held(blob, &repository, Turn::Waits).await,
         }
     }
 
     async fn put(&self, contents: &Contents, blob: BlobId, scope: ScopeId, body: &mut Body) -> Result<Stored> {
         let mut upload = self.upload(contents, blob, scope)?;
-        // Not asked about yet. What the answer says is looked at: whoever mounts may not have looked himself.
-        let unasked = self.fresh.has(&upload.repository) && fresh::is_small(contents.blob(blob));
-        if unasked
-            && upload.is_there().await?
-            && self.held(contents.blob(blob), &upload.repository).await? != Presence::Absent
-        {
+        if self.was_left(contents.blob(blob), scope, &mut upload).await? {
             return Ok(Stored::WasThere);
         }
         upload.send(body).await?;
@@ -412,8 +423,9 @@ impl Destination for RegistryDestination {
         let mut budget = self.endpoint.budget();
         // A new repository has no tags; what an interrupted run has left in it is manifests.
         let is_new = self.fresh.has(&repository) && self.existing == ExistingTags::Move;
-        let cannot_be_there = match landing.tag {
-            Some(_) => is_new,
+        let cannot_be_there = match &landing.tag {
+            // Others may have begun a list of referrers since, which is added to and not replaced.
+            Some(tag) => is_new && subject_of(tag).is_none(),
             None => self.news.is_below(contents, landing, &repository),
         };
         let there = match cannot_be_there {

@@ -13,6 +13,7 @@ use super::call::{Access, Call, Payload};
 use super::endpoint::Endpoint;
 use super::fault;
 use super::header::ContentRange;
+use super::limits::Turn;
 use super::response::Response;
 use super::retry::{Budget, Failure};
 use crate::error::{Error, Kind, Result};
@@ -175,7 +176,7 @@ impl Download {
             call = call.header(RANGE, &format!("bytes={}-", self.position));
         }
         if self.begun {
-            call = call.goes_on();
+            call = call.turn(Turn::GoesOn);
         }
         let response = holder.endpoint.send(&call, Payload::Nothing).await?;
         let lie = |what: String| Failure::lasting(self.lie(&what));

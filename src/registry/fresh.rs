@@ -2,7 +2,8 @@
 //!
 //! On the way into a new repository every question about a blob would be asked in vain. One question tells: a repository
 //! without tags answers 404. That is a saving and no proof (an interrupted run leaves blobs without tags): what is then
-//! done unasked, a mount or a push, is right whether the content is there or not.
+//! done unasked, a mount or a push, is right whether the content is there or not. Lists of referrers, which others may
+//! begin meanwhile, are looked at all the same.
 
 use std::collections::HashSet;
 use std::sync::OnceLock;
@@ -80,11 +81,12 @@ async fn is_new(endpoint: &Endpoint, repository: &Repository) -> bool {
     let call = Call::get(format!("{repository}/tags/list?n=1"), Access::Push(repository.clone()), what);
     let mut budget = endpoint.budget();
     let asked = budget.run(async || {
-        let response = endpoint.send(&call, Payload::Nothing).await?;
+        // The answer saves questions, no more: waited for is only who asks for it.
+        let Ok(response) = endpoint.send(&call, Payload::Nothing).await else { return Ok(false) };
         let new = match response.status() {
             StatusCode::NOT_FOUND => true,
-            StatusCode::OK => false,
-            _ => return Err(response.refusal().await),
+            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => return Err(response.refusal().await),
+            _ => false,
         };
         // Read to its end, the answer leaves its connection to the next question.
         let _ = response.body(MAX_ANSWER).await;

@@ -57,24 +57,29 @@ impl Upload {
     }
 
     /// The answer to a mount, asked again while it may pass; `passes` tells of which statuses that is to be hoped, besides
-    /// those that say so. Nothing where the request cannot be made.
+    /// those that say so. Nothing where the request cannot be made, or fails in such a way each time.
     async fn asked(&self, call: &Call, passes: impl Fn(StatusCode) -> bool) -> Result<Option<Response>> {
         let mut budget = self.endpoint.budget();
-        budget
-            .run(async || {
-                let response = match self.endpoint.send(call, Payload::Bytes(Bytes::new())).await {
-                    Ok(response) => response,
-                    // Perhaps no token is to be had for both repositories.
-                    Err(failure) if !failure.may_pass() => return Ok(None),
-                    Err(failure) => return Err(failure),
-                };
-                match response.status() {
-                    StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT => Err(response.refusal().await),
-                    status if passes(status) => Err(response.refusal().await),
-                    _ => Ok(Some(response)),
+        loop {
+            let response = match self.endpoint.send(call, Payload::Bytes(Bytes::new())).await {
+                Ok(response) => response,
+                // Perhaps no token is to be had for both repositories.
+                Err(failure) if !failure.may_pass() => return Ok(None),
+                Err(failure) => {
+                    budget.spend(failure).await?;
+                    continue;
                 }
-            })
-            .await
+            };
+            let status = response.status();
+            let said_so = matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT);
+            if !said_so && !passes(status) {
+                return Ok(Some(response));
+            }
+            match budget.spend(response.refusal().await).await {
+                Err(_) if !said_so => return Ok(None),
+                spent => spent?,
+            }
+        }
     }
 
     fn mount_target(&self, from: &Repository) -> Target {

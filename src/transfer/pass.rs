@@ -30,7 +30,9 @@ pub(super) async fn to_any_order(job: &Job, mut pass: Box<dyn Pass>) -> Result<(
             }
             let known = job.there.contains(&id);
             let presences = if known { Presences::unknown(job.blob(id)) } else { answers.of(id).await? };
-            if known || job.is_satisfied(id, &presences).await? {
+            if job.has_failed(id) {
+                drop(chunks);
+            } else if known || job.is_satisfied(id, &presences).await? {
                 drop(chunks);
                 job.already_there(id);
                 let job = job.clone();

@@ -41,6 +41,9 @@ struct Places {
 async fn move_blob(job: &Job, source: &Arc<dyn Source>, id: BlobId) -> Result<Presences> {
     let known = job.there.contains(&id);
     let presences = if known { Presences::unknown(job.blob(id)) } else { job.presence(id).await? };
+    if job.has_failed(id) {
+        return Ok(presences);
+    }
     if known || job.is_satisfied(id, &presences).await? {
         job.already_there(id);
     } else {

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use rstest::rstest;
 use sealift::error::{Error, Kind};
 use sealift::oci::Digest;
-use sealift::place::{BlobId, Body, Destination, Presence, ScopeId, Stored, verified};
+use sealift::place::{BlobId, Body, Destination, Linked, Presence, ScopeId, Stored, verified};
 use sealift::registry::RegistryDestination;
 use tokio_util::sync::CancellationToken;
 
@@ -111,6 +111,25 @@ async fn a_large_blob_is_asked_about_before_it_is_sent() {
     assert_eq!(registry.presence(&image.contents, LAYER, SCOPE).await.unwrap(), Presence::Here);
     assert_eq!(registry.presence(&image.contents, BlobId(0), SCOPE).await.unwrap(), Presence::Unknown);
     assert_eq!(asked(&server), [head_of(&image)]);
+}
+
+/// Into further repositories it is mounted unasked; where that is refused, an earlier run may have sent it.
+#[tokio::test]
+async fn a_large_blob_that_is_not_mounted_is_asked_about_before_it_is_sent() {
+    let size = 5_000_000;
+    let server = without_tags(size, || Reply::new("403 Forbidden").body(b"")).await;
+    let image = image(noise(size), &["ns/app:1", "ns/other:1"], &[]);
+    let (client, _) = client();
+    let registry = RegistryDestination::new(&client, &host(server.port), None);
+    registry.prepare(&image.contents).await.unwrap();
+    let other = ScopeId(1);
+    assert_eq!(registry.presence(&image.contents, LAYER, other).await.unwrap(), Presence::Unknown);
+    assert_eq!(registry.link(&image.contents, LAYER, SCOPE, other).await.unwrap(), Linked::Refused);
+    let mut body = unreadable(&image, size as u64);
+    assert_eq!(registry.put(&image.contents, LAYER, other, &mut body).await.unwrap(), Stored::WasThere);
+    let digest = image.contents.blob(LAYER).digest;
+    let mount = format!("POST /v2/ns/other/blobs/uploads/?mount={digest}&from=ns/app");
+    assert_eq!(asked(&server), [mount, format!("HEAD /v2/ns/other/blobs/{digest}")]);
 }
 
 #[rstest]

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use rstest::rstest;
 use sealift::error::Kind;
 use sealift::oci::{Digest, Document, MediaType};
 use sealift::place::{Builder, Destination, LandingId, Linked, Named, Presence, ScopeId};
@@ -208,6 +209,20 @@ async fn a_refused_mount_takes_its_session_back() {
     assert_eq!(linked, Linked::Refused);
     assert_eq!(server.lines(), ["POST /v2/pre/b/app/blobs/uploads/", "DELETE /session"]);
     assert!(server.seen()[0].path.ends_with("&from=pre/a/app"));
+}
+
+#[rstest]
+#[case::each_time("500 Internal Server Error", 4)]
+#[case::by_principle("501 Not Implemented", 1)]
+#[tokio::test]
+async fn a_mount_that_fails_to_the_end_is_a_refused_one(#[case] status: &'static str, #[case] times: usize) {
+    let server = Faulty::start(move |_, _| Reply::new(status).body(b"")).await;
+    let image = image(noise(10), &["a/app:1", "b/app:1"], &[]);
+    let (client, _) = client();
+    let registry = RegistryDestination::new(&client, &host(server.port), None);
+    let linked = registry.link(&image.contents, LAYER, ScopeId(0), ScopeId(1)).await.unwrap();
+    assert_eq!(linked, Linked::Refused);
+    assert_eq!(server.seen().len(), times);
 }
 
 #[tokio::test]

@@ -177,6 +177,7 @@ fn what_does_not_go_together_is_refused() {
     for (arguments, said) in [
         ("sync -s bundle -d bundle a b --key key --trust key.pub", "a bundle is not made of a bundle"),
         ("sync -s docker -d bundle localhost:1/a b", "--dest bundle needs --key"),
+        ("sync -s docker -d bundle --key key --json localhost:1/a -", "both want to go to stdout"),
         ("sync -s bundle -d dir a b", "no trust given"),
         ("sync -s bundle -d dir --trust key.pub --scoped a b", "as it was sealed"),
         ("sync -s dir -d docker --referrers a localhost:1", "--referrers goes with"),

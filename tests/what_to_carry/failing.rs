@@ -180,6 +180,25 @@ fn what_is_known_of_a_repository_is_known_after_images_were_left_out() {
     assert_eq!(proxy.count("PUT", "/v2/formats/zstd/manifests/"), 0);
 }
 
+/// In a repository that is known, what is there is asked about before anything is sent.
+#[rstest]
+#[case::in_any_order("bundle")]
+#[case::as_it_streams_by("bundle.tar.zst")]
+fn an_import_goes_past_what_the_registry_does_not_tell(#[case] bundle: &str) {
+    let (source, destination, desk) = (RealRegistry::with_corpus(), RealRegistry::start(), desk!());
+    let [hidden, open] = ["formats/zstd:1", "formats/plain:1"].map(|name| format!("{}/{name}", source.host()));
+    desk.export(&[&hidden]).success();
+    desk.import("bundle", destination.host(), &[]).success();
+    desk.shell("", "rm -r bundle");
+    desk.sealift(&["export", &hidden, &open, "--output", bundle, "--key", "key"]).success();
+    let proxy = FaultProxy::start(destination.host());
+    proxy.inject(Rule::on("HEAD", "/v2/formats/zstd/blobs/").answer(403, &[], ""));
+    desk.import(bundle, proxy.host(), &[]).code(1).stderr_contains("403");
+    let partly = desk.import(bundle, proxy.host(), &["--keep-going"]);
+    partly.code(4).stderr_contains("the rest is done, but formats/zstd:1");
+    assert_eq!(tags(destination.host(), "formats/plain"), ["1"]);
+}
+
 #[test]
 fn an_import_goes_past_a_damaged_layer_and_still_says_3() {
     let (source, destination, desk) = (RealRegistry::with_corpus(), RealRegistry::start(), desk!());

@@ -3,7 +3,7 @@
 use rstest::rstest;
 use serde_json::Value;
 use serde_json::json;
-use support::{RealRegistry, desk, get, put_manifest, raw_manifest, sha256};
+use support::{FaultProxy, RealRegistry, Rule, desk, get, put_manifest, raw_manifest, sha256};
 
 use crate::{INDEX, MANIFEST, REPOSITORY, artifact};
 
@@ -91,8 +91,11 @@ fn a_source_with_the_api_and_a_destination_without_it_agree_on_referrers() {
     assert_eq!(made["manifests"][0]["artifactType"], "application/spdx+json");
 }
 
-#[test]
-fn what_a_destination_lists_itself_stays_beside_what_is_carried() {
+/// Also where it was listed only after the repository was found to be new.
+#[rstest]
+#[case::known(200)]
+#[case::new_a_moment_ago(404)]
+fn what_a_destination_lists_itself_stays_beside_what_is_carried(#[case] tags: u16) {
     let (signed, desk, destination) = (Signed::new(), desk!(), RealRegistry::start());
     desk.export(&[format!("{}/{REPOSITORY}:1.35", signed.source.host())]).success();
     desk.import("bundle", destination.host(), &["--only", REPOSITORY]).success();
@@ -104,9 +107,13 @@ fn what_a_destination_lists_itself_stays_beside_what_is_carried() {
     let tag = format!("sha256-{}", &signed.child["sha256:".len()..]);
     put_manifest(destination.host(), REPOSITORY, &tag, INDEX, list.as_bytes());
 
+    let proxy = FaultProxy::start(destination.host());
+    if tags != 200 {
+        proxy.inject(Rule::on("GET", "/tags/list").status(tags));
+    }
     let mut before = None;
     for _ in 0..2 {
-        desk.import("bundle", destination.host(), &[]).success();
+        desk.import("bundle", proxy.host(), &[]).success();
         let listed = raw_manifest(destination.host(), REPOSITORY, &tag).expect("the list is there");
         let index: Value = serde_json::from_slice(&listed.bytes).unwrap();
         let digests: Vec<&str> =

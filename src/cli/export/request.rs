@@ -41,8 +41,7 @@ impl Export {
     pub(in crate::cli) fn request(&self) -> Result<Request> {
         let started = Instant::now();
         if self.json && !self.dry_run && self.output.as_deref() == Some(Path::new("-")) {
-            return Err(Error::usage("the bundle and --json both want to go to stdout")
-                .hint("with --output - leave --json out; --progress json tells of the end on stderr"));
+            return Err(making::two_answers());
         }
         let selection = self.selection()?;
         let logins = self.logins(&selection)?;
