@@ -172,11 +172,10 @@ impl Job {
         let said: Result<Vec<(ScopeId, Presence)>> = stream::iter(asked).buffered(self.jobs).try_collect().await;
         let said = match said {
             Ok(said) => said,
-            Err(error) if self.keep_going => {
+            Err(error) => {
                 self.go_past(id, error)?;
                 return Ok(Presences::unknown(self.blob(id)));
             }
-            Err(error) => return Err(error),
         };
         let mut presences = Presences { first: Presence::Absent, others: Vec::new() };
         for (scope, presence) in said {

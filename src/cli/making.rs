@@ -22,8 +22,13 @@ pub(super) enum Compress {
     Zstd,
 }
 
-/// The bundle. `carried` says all that decides what is carried: another request must not go on with this one's plan.
-pub(super) fn bundle(output: &Path, key: SigningKey, compress: Compress, carried: &str) -> Result<Making> {
+/// The bundle. `json` says that an answer goes to stdout. `carried` says all that decides what is carried: another request
+/// must not go on with this one's plan.
+pub(super) fn bundle(output: &Path, key: SigningKey, compress: Compress, json: bool, carried: &str) -> Result<Making> {
+    if json && output == Path::new("-") {
+        return Err(Error::usage("the bundle and --json both want to go to stdout")
+            .hint("where the bundle goes to - leave --json out; --progress json tells of the end on stderr"));
+    }
     let id = key.public_key().key_id();
     let created = created()?;
     let epoch = std::env::var("SOURCE_DATE_EPOCH").ok();
@@ -43,12 +48,6 @@ pub(super) fn bundle(output: &Path, key: SigningKey, compress: Compress, carried
         _ => Output::Directory(output.to_owned()),
     };
     Making::new(output, key, created, Digest::of(request.as_bytes()))
-}
-
-/// What is wrong where the bundle goes to stdout, and the answer of `--json` would, too.
-pub(super) fn two_answers() -> Error {
-    Error::usage("the bundle and --json both want to go to stdout")
-        .hint("where the bundle goes to - leave --json out; --progress json tells of the end on stderr")
 }
 
 fn is_like_an_archive(name: &str) -> bool {

@@ -15,7 +15,6 @@ use clap::ValueEnum;
 use tokio_util::sync::CancellationToken;
 
 use super::access::{Effort, parse_duration};
-use super::making;
 use super::output::note;
 use super::platform::Override;
 use super::trust::TrustArguments;
@@ -290,9 +289,6 @@ impl Sync {
                 "a bundle is not made of a bundle",
                 "copy it as it is; sealift verify says whether it is whole",
             );
-        }
-        if self.json && !self.dry_run && self.dest == To::Bundle && self.destination == "-" {
-            return Err(making::two_answers());
         }
         if self.key.is_some() != (self.dest == To::Bundle) {
             return match self.key {

@@ -240,7 +240,7 @@ impl RegistryDestination {
 
     /// Whether an interrupted run has left the blob in a new repository, about which nobody has asked yet.
     async fn was_left(&self, blob: &Blob, scope: ScopeId, upload: &mut Upload) -> Result<bool> {
-        if !self.fresh.has(&upload.repository) || !fresh::answers(blob, scope) {
+        if !self.fresh.spares(blob, scope, &upload.repository) {
             return Ok(false);
         }
         // Its body may hold a place among those who read from here.
@@ -385,7 +385,7 @@ impl Destination for RegistryDestination {
 
     async fn presence(&self, contents: &Contents, blob: BlobId, scope: ScopeId) -> Result<Presence> {
         let (blob, repository) = (contents.blob(blob), self.repository(contents, scope)?);
-        match self.fresh.has(&repository) && fresh::answers(blob, scope) {
+        match self.fresh.spares(blob, scope, &repository) {
             true => Ok(Presence::Unknown),
             false => self.held(blob, &repository, Turn::Waits).await,
         }

@@ -44,12 +44,17 @@ impl Fresh {
     pub(super) fn has(&self, repository: &Repository) -> bool {
         self.0.get().is_some_and(|new| new.contains(repository))
     }
+
+    /// Whether nothing need be asked about the blob in the scope, which lands in that repository.
+    pub(super) fn spares(&self, blob: &Blob, scope: ScopeId, repository: &Repository) -> bool {
+        self.has(repository) && answers(blob, scope)
+    }
 }
 
 /// Whether that its repository is new makes a question about the blob needless. An interrupted run has left blobs in their
 /// first scopes: a small one is asked about when it is sent. About a large one a question of its own is safest: some
 /// registries mount only what a manifest refers to, and it would be sent again.
-pub(super) fn answers(blob: &Blob, scope: ScopeId) -> bool {
+fn answers(blob: &Blob, scope: ScopeId) -> bool {
     blob.wanted.first() != Some(&scope) || is_small(blob)
 }
 

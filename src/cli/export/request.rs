@@ -40,9 +40,6 @@ impl Export {
     /// What is known before a registry is asked; what can be wrong in it is told then.
     pub(in crate::cli) fn request(&self) -> Result<Request> {
         let started = Instant::now();
-        if self.json && !self.dry_run && self.output.as_deref() == Some(Path::new("-")) {
-            return Err(making::two_answers());
-        }
         let selection = self.selection()?;
         let logins = self.logins(&selection)?;
         let tree = self.from_dir.as_deref().map(Tree::scan).transpose()?;
@@ -53,7 +50,7 @@ impl Export {
         let making = match (&self.output, key) {
             _ if self.dry_run => None,
             (Some(output), Some(key)) => {
-                Some(making::bundle(output, key, self.compress, &self.carried(&selection, naming))?)
+                Some(making::bundle(output, key, self.compress, self.json, &self.carried(&selection, naming))?)
             }
             _ => return Err(Error::usage("--output and --key are needed")),
         };

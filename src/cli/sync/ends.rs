@@ -143,7 +143,7 @@ impl Destination {
                 let made = |key: &PathBuf| {
                     let key = SigningKey::load(key)?;
                     let id = key.public_key().key_id();
-                    Ok((making::bundle(path, key, Compress::None, &request)?, id))
+                    Ok((making::bundle(path, key, Compress::None, command.json, &request)?, id))
                 };
                 let making = command.key.as_ref().filter(|_| !command.dry_run).map(made).transpose()?;
                 Ok(Destination::Bundle { path: path.to_owned(), making })
