@@ -34,10 +34,10 @@ use std::sync::Arc;
 
 use clap::error::{ContextKind, ErrorKind};
 use clap::{ArgAction, Parser, Subcommand};
-use jiff::Timestamp;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+use crate::clock;
 use crate::error::{Error, Failure, Result, exit};
 use crate::progress::{Progress, Silent};
 use crate::trust::Trust;
@@ -200,7 +200,7 @@ fn all_done(failures: Vec<Failure>, asked: usize) -> Result<()> {
 
 /// A bundle by its path, or from stdin by `-`: verified but for its layers.
 fn open_bundle(path: &Path, trust: &Trust) -> Result<Verified> {
-    let now = Timestamp::now();
+    let now = clock::now()?;
     match stdin_for(path)? {
         Some(input) => crate::verify::open_stream(input, STDIN, trust, now),
         None => crate::verify::open(path, trust, now),

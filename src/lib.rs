@@ -31,6 +31,7 @@
 pub mod bundle;
 #[cfg(feature = "program")]
 pub mod cli;
+pub mod clock;
 #[cfg(feature = "program")]
 pub mod credentials;
 pub mod dir;

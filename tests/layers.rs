@@ -22,6 +22,7 @@ const LAYERS: &[&[&str]] = &[
     &["place"],
     &["progress"],
     &["oci"],
+    &["clock"],
     &["error"],
     &["text"],
     &[],

@@ -8,6 +8,7 @@ use clap::ValueEnum;
 use jiff::Timestamp;
 
 use crate::bundle::Compression;
+use crate::clock;
 use crate::error::{Error, Result};
 use crate::export::{Making, Output};
 use crate::oci::Digest;
@@ -69,7 +70,7 @@ fn to_stdout(compression: Compression) -> Result<Output> {
 
 /// Now, or what SOURCE_DATE_EPOCH says (reproducible-builds.org), so that the same export can be made twice.
 fn created() -> Result<Timestamp> {
-    let Ok(text) = std::env::var("SOURCE_DATE_EPOCH") else { return Ok(Timestamp::now()) };
+    let Ok(text) = std::env::var("SOURCE_DATE_EPOCH") else { return clock::now() };
     let seconds = text.parse::<i64>().ok().and_then(|seconds| Timestamp::from_second(seconds).ok());
     seconds.ok_or_else(|| Error::usage(format!("SOURCE_DATE_EPOCH is {text:?}, not a number of seconds since 1970")))
 }

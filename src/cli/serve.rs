@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use jiff::Timestamp;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -14,7 +13,7 @@ use super::{Global, inspect};
 use crate::error::{Error, Result};
 use crate::layout::Layout;
 use crate::serve::{SealedStore, Service, serve};
-use crate::{transfer, verify};
+use crate::{clock, transfer, verify};
 
 /// Be a registry: for a bundle, or for an image layout directory
 ///
@@ -60,7 +59,7 @@ pub(super) async fn run(command: &Serve, global: &Global, cancel: CancellationTo
         // Whoever gives trust wants a seal: a bundle whose seal was removed must not pass for a plain layout.
         if sealed || trust.is_some() {
             let trust = trust.map_or_else(|| command.trust.required(), Ok)?;
-            let verified = verify::open(&command.path, &trust, Timestamp::now())?;
+            let verified = verify::open(&command.path, &trust, clock::now()?)?;
             let bundle = verified.bundle()?.clone();
             let progress = global.progress();
             let options = transfer::Options { jobs: DEFAULT_JOBS, progress, cancel: cancel.clone(), keep_going: false };

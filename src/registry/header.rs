@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use jiff::Timestamp;
 use jiff::fmt::rfc2822;
 use url::Url;
 
+use crate::clock;
 use crate::oci::Digest;
 
 /// A `Content-Range` of bytes (RFC 9110, section 14.4).
@@ -69,7 +69,7 @@ pub(super) fn retry_after(text: &str, date: Option<&str>) -> Option<Duration> {
     let pause = match number(text) {
         Some(seconds) => Duration::from_secs(seconds),
         None => {
-            let now = date.and_then(time).unwrap_or_else(Timestamp::now);
+            let now = date.and_then(time).or_else(|| clock::now().ok())?;
             Duration::try_from(time(text)?.duration_since(now)).unwrap_or_default()
         }
     };

@@ -4,6 +4,7 @@ use rustls::CertificateError;
 use rustls::pki_types::UnixTime;
 
 use super::clip;
+use crate::clock;
 use crate::error::Error;
 use crate::registry::peer::Peer;
 use crate::registry::tls;
@@ -64,7 +65,7 @@ impl BadCertificate {
                 .hint("--tls-verify=false does without, where the network itself is trusted"),
             BadCertificate::Expired(_) | BadCertificate::NotYet(_) => error.hint(format!(
                 "renew the certificate at {host}; if it is right, the clock of this machine is not: it says {}",
-                jiff::Timestamp::now().strftime("%F %H:%MZ")
+                clock::now().map_or_else(|_| "a year after 9999".into(), |now| now.strftime("%F %H:%MZ").to_string())
             )),
             BadCertificate::WrongName(_) => error.hint(format!(
                 "use the name that the certificate is for, or have one made for {} (subjectAltName)",
