@@ -205,26 +205,58 @@ fn referrer(document: &Document, artifact_type: Option<&str>) -> Value {
     value
 }
 
-/// Bytes `first..end`. Read inline: handing each chunk to a blocking thread costs more than the read. A blob that
-/// is shorter than it was, or (asked for whole) has other bytes than its digest says, fails the body before its last
-/// chunk, so that the client does not see a whole one.
+/// Bytes `first..end` of a blob. The whole blob is read and hashed, also for a part of it, and the last chunk of the part
+/// is sent only after the digest is verified: a client never gets a complete answer from a blob that is damaged.
+/// Read inline: handing each chunk to a blocking thread costs more than the read.
 fn stream_part(content: Content, digest: Digest, first: u64, end: u64) -> Body {
-    let hasher = (first == 0 && end == content.size).then(Hasher::default);
-    Body::from_stream(stream::try_unfold((content, first, hasher), move |(content, at, mut hasher)| async move {
-        if at >= end {
-            return Ok::<_, io::Error>(None);
+    let part = Part { content, digest, first, end, at: 0, hasher: Hasher::default(), withheld: None };
+    Body::from_stream(stream::try_unfold(Some(part), |part| async move {
+        match part {
+            Some(part) => part.next().await,
+            None => Ok(None),
         }
-        let chunk = read_chunk(&content, at, end)?;
-        let next = at + chunk.len() as u64;
-        if let Some(hasher) = &mut hasher {
-            hasher.update(&chunk);
-            if next == end && std::mem::take(hasher).finish() != digest {
-                tracing::error!(%digest, "the blob's bytes are not what its name says");
-                return Err(io::Error::other("the blob is damaged"));
+    }))
+}
+
+/// A part of a blob on its way to a client.
+struct Part {
+    content: Content,
+    digest: Digest,
+    /// The part's first byte.
+    first: u64,
+    /// The byte after its last.
+    end: u64,
+    /// Bytes of the blob that were read and hashed.
+    at: u64,
+    hasher: Hasher,
+    /// The part's last chunk.
+    withheld: Option<Bytes>,
+}
+
+impl Part {
+    /// The next chunk of the part, and what is left.
+    async fn next(mut self) -> io::Result<Option<(Bytes, Option<Part>)>> {
+        while self.at < self.content.size {
+            let border = [self.first, self.end, self.content.size].into_iter().find(|border| *border > self.at);
+            let chunk = read_chunk(&self.content, self.at, border.unwrap_or(self.content.size))?;
+            let is_in_part = (self.first..self.end).contains(&self.at);
+            self.at += chunk.len() as u64;
+            self.hasher.update(&chunk);
+            if !is_in_part {
+                // Bytes that are only hashed would keep this thread from every other request.
+                tokio::task::yield_now().await;
+            } else if self.at < self.end {
+                return Ok(Some((chunk, Some(self))));
+            } else {
+                self.withheld = Some(chunk);
             }
         }
-        Ok(Some((chunk, (content, next, hasher))))
-    }))
+        if self.hasher.finish() != self.digest {
+            tracing::error!(digest = %self.digest, "the blob's bytes are not what its name says");
+            return Err(io::Error::other("the blob is damaged"));
+        }
+        Ok(self.withheld.map(|chunk| (chunk, None)))
+    }
 }
 
 fn read_chunk(content: &Content, at: u64, end: u64) -> io::Result<Bytes> {

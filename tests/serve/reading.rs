@@ -271,6 +271,16 @@ async fn damaged_content_is_never_answered_whole() {
     let response = registry.client.get(url).send().await.unwrap();
     std::fs::File::options().write(true).open(blob(Digest::of(&large))).unwrap().set_len(6 << 20).unwrap();
     assert!(response.bytes().await.is_err(), "a blob that shrinks while it is read fails the body");
+
+    let (mut changed, digest) = (vec![9; 1 << 20], Digest::of(&vec![9; 1 << 20]));
+    Layout::open(dir.path()).unwrap().add_blob(&mut &changed[..], digest).unwrap();
+    changed[500_000] = 8;
+    std::fs::write(blob(digest), &changed).unwrap();
+    for range in ["bytes=0-9", "bytes=499999-500001", "bytes=500000-", "bytes=-9", "bytes=0-"] {
+        let request = registry.client.get(registry.url(&format!("/v2/a/blobs/{digest}"))).header("range", range);
+        let complete = async { request.send().await?.bytes().await };
+        assert!(complete.await.is_err(), "{range} of a blob with a changed byte");
+    }
     registry.stop().await;
 }
 
