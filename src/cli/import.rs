@@ -102,11 +102,7 @@ pub(super) async fn run(command: &Import, request: Request, global: &Global, can
     let Request { started, target, verified, logins } = request;
     let contents = match &command.only[..] {
         [] => verified.head.contents.clone(),
-        patterns => {
-            // A stream brings everything in its own order.
-            verified.bundle()?;
-            Arc::new(import::only(&verified.head.contents, patterns)?)
-        }
+        patterns => Arc::new(import::only(&verified.head.contents, patterns)?),
     };
     if !global.quiet {
         for line in inspect::signer_lines(&verified.head.seal).lines() {

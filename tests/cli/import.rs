@@ -44,12 +44,17 @@ fn a_dry_run_shows_places() {
 #[case::whole_name(&["library/busybox:1.35"], &["library/busybox:1.35"])]
 #[case::path(&["library/busybox"], &["library/busybox:1.35"])]
 #[case::stars(&["team/*:1*", "lib*"], &["library/busybox:1.35", "team/app:1"])]
-fn only_what_is_asked_for_lands(#[case] patterns: &[&str], #[case] expected: &[&str]) {
+fn only_what_is_asked_for_lands(
+    #[case] patterns: &[&str],
+    #[case] expected: &[&str],
+    #[values("bundle", "bundle.tar", "bundle.tar.zst")] bundle: &str,
+) {
     let (source, destination, desk) = (RealRegistry::with_corpus(), RealRegistry::start(), support::desk!());
     let images: Vec<String> = references().iter().map(|reference| reference.at(source.host())).collect();
-    desk.export(&images).success();
+    let export = ["export", "--output", bundle, "--key", "key"];
+    desk.sealift(&[&export.map(str::to_owned), &images[..]].concat()).success();
     let options: Vec<&str> = patterns.iter().flat_map(|pattern| ["--only", pattern]).collect();
-    let answer = desk.import("bundle", destination.host(), &[&["--json"], &options[..]].concat()).success().stdout();
+    let answer = desk.import(bundle, destination.host(), &[&["--json"], &options[..]].concat()).success().stdout();
     let answer: Value = serde_json::from_str(&answer).unwrap();
     let landed: Vec<String> = catalog(destination.host())
         .iter()

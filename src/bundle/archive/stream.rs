@@ -1,7 +1,7 @@
 //! An archive that goes by once: from a pipe, or through zstd. The same checks in the same order; what is wrong after
 //! the head is found when it comes by.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::{BufReader, Cursor, Read};
 use std::os::unix::fs::FileExt;
@@ -121,7 +121,8 @@ impl BundleStream {
         self.kept(slot.ok_or_else(|| Error::not_found("this is no config of the bundle's head"))?)
     }
 
-    /// The blobs, in the order in which they come. To be called in a tokio runtime.
+    /// The blobs in archive order. `contents` are those of the head; the run may move a selection of them. Must be called
+    /// in a tokio runtime.
     pub fn into_pass(self, contents: Arc<Contents>) -> impl Pass + use<> {
         let (sender, items) = mpsc::channel(AHEAD);
         let shown = self.shown.clone();
@@ -131,7 +132,8 @@ impl BundleStream {
                 let _ = sender.blocking_send(Err(error));
             }
         });
-        StreamPass { items: Arc::new(Mutex::new(Incoming { items, current: None, end: End::NotYet })), shown }
+        let items = Arc::new(Mutex::new(Incoming { items, current: None, end: End::NotYet }));
+        StreamPass { items, ids: None, shown }
     }
 
     fn send_all(mut self, contents: &Contents, sender: &mpsc::Sender<Result<Item>>) -> Result<(), Stop> {
@@ -140,12 +142,12 @@ impl BundleStream {
         for id in contents.blob_ids() {
             let blob = contents.blob(id);
             if let Some(slot) = configs.get(id.0 as usize) {
-                send(Item::Blob(id))?;
+                send(Item::Blob(blob.digest))?;
                 send(Item::Chunk(self.kept(slot)?))?;
                 continue;
             }
             self.members.enter(blob.digest, blob.size)?;
-            send(Item::Blob(id))?;
+            send(Item::Blob(blob.digest))?;
             let mut left = blob.size;
             while left > 0 {
                 let mut chunk = vec![0; CHUNK.min(usize::try_from(left).unwrap_or(CHUNK))];
@@ -229,7 +231,7 @@ impl Carrier for BundleStream {
 
 /// What the reading thread sends.
 enum Item {
-    Blob(BlobId),
+    Blob(Digest),
     Chunk(Bytes),
     /// Also the end of the archive is right.
     End,
@@ -248,13 +250,15 @@ impl From<Error> for Stop {
 
 struct StreamPass {
     items: Arc<Mutex<Incoming>>,
+    /// The ids of the blobs that the run moves; made when the first blob is asked for.
+    ids: Option<HashMap<Digest, BlobId>>,
     shown: String,
 }
 
 struct Incoming {
     items: mpsc::Receiver<Result<Item>>,
     /// The next blob, seen while the one before it was read.
-    current: Option<BlobId>,
+    current: Option<Digest>,
     end: End,
 }
 
@@ -275,8 +279,8 @@ impl Incoming {
         }
         match self.items.recv().await {
             Some(Ok(Item::Chunk(bytes))) => Some(Ok(bytes)),
-            Some(Ok(Item::Blob(id))) => {
-                self.current = Some(id);
+            Some(Ok(Item::Blob(digest))) => {
+                self.current = Some(digest);
                 None
             }
             Some(Ok(Item::End)) => {
@@ -295,16 +299,24 @@ impl Incoming {
 
 #[async_trait]
 impl Pass for StreamPass {
-    async fn next(&mut self, _: &Contents) -> Result<Option<(BlobId, Chunks)>> {
+    /// `contents` may be a selection of what the archive holds: blobs that it does not list are skipped.
+    async fn next(&mut self, contents: &Contents) -> Result<Option<(BlobId, Chunks)>> {
+        let ids =
+            self.ids.get_or_insert_with(|| contents.blob_ids().map(|id| (contents.blob(id).digest, id)).collect());
         let mut incoming = self.items.clone().lock_owned().await;
-        // What is left of the blob before is skipped.
-        while let Some(chunk) = incoming.chunk().await {
-            chunk?;
-        }
-        if let End::Wrong(error) = &incoming.end {
-            return Err(error.flattened());
-        }
-        let Some(id) = incoming.current.take() else { return Ok(None) };
+        let id = loop {
+            // What is left of the blob before is skipped.
+            while let Some(chunk) = incoming.chunk().await {
+                chunk?;
+            }
+            if let End::Wrong(error) = &incoming.end {
+                return Err(error.flattened());
+            }
+            let Some(digest) = incoming.current.take() else { return Ok(None) };
+            if let Some(id) = ids.get(&digest) {
+                break *id;
+            }
+        };
         let chunks = stream::unfold(incoming, |mut incoming: OwnedMutexGuard<Incoming>| async move {
             incoming.chunk().await.map(|chunk| (chunk, incoming))
         });
