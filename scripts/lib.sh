@@ -86,6 +86,23 @@ YAML
     background "$1/log" ${UNDER:-} docker-registry serve "$1/config.yml"
 }
 
+# apt_get COMMAND...: runs an apt-get command; waits up to 10 minutes while another program holds apt's locks.
+# DPkg::Lock::Timeout does not cover the lock of `apt-get update`.
+apt_get() {
+    local tries told
+    for ((tries = 0; ; tries++)); do
+        ! told=$(run "$@" 2>&1) || { printf '%s\n' "$told" >&2; return 0; }
+        case $told in
+            *'Could not get lock'* | *'Unable to lock'* | *'Unable to acquire'*) [ "$tries" -lt 120 ] || break ;;
+            *) break ;;
+        esac
+        [ "$tries" -gt 0 ] || say 'Another program uses apt; waiting for it'
+        sleep 5
+    done
+    printf '%s\n' "$told" >&2
+    return 1
+}
+
 # fetch_debs PACKAGE:ARCHITECTURE...: brings what is not in the cache yet, as $DEBS/PACKAGE_ARCHITECTURE.deb. apt gets
 # a state directory of its own, so that the system's architectures, lists and caches are neither used nor changed.
 fetch_debs() {
