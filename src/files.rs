@@ -4,6 +4,7 @@
 //! What is opened is first looked at: opening a device or a pipe can already do something. After opening it is
 //! looked at again, so that an exchange in between is noticed.
 
+mod names;
 mod part;
 mod reading;
 mod stamp;
@@ -20,6 +21,7 @@ use bytes::Bytes;
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
+pub(crate) use names::why_refused;
 pub(crate) use part::{PartFile, WORTH};
 pub(crate) use reading::Reading;
 pub(crate) use stamp::Stamp;

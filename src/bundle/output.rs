@@ -3,9 +3,10 @@
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::files::{Folder, show};
+use super::files::{Folder, show, why_refused};
 use crate::error::{Error, Kind, Result};
 
 /// Where a bundle will be: a name that nothing has yet, in an open folder.
@@ -17,12 +18,19 @@ pub(super) struct Output {
     file_name: String,
 }
 
+/// What a bundle will be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Form {
+    Directory,
+    File,
+}
+
 impl Output {
     /// Looks whether `path` can become a bundle.
     ///
     /// # Errors
-    /// `Usage` for what is no name, `Io` if it exists already or its folder does not.
-    pub(super) fn new(path: &Path) -> Result<Output> {
+    /// `Usage` for what is no name, `Io` if it exists already, its folder does not, or the medium refuses the name.
+    pub(super) fn new(path: &Path, form: Form) -> Result<Output> {
         let shown = show(path.as_os_str());
         let file_name = path.file_name().ok_or_else(|| Error::usage(format!("{shown} is no name of a bundle")))?;
         let file_name = file_name.to_str().ok_or_else(|| {
@@ -32,7 +40,70 @@ impl Output {
         if path.symlink_metadata().is_ok() {
             return Err(output.exists());
         }
+        output.try_name(form)?;
         Ok(output)
+    }
+
+    /// Refuses a name that the file system does not hold: else the rename after the last byte would be the first to
+    /// tell. The name is made and removed again in a directory of its own, so that nothing ever lies under the final
+    /// name but a finished bundle, also if the process is killed meanwhile.
+    fn try_name(&self, form: Form) -> Result<()> {
+        let trial = self.trial();
+        match rustix::fs::mkdirat(self.parent.fd(), &trial, Mode::from_raw_mode(0o755)) {
+            // It may be left by a run that was killed.
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(e) if refuses_name(e) => return Err(self.refused(e)),
+            Err(e) => return Err(self.parent.failed("make the directory", &trial, e)),
+        }
+        let tried = match self.parent.folder(&trial) {
+            Ok(folder) => self.try_in(&folder, form),
+            Err(_) if self.is_gone(&trial)? => Ok(()),
+            Err(e) => Err(Error::new(Kind::Io, format!("cannot try the name {}", self.shown()))
+                .caused_by(e)
+                .hint("move away what is there, or choose another name for the bundle")),
+        };
+        let _ = rustix::fs::unlinkat(self.parent.fd(), &trial, AtFlags::REMOVEDIR);
+        tried
+    }
+
+    fn try_in(&self, folder: &Folder, form: Form) -> Result<()> {
+        let name = self.file_name.as_str();
+        let mode = Mode::from_raw_mode(0o700);
+        let (made, flags) = match form {
+            Form::Directory => (rustix::fs::mkdirat(folder.fd(), name, mode), AtFlags::REMOVEDIR),
+            Form::File => {
+                let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                (rustix::fs::openat(folder.fd(), name, flags, mode).map(drop), AtFlags::empty())
+            }
+        };
+        match made {
+            Ok(()) | Err(Errno::EXIST) => {
+                let _ = rustix::fs::unlinkat(folder.fd(), name, flags);
+                Ok(())
+            }
+            Err(Errno::NOENT) if self.is_gone(&self.trial())? => Ok(()),
+            Err(e @ (Errno::NOSPC | Errno::DQUOT | Errno::IO | Errno::ROFS | Errno::NXIO | Errno::NODEV)) => {
+                Err(folder.failed("create", name, e))
+            }
+            Err(e) => Err(self.refused(e)),
+        }
+    }
+
+    /// Whether another run, which tries the same name, has removed the directory for it.
+    fn is_gone(&self, trial: &str) -> Result<bool> {
+        Ok(self.parent.look(OsStr::new(trial))?.is_none())
+    }
+
+    /// The error for a name that the file system does not hold.
+    fn refused(&self, errno: Errno) -> Error {
+        let shown = self.shown();
+        let error = Error::new(Kind::Io, format!("the medium of {shown} refuses that name"))
+            .caused_by(std::io::Error::from(errno));
+        let other = "choose another name for the bundle";
+        error.hint(match why_refused(&self.file_name) {
+            Some(why) => format!("{why}: {other}"),
+            None => format!("{other}, of letters, digits, '.', '-' and '_'"),
+        })
     }
 
     /// The folder in which it will be.
@@ -53,6 +124,11 @@ impl Output {
     /// What its journal is called.
     pub(super) fn journal(&self) -> String {
         format!(".{}.journal", self.file_name)
+    }
+
+    /// What the directory is called in which its name is tried.
+    fn trial(&self) -> String {
+        format!(".{}.try", self.file_name)
     }
 
     /// The error for a name that is taken.
@@ -85,6 +161,11 @@ impl Output {
             Err(e) => Err(Error::io(format!("cannot make the name {} durable", self.shown()), e.into())),
         }
     }
+}
+
+/// Whether making something in a directory that is there fails so because of its name. exfat-fuse and SMB answer ENOENT.
+fn refuses_name(errno: Errno) -> bool {
+    matches!(errno, Errno::INVAL | Errno::NOENT | Errno::ILSEQ | Errno::NAMETOOLONG)
 }
 
 /// Checks that a path has a last part.

@@ -13,7 +13,7 @@ use super::archive::journal::Journal;
 use super::files::{self, Entry, Folder, PartFile, WORTH, is_same, remove, show, write_new};
 use super::lock::lock;
 use super::medium::Medium;
-use super::output::Output;
+use super::output::{Form, Output};
 use super::sealing::Sealed;
 use super::strangers::is_file;
 use super::{ALGORITHM, BLOBS, DESCRIPTOR, INDEX, LAYOUT, SIGNATURES, SUMS, limits};
@@ -34,7 +34,7 @@ pub(super) struct Workshop {
 impl Workshop {
     /// Opens it, or makes it, and locks it.
     pub(super) fn open(output: &Path) -> Result<Workshop> {
-        let output = Output::new(output)?;
+        let output = Output::new(output, Form::Directory)?;
         let root = make_folder(output.parent(), &output.partial())?;
         let own = rustix::io::fcntl_dupfd_cloexec(root.fd(), 0).map_err(|e| Error::io("cannot lock", e.into()))?;
         let own = File::from(own);

@@ -14,7 +14,7 @@ use rustix::io::Errno;
 
 use super::entry::Entry;
 use crate::error::{Error, Kind, Result};
-use crate::files::{Folder, is_same, make_folder, remove, show};
+use crate::files::{Folder, is_same, make_folder, remove, show, why_refused};
 
 /// The locked directory. The lock ends with the process at the latest and leaves no file behind.
 #[derive(Debug)]
@@ -62,11 +62,9 @@ impl Site {
             let parent = folder.as_ref().unwrap_or(&self.root);
             let made = make_folder(parent, part).map_err(|e| {
                 let error = unusable(e, &parent.shown(part));
-                match part.contains(':') {
-                    true => {
-                        error.hint("a medium with FAT, exFAT or NTFS cannot hold ':' in names: make a bundle there")
-                    }
-                    false => error,
+                match why_refused(part) {
+                    Some(why) => error.hint(format!("{why}: make a bundle there")),
+                    None => error,
                 }
             })?;
             folder = Some(made);

@@ -248,6 +248,73 @@ fn on_fat_files_are_written_in_rising_order_and_bounds_are_told() {
     assert!(same(&scene.desk, "k.tar", "good.tar"));
 }
 
+/// The medium refuses the name that the bundle would get at the end, and not the one that it has while it is made: NTFS
+/// refuses `con.tar` (windows_names of ntfs-3g answers EINVAL).
+#[rstest]
+#[case::tar("con.tar", "openat:error=EINVAL")]
+#[case::directory("con", "mkdirat,mkdir:error=EINVAL")]
+#[case::zst("con.tar.zst", "openat:error=EINVAL")]
+#[case::by_smb("con.tar", "openat:error=ENOENT")]
+fn a_name_that_the_medium_refuses_is_told_before_the_registry_is_asked(#[case] output: &str, #[case] fault: &str) {
+    let scene = Scene::new();
+    let tried = scene.path(&format!(".{output}.try"));
+    let Some(wrapper) = strace(&[&tried], &[fault]) else { return };
+    let run = scene.desk.wrapped(&words(&wrapper), &export_line(&[&scene.image], output, &[]));
+    run.code(1).stderr_contains(&format!("the medium of {output} refuses that name"));
+    run.stderr_contains("FAT, exFAT or NTFS cannot hold a name that begins with \"con\"");
+    run.stderr_contains("choose another name for the bundle");
+    assert!(scene.proxy.requests().is_empty());
+    assert_eq!(left(&scene.desk), [""; 0]);
+    // Elsewhere it is a name as any other.
+    export(&scene.desk, &[&scene.image], output, &[]).success();
+    assert_eq!(left(&scene.desk), [output]);
+}
+
+/// exFAT as it is on sticks; exfat-fuse answers ENOENT, the kernel's driver EINVAL.
+#[test]
+fn exfat_refuses_a_colon_before_the_registry_is_asked() {
+    let scene = Scene::new();
+    let line = format!(
+        "truncate -s 40M stick; mkfs.exfat stick >&2; mkdir m; device=$(losetup --find --show stick) || exit 77
+         trap 'umount m; losetup --detach $device' EXIT
+         mount.exfat-fuse $device m >&2 || exit 77
+         for name in rel:1.tar rel:1 rel:1.tar.zst; do
+           $SEALIFT export {image} --output m/$name --key key && exit 9
+         done
+         ls -A m; $SEALIFT export {image} --output m/rel-1.tar --key key; ls -A m",
+        image = scene.image
+    );
+    let Some(run) = scene.desk.as_root_in_own_mounts(&line, &["mkfs.exfat", "mount.exfat-fuse", "losetup"]) else {
+        return;
+    };
+    if run.exit_code() == 77 {
+        eprintln!("SKIPPED: exFAT cannot be mounted here");
+        return;
+    }
+    run.success();
+    assert_eq!(run.stdout(), "rel-1.tar\n", "{}", run.stderr());
+    assert_eq!(run.stderr().matches("exFAT or NTFS cannot hold ':' in names").count(), 3, "{}", run.stderr());
+    let asked_for = |path: &str| scene.proxy.requests().iter().filter(|r| r.path.contains(path)).count();
+    assert_eq!(asked_for("/manifests/1"), 1, "by the export with a name that can be");
+}
+
+/// What a killed run leaves of its trial is no file of anybody: the same command goes on.
+#[rstest]
+#[case::tar("b.tar", "openat:signal=SIGKILL")]
+#[case::tar_made("b.tar", "unlinkat,unlink:signal=SIGKILL")]
+#[case::directory("b", "mkdirat,mkdir:signal=SIGKILL")]
+#[case::directory_made("b", "unlinkat,unlink,rmdir:signal=SIGKILL")]
+fn a_run_that_is_killed_while_it_tries_its_name_leaves_the_name_free(#[case] output: &str, #[case] fault: &str) {
+    let scene = Scene::new();
+    let tried = scene.path(&format!(".{output}.try"));
+    let Some(wrapper) = strace(&[&tried], &[fault]) else { return };
+    let run = scene.desk.wrapped(&words(&wrapper), &export_line(&[&scene.image], output, &[]));
+    assert!(run.was_killed(), "{}", run.stderr());
+    assert_eq!(left(&scene.desk), [format!(".{output}.try")]);
+    export(&scene.desk, &[&scene.image], output, &[]).success();
+    assert_eq!(left(&scene.desk), [output]);
+}
+
 fn wait_for(what: impl Fn() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(60);
     while !what() {

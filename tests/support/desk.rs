@@ -165,6 +165,28 @@ impl Desk {
         Some(Running { command: line.to_owned(), child: self.spawn_by(command, &[], &[]) }.wait())
     }
 
+    /// The same as root, outside of any user namespace, where devices can be mounted; nothing for other users, or where one
+    /// of `programs` is missing.
+    pub fn as_root_in_own_mounts(&self, line: &str, programs: &[&str]) -> Option<Run> {
+        let has = |program: &&str| {
+            let found =
+                Command::new("sh").args(["-c", &format!("command -v {program}")]).stdout(Stdio::null()).status();
+            found.is_ok_and(|status| status.success())
+        };
+        let own = Command::new("unshare").args(["-m", "true"]).stderr(Stdio::null()).status();
+        if !rustix::process::geteuid().is_root() || !own.is_ok_and(|status| status.success()) {
+            eprintln!("SKIPPED: this user cannot mount");
+            return None;
+        }
+        if let Some(missing) = programs.iter().find(|program| !has(program)) {
+            eprintln!("SKIPPED: there is no {missing}");
+            return None;
+        }
+        let mut command = Command::new("unshare");
+        command.args(["-m", "bash", "-euc", line]).env("SEALIFT", &self.program);
+        Some(Running { command: line.to_owned(), child: self.spawn_by(command, &[], &[]) }.wait())
+    }
+
     fn spawn(&self, arguments: &[&str], variables: &[(&str, &str)]) -> Child {
         self.spawn_by(Command::new(&self.program), arguments, variables)
     }

@@ -15,7 +15,7 @@ use super::super::files::{BUFFER, FLUSH, Reading, WORTH_FLUSHING, is_same, remov
 use super::super::filling::Filling;
 use super::super::lock::lock;
 use super::super::medium::{Medium, Needs};
-use super::super::output::Output;
+use super::super::output::{Form, Output};
 use super::super::sealing::Sealed;
 use super::chain::{ZEROS, write_seal};
 use super::journal::{Journal, Line};
@@ -41,7 +41,7 @@ pub(super) struct Site {
 impl Site {
     /// Opens what is there, or makes it, and locks it.
     pub(super) fn open(output: &Path, keys: &[SigningKey]) -> Result<Site> {
-        let output = Output::new(output)?;
+        let output = Output::new(output, Form::File)?;
         let (parent, name) = (output.parent(), output.partial());
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let file = rustix::fs::openat(parent.fd(), &name, flags, Mode::from_raw_mode(0o644))

@@ -17,7 +17,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::super::files::{blocking, is_same, remove};
 use super::super::lock::lock;
-use super::super::output::Output;
+use super::super::output::{Form, Output};
 use super::super::sealing::{self, HeadFiles, Sealed};
 use super::super::source::blob_path;
 use super::chain::{ZEROS, write_member, write_seal, write_top};
@@ -184,7 +184,7 @@ struct PartialFile {
 
 impl PartialFile {
     fn create(output: &Path) -> Result<PartialFile> {
-        let output = Output::new(output)?;
+        let output = Output::new(output, Form::File)?;
         let (parent, name) = (output.parent(), output.partial());
         let failed = |e| Error::io(format!("cannot write {}", parent.shown(&name)), e);
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
