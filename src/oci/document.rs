@@ -86,21 +86,37 @@ impl Document {
             return Err(schema1(digest));
         }
         let raw: Raw = json::from_slice(&bytes).map_err(|e| fault(e.to_string()))?;
-        match raw.schema_version {
-            2 => {}
-            1 => return Err(schema1(digest)),
-            other => return Err(fault(format!("schemaVersion is {other}, not 2"))),
+        let other_type = raw.other_type(declared);
+        match (raw.schema_version, &other_type) {
+            (Some(2), _) => {}
+            (Some(1), _) => return Err(schema1(digest)),
+            (Some(other), _) => return Err(fault(format!("schemaVersion is {other}, not 2"))),
+            // Other types need no schemaVersion, such as the artifact manifests of ORAS: the error names the type.
+            (None, Some(other)) => return Err(not_carried(digest, other)),
+            (None, None) => return Err(fault("missing field `schemaVersion`".into())),
         }
+        let [config_lacks, layers_lacks] = [raw.config.lacks("config"), raw.layers.lacks("layers")];
         let view = match (raw.manifests, raw.config, raw.layers) {
-            (Some(children), None, None) => View::Index { children },
-            (None, Some(config), Some(layers)) => View::Manifest { config, layers },
-            (Some(_), _, _) => return Err(fault("it has manifests beside config or layers".into())),
-            (None, None, None) => {
-                return Err(Error::refused(format!(
-                    "{digest} has neither manifests nor config and layers: {declared} is not carried"
-                )));
+            (Field::Is(children), Field::Missing | Field::Null, Field::Missing | Field::Null) => {
+                View::Index { children }
             }
-            (None, ..) => return Err(fault("it has only one of config and layers".into())),
+            (Field::Missing | Field::Null, Field::Is(config), Field::Is(layers)) => View::Manifest { config, layers },
+            (Field::Is(_), ..) => return Err(fault("it has manifests beside config or layers".into())),
+            (_, Field::Is(_), _) => {
+                return Err(fault(format!("it has only one of config and layers: {layers_lacks}")));
+            }
+            (_, _, Field::Is(_)) => {
+                return Err(fault(format!("it has only one of config and layers: {config_lacks}")));
+            }
+            (manifests, ..) => {
+                let lacks = match (declared.document_kind(), other_type) {
+                    (_, Some(other)) => return Err(not_carried(digest, &other)),
+                    (Some(DocumentKind::Index), _) => manifests.lacks("manifests"),
+                    (Some(DocumentKind::Manifest), _) => format!("{config_lacks}, {layers_lacks}"),
+                    (None, None) => format!("{}, {config_lacks}, {layers_lacks}", manifests.lacks("manifests")),
+                };
+                return Err(Error::refused(format!("{digest} has neither manifests nor config and layers: {lacks}")));
+            }
         };
         let kind = match view {
             View::Index { .. } => DocumentKind::Index,
@@ -120,9 +136,7 @@ impl Document {
         match media_type.document_kind() {
             Some(found) if found == kind => {}
             Some(_) => return Err(fault(format!("its fields are not those of {media_type}"))),
-            None => {
-                return Err(Error::refused(format!("{digest} is of media type {media_type}, which is not carried")));
-            }
+            None => return Err(not_carried(digest, &media_type)),
         }
         Ok(Document { bytes, digest, media_type, view, subject: raw.subject, artifact_type: raw.artifact_type })
     }
@@ -168,22 +182,62 @@ fn schema1(digest: Digest) -> Error {
         .hint("push the image to its registry again with a current client, which writes schema 2 or OCI")
 }
 
+fn not_carried(digest: Digest, media_type: &MediaType) -> Error {
+    Error::refused(format!("{digest} is of media type {media_type}, which is not carried")).hint(
+        "OCI manifests and indexes and Docker schema 2 are carried: leave it out, or have it pushed as one of these",
+    )
+}
+
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Raw {
-    schema_version: u32,
+    #[serde(default)]
+    schema_version: Option<u32>,
     #[serde(default)]
     media_type: Option<MediaType>,
     #[serde(default)]
     artifact_type: Option<String>,
     #[serde(default)]
-    manifests: Option<Vec<Descriptor>>,
+    manifests: Field<Vec<Descriptor>>,
     #[serde(default)]
-    config: Option<Descriptor>,
+    config: Field<Descriptor>,
     #[serde(default)]
-    layers: Option<Vec<Descriptor>>,
+    layers: Field<Vec<Descriptor>>,
     #[serde(default)]
     subject: Option<Descriptor>,
+}
+
+impl Raw {
+    /// The type that the document has by its own account or else by that of who serves it, if it is one that is not
+    /// carried. `application/json` and its like are no types of documents.
+    fn other_type(&self, declared: &MediaType) -> Option<MediaType> {
+        let own = self.media_type.as_ref().unwrap_or(declared);
+        let general = ["", "application/json", "application/octet-stream", "text/plain"].contains(&own.as_str());
+        (declared.document_kind().is_none() && own.document_kind().is_none() && !general).then(|| own.clone())
+    }
+}
+
+/// A field that may be missing or null, which messages tell apart.
+#[derive(Default)]
+enum Field<T> {
+    #[default]
+    Missing,
+    Null,
+    Is(T),
+}
+
+impl<T> Field<T> {
+    /// Why there is no value, for a message.
+    fn lacks(&self, name: &str) -> String {
+        let what = if matches!(self, Field::Null) { "null" } else { "missing" };
+        format!("{name} is {what}")
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Field<T> {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(Option::deserialize(deserializer)?.map_or(Field::Null, Field::Is))
+    }
 }
 
 #[cfg(test)]
@@ -194,8 +248,11 @@ mod tests {
 
     const D: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
+    const ORAS: &str = "application/vnd.cncf.oras.artifact.manifest.v1+json";
+
     fn parse(text: &str, declared: &str) -> Result<Document> {
-        let text = text.replace('\'', "\"").replace("@D", D);
+        let config = format!("{{'mediaType':'c','digest':'{D}','size':0}}");
+        let text = text.replace("@C", &config).replace("@O", ORAS).replace('\'', "\"").replace("@D", D);
         Document::parse(Bytes::from(text), &MediaType::new(declared))
     }
 
@@ -213,6 +270,15 @@ mod tests {
     #[rstest]
     #[case("{'schemaVersion':1}", MediaType::OCI_MANIFEST, Kind::Refused, "schema 1")]
     #[case("{'schemaVersion':2}", MediaType::OCI_MANIFEST, Kind::Refused, "neither")]
+    #[case("{'schemaVersion':2,'config':@C}", MediaType::OCI_MANIFEST, Kind::Damaged, "layers is missing")]
+    #[case("{'schemaVersion':2,'config':@C,'layers':null}", MediaType::OCI_MANIFEST, Kind::Damaged, "layers is null")]
+    #[case("{'schemaVersion':2,'layers':[]}", MediaType::OCI_MANIFEST, Kind::Damaged, "config is missing")]
+    #[case("{'schemaVersion':2,'manifests':null}", MediaType::OCI_INDEX, Kind::Refused, "manifests is null")]
+    #[case("{'artifactType':'x/y','blobs':[]}", ORAS, Kind::Refused, ORAS)]
+    #[case("{'mediaType':'@O','blobs':[]}", "application/json", Kind::Refused, ORAS)]
+    #[case("{'schemaVersion':2,'mediaType':'@O','blobs':[]}", "application/json", Kind::Refused, ORAS)]
+    #[case("{'mediaType':'@O','blobs':[]}", MediaType::OCI_MANIFEST, Kind::Damaged, "missing field")]
+    #[case("{}", "application/json", Kind::Damaged, "missing field")]
     #[case("{'schemaVersion':2,'manifests':[],'layers':[]}", MediaType::OCI_INDEX, Kind::Damaged, "beside")]
     #[case("{'schemaVersion':2,'layers':[]}", MediaType::OCI_MANIFEST, Kind::Damaged, "only one")]
     #[case("{'schemaVersion':2,'manifests':[]}", MediaType::OCI_MANIFEST, Kind::Damaged, "not those of")]
