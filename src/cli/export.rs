@@ -108,8 +108,9 @@ pub(super) struct Export {
     /// Keep the registry in the names, as --names scoped
     #[arg(long, conflicts_with = "names")]
     scoped: bool,
-    /// Carry only this platform; may be given again. One platform lands as its own manifest, several keep the index
-    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
+    /// Carry only this platform; may be given again. One platform lands as its own manifest, several keep the index. Of
+    /// several versions of Windows, one is chosen as windows/amd64:10.0.20348.1
+    #[arg(long, value_name = "OS/ARCH[/VARIANT][:OS.VERSION]")]
     platform: Vec<PlatformWish>,
     /// With one --platform: keep the index, so that its digest stays
     #[arg(long, value_enum, value_name = "WHAT", requires = "platform")]

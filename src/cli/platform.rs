@@ -33,8 +33,7 @@ impl Override {
             },
             None => [None].into_iter().chain(known.iter().map(|variant| Some((*variant).to_owned()))).collect(),
         };
-        let platform = |variant| Platform { os: os.clone(), architecture: architecture.clone(), variant };
-        variants.into_iter().map(platform).collect()
+        variants.iter().map(|variant| Platform::new(&os, &architecture, variant.as_deref())).collect()
     }
 }
 

@@ -25,7 +25,7 @@ pub struct Descriptor {
     pub size: u64,
     /// On the children of an index.
     #[serde(default)]
-    pub platform: Option<Platform>,
+    pub platform: Option<Box<Platform>>,
     /// On the children of an index and in referrers.
     #[serde(default)]
     pub artifact_type: Option<String>,

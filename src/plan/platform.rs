@@ -6,7 +6,9 @@ use std::str::FromStr;
 use crate::error::{Error, Result};
 use crate::oci::{Descriptor, Platform};
 
-/// One platform as a person asks for it: `os/architecture[/variant]`; without a variant any variant fits.
+/// One platform as a person asks for it: `os/architecture[/variant][:os.version]`. Without a variant any variant fits,
+/// without a version any version; a version also fits those that begin with its numbers (`10.0.20348` fits
+/// `10.0.20348.1`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PlatformWish(Platform);
 
@@ -55,20 +57,20 @@ impl Platforms {
                     child.platform.as_ref().is_some_and(|platform| platform.is(wanted))
                 };
                 let fitting = best.iter().find_map(|wanted| children.iter().find(|child| fits(&wanted, child)));
-                let plain = || children.iter().find(|child| child.platform.is_none());
+                let plain = || children.iter().find(|child| complete(child).is_none());
                 let asked = best.first().map_or_else(String::new, ToString::to_string);
                 return fitting.or_else(plain).map(Some).ok_or_else(|| none_fits(&asked, children));
             }
         };
-        let fitting: Vec<&Descriptor> = children.iter().filter(|child| wish.fits(child)).collect();
+        let mut fitting: Vec<&Descriptor> = children.iter().filter(|child| wish.fits(child)).collect();
         // linux/arm64 means the one without a variant where there is one.
-        let exact = fitting.iter().find(|child| child.platform.as_ref().is_some_and(|p| *p == wish.0));
-        match (exact, fitting.as_slice()) {
-            (Some(exact), _) => Ok(Some(exact)),
-            (None, [one]) => Ok(Some(one)),
-            (None, []) => Err(none_fits(&wish.to_string(), children)),
-            (None, _) => Err(Error::usage(format!("the index has several platforms that fit {wish}"))
-                .hint(format!("say which: --platform {}", listed(children.iter().filter(|child| wish.fits(child)))))),
+        if fitting.iter().any(|child| wish.is_variant_of(child)) {
+            fitting.retain(|child| wish.is_variant_of(child));
+        }
+        match fitting.as_slice() {
+            [] => Err(none_fits(&wish.to_string(), children)),
+            [one, others @ ..] if others.iter().all(|other| other.digest == one.digest) => Ok(Some(one)),
+            several => Err(several_fit(wish, several)),
         }
     }
 
@@ -85,7 +87,7 @@ impl Platforms {
     pub(super) fn sort<'a>(&self, children: &'a [Descriptor]) -> (Vec<&'a Descriptor>, Vec<&'a Descriptor>) {
         let Platforms::Index(wishes) = self else { return (children.iter().collect(), Vec::new()) };
         let fits = |child: &Descriptor| wishes.iter().any(|wish| wish.fits(child));
-        children.iter().partition(|child| match (&child.platform, about(child)) {
+        children.iter().partition(|child| match (complete(child), about(child)) {
             (None, _) => true,
             (Some(_), Some(subject)) => children.iter().any(|other| other.digest.to_string() == subject && fits(other)),
             (Some(_), None) => fits(child),
@@ -99,7 +101,16 @@ impl PlatformWish {
             platform.os == self.0.os
                 && platform.architecture == self.0.architecture
                 && (self.0.variant.is_none() || platform.variant == self.0.variant)
+                && self.0.os_version.as_ref().is_none_or(|asked| {
+                    let rest = platform.os_version.as_ref().and_then(|version| version.strip_prefix(asked.as_str()));
+                    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+                })
         })
+    }
+
+    /// Whether the child has the variant that is asked for, or none where none is asked for.
+    fn is_variant_of(&self, child: &Descriptor) -> bool {
+        child.platform.as_ref().is_some_and(|platform| platform.is(&self.0))
     }
 }
 
@@ -109,16 +120,19 @@ impl FromStr for PlatformWish {
     fn from_str(text: &str) -> Result<Self, String> {
         let word =
             |word: &str| !word.is_empty() && word.bytes().all(|c| c.is_ascii_alphanumeric() || b"._-".contains(&c));
-        let words: Vec<&str> = text.split('/').collect();
+        let (platform, version) = text.split_once(':').map_or((text, None), |(before, after)| (before, Some(after)));
+        let words: Vec<&str> = platform.split('/').collect();
         match words.as_slice() {
-            [os, architecture, variant @ ..] if variant.len() <= 1 && words.iter().all(|text| word(text)) => {
-                Ok(PlatformWish(Platform {
-                    os: (*os).to_owned(),
-                    architecture: (*architecture).to_owned(),
-                    variant: variant.first().map(|variant| (*variant).to_owned()),
-                }))
+            [os, architecture, variant @ ..]
+                if variant.len() <= 1 && words.iter().copied().chain(version).all(word) =>
+            {
+                let mut platform = Platform::new(os, architecture, variant.first().copied());
+                platform.os_version = version.map(str::to_owned);
+                Ok(PlatformWish(platform))
             }
-            _ => Err("a platform is OS/ARCHITECTURE or OS/ARCHITECTURE/VARIANT, such as linux/amd64".into()),
+            _ => Err("a platform is OS/ARCHITECTURE[/VARIANT][:OS.VERSION], such as linux/amd64, linux/arm/v7 or \
+                      windows/amd64:10.0.20348.1"
+                .into()),
         }
     }
 }
@@ -134,20 +148,59 @@ fn about(child: &Descriptor) -> Option<&str> {
     child.annotations.as_ref()?.get("vnd.docker.reference.digest").map(String::as_str)
 }
 
+/// The platform of a child, where it says all of it: `{}` says nothing.
+fn complete(child: &Descriptor) -> Option<&Platform> {
+    child.platform.as_deref().filter(|platform| platform.is_complete())
+}
+
 fn none_fits(asked: &str, children: &[Descriptor]) -> Error {
-    Error::not_found(format!("there is no platform {asked} in the index; it has {}", listed(children)))
+    Error::not_found(format!("there is no platform {asked} in the index; it has {}", has(children)))
         .hint("choose among those that it has, or carry all of them")
 }
 
-fn listed<'a>(children: impl IntoIterator<Item = &'a Descriptor>) -> String {
-    let platforms: Vec<String> = children
+fn has<'a>(children: impl IntoIterator<Item = &'a Descriptor>) -> String {
+    listed(children).unwrap_or_else(|| "none".into())
+}
+
+/// The error for several children of which one was to be chosen: Windows builds, or images for certain features.
+fn several_fit(wish: &PlatformWish, children: &[&Descriptor]) -> Error {
+    let platforms: Vec<&Platform> = children.iter().filter_map(|child| child.platform.as_deref()).collect();
+    let line = |child: &&Descriptor| {
+        let platform = child.platform.as_ref().map(ToString::to_string).unwrap_or_default();
+        format!("{platform}  {}", child.digest)
+    };
+    let told_apart = |one: &Platform| {
+        let same = |other: &&&Platform| other.is(one) && other.os_version == one.os_version;
+        platforms.iter().filter(same).count() == 1
+    };
+    let error = Error::usage(format!("the index has {} platforms that fit {wish}", children.len()))
+        .list(children.iter().map(line));
+    match platforms.iter().all(|platform| told_apart(platform)) {
+        true => error.hint(format!("say which: --platform {}", has(children.iter().copied()))),
+        false => error.hint(format!(
+            "no option tells them apart: name one of them by its digest, such as REPOSITORY@{}",
+            children[0].digest
+        )),
+    }
+}
+
+/// The platforms of children, without attestations; nothing if there are none.
+pub(super) fn listed<'a>(children: impl IntoIterator<Item = &'a Descriptor>) -> Option<String> {
+    let mut platforms: Vec<String> = children
         .into_iter()
-        .filter_map(|child| child.platform.as_ref())
+        .filter_map(complete)
         .filter(|platform| platform.os != "unknown")
         .map(ToString::to_string)
         .collect();
-    if platforms.is_empty() { "none".into() } else { platforms.join(", ") }
+    if platforms.len() > MOST_LISTED {
+        let more = platforms.split_off(MOST_LISTED).len();
+        platforms.push(format!("and {more} more"));
+    }
+    (!platforms.is_empty()).then(|| platforms.join(", "))
 }
+
+/// Of platforms in a message: an index may have thousands.
+const MOST_LISTED: usize = 24;
 
 #[cfg(test)]
 mod tests {
@@ -160,7 +213,7 @@ mod tests {
             media_type: MediaType::new(MediaType::OCI_MANIFEST),
             digest: Digest::of(seed.as_bytes()),
             size: 1,
-            platform: platform.map(|text| text.parse::<PlatformWish>().unwrap().0),
+            platform: platform.map(|text| Box::new(text.parse::<PlatformWish>().unwrap().0)),
             artifact_type: None,
             annotations: about
                 .map(|about| BTreeMap::from([("vnd.docker.reference.digest".into(), about.digest.to_string())])),
@@ -202,6 +255,61 @@ mod tests {
         assert!(several.hints()[0].contains("linux/arm/v6, linux/arm/v7"), "{several:?}");
         let none = only("windows/amd64").choose_one(&children).expect_err("not there");
         assert!(none.chain().contains("it has linux/amd64, linux/arm/v6"), "{none:?}");
+    }
+
+    fn windows(version: &str) -> Descriptor {
+        child(version, Some(&format!("windows/amd64:{version}")), None)
+    }
+
+    #[test]
+    fn of_several_versions_of_windows_none_is_chosen_silently() {
+        let children = [windows("10.0.17763.1"), windows("10.0.20348.1"), child("l", Some("linux/amd64"), None)];
+        let several = only("windows/amd64").choose_one(&children).expect_err("two fit");
+        for child in &children[..2] {
+            assert!(several.chain().contains(&format!("{}", child.digest)), "{several:?}");
+        }
+        let expected = "say which: --platform windows/amd64:10.0.17763.1, windows/amd64:10.0.20348.1";
+        assert_eq!(several.hints(), [expected]);
+        for asked in ["windows/amd64:10.0.20348.1", "windows/amd64:10.0.20348"] {
+            assert_eq!(only(asked).choose_one(&children).unwrap(), Some(&children[1]), "{asked}");
+        }
+        for asked in ["windows/amd64:10.0.2034", "windows/amd64:10.0.20348.1.1", "linux/amd64:1"] {
+            only(asked).choose_one(&children).expect_err(asked);
+        }
+        let twice = [windows("10.0.17763.1"), windows("10.0.17763.1")];
+        assert_eq!(only("windows/amd64").choose_one(&twice).unwrap(), Some(&twice[0]), "both are the same");
+    }
+
+    #[test]
+    fn images_for_features_are_named_by_digest() {
+        let plain = child("plain", Some("linux/amd64"), None);
+        let mut nydus = child("nydus", Some("linux/amd64"), None);
+        nydus.platform.as_mut().unwrap().os_features = vec!["nydus.remoteimage.v1".into()];
+        let children = [plain.clone(), nydus.clone()];
+        let several = only("linux/amd64").choose_one(&children).expect_err("two fit");
+        assert!(several.chain().contains("linux/amd64+nydus.remoteimage.v1"), "{several:?}");
+        assert!(several.hints()[0].contains("by its digest"), "{several:?}");
+    }
+
+    #[test]
+    fn a_platform_that_says_nothing_is_none() {
+        let mut empty = child("empty", None, None);
+        empty.platform = Some(Box::default());
+        let amd64 = child("a", Some("linux/amd64"), None);
+        let children = [empty.clone(), amd64.clone(), child("b", Some("linux/arm64"), None)];
+        let (kept, left_out) = Platforms::new(vec!["linux/amd64".parse().unwrap()], true).sort(&children);
+        assert_eq!((kept, left_out), (vec![&empty, &amd64], vec![&children[2]]));
+        let best = Platforms::Best(vec![Platform::new("linux", "s390x", None)]);
+        assert_eq!(best.choose_one(&children).unwrap(), Some(&empty));
+        assert!(best.choose_one(&children[1..]).expect_err("there is none").chain().contains("it has linux/amd64"));
+    }
+
+    #[test]
+    fn what_is_no_platform_is_refused() {
+        for text in ["linux", "linux/", "linux/amd64/v1/x", "linux/amd64:", "linux/amd64:1:2", "linux/am d64", ":1"] {
+            text.parse::<PlatformWish>().expect_err(text);
+        }
+        assert_eq!("linux/arm/v7:1.2".parse::<PlatformWish>().unwrap().to_string(), "linux/arm/v7:1.2");
     }
 
     #[test]

@@ -222,7 +222,7 @@ mod tests {
     }
 
     async fn look_at(memory: &Memory, architecture: Option<&str>) -> (Vec<Option<Digest>>, Vec<String>) {
-        let platform = |text: &str| Platform { os: "linux".into(), architecture: text.into(), variant: None };
+        let platform = |text: &str| Platform::new("linux", text, None);
         let platforms = architecture.map_or(Platforms::All, |text| Platforms::Best(vec![platform(text)]));
         let wishes = Wishes { plan: plan::Wishes { platforms, ..plan::Wishes::default() }, format: None };
         let references = ["h.io/x:1", "h.io/x:2"].map(|text| text.parse().unwrap()).to_vec();
