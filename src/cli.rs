@@ -8,6 +8,7 @@ mod access;
 mod credentials;
 mod done;
 mod export;
+mod hub;
 mod import;
 mod inspect;
 mod keygen;

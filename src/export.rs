@@ -111,7 +111,7 @@ impl Making {
             Making::Directory(writer) => writer.recall()?,
             Making::Stream(_) => None,
         };
-        Ok(pinned.map(|Pinned { contents, left_out }| Plan { contents, failures: left_out }))
+        Ok(pinned.map(|Pinned { contents, left_out }| Plan { contents, failures: left_out, notes: Vec::new() }))
     }
 
     /// Images that are not in the plan although they were asked for, and why: if this run is interrupted, the one that

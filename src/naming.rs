@@ -1,11 +1,13 @@
 //! Under which name an image lands. Chosen at export, sealed, and never changed by an import.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fmt;
 use std::str::FromStr;
 
 use crate::error::{Error, Result};
 use crate::oci::{Digest, Host, Name, Reference, Repository, Selector};
+use crate::place::Origin;
 
 /// The three ways to make a name out of a reference.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -100,6 +102,16 @@ impl Naming {
             None => Name::Digested(repository, digest),
         })
     }
+
+    /// What keeps images of two repositories apart that have one name: a hint for the run that was named so.
+    pub(crate) fn apart(self, one: &Origin, other: &Origin) -> &'static str {
+        match self {
+            Naming::Path | Naming::Base if one != other => {
+                "use --scoped, which keeps the registry in the name, or leave one of them out"
+            }
+            Naming::Path | Naming::Base | Naming::Scoped => "leave one of them out: a name stands for one image",
+        }
+    }
 }
 
 impl FromStr for Naming {
@@ -115,27 +127,32 @@ impl FromStr for Naming {
     }
 }
 
-/// Refuses two references that would land on one name.
+/// Refuses sources that have one name and different digests; the same digest under one name is one image. Each source
+/// comes with the repository that holds it.
 ///
 /// # Errors
-/// `Usage`, naming both references and the name.
-pub fn check_collisions<'a>(named: impl IntoIterator<Item = (&'a Name, &'a Reference)>) -> Result<()> {
-    let mut seen: BTreeMap<&Name, &Reference> = BTreeMap::new();
-    for (name, reference) in named {
-        match seen.insert(name, reference) {
-            Some(other) if other != reference => {
-                return Err(collision(name, &other.to_string(), &reference.to_string()));
+/// `Usage`, naming both sources and the name.
+pub fn check_collisions<'a>(
+    named: impl IntoIterator<Item = (Name, Digest, Origin, &'a str)>,
+    way: Naming,
+) -> Result<()> {
+    let mut seen: BTreeMap<Name, (Digest, Origin, &str)> = BTreeMap::new();
+    for (name, digest, origin, source) in named {
+        match seen.entry(name) {
+            Entry::Vacant(new) => drop(new.insert((digest, origin, source))),
+            Entry::Occupied(known) if known.get().0 == digest => {}
+            Entry::Occupied(known) => {
+                let (_, other, first) = known.get();
+                return Err(collision(known.key(), first, source).hint(way.apart(&origin, other)));
             }
-            _ => {}
         }
     }
     Ok(())
 }
 
-/// The error for two sources that would land on one name.
+/// The error for two sources with different digests that would land on one name.
 pub(crate) fn collision(name: &Name, one: &str, other: &str) -> Error {
-    Error::usage(format!("{one} and {other} would both land as {name}"))
-        .hint("use --scoped, which keeps the registry in the name, or leave one of them out")
+    Error::usage(format!("{one} and {other} are different images and would both land as {name}"))
 }
 
 fn no_tag(suffix: &str, image: impl fmt::Display) -> Error {
@@ -245,12 +262,22 @@ mod tests {
     }
 
     #[test]
-    fn two_sources_on_one_name_are_refused_naming_both() {
-        let a: Reference = "a.io/ns/app:1".parse().unwrap();
-        let b: Reference = "b.io/ns/app:1".parse().unwrap();
+    fn two_images_on_one_name_are_refused_naming_both() {
         let name: Name = "ns/app:1".parse().unwrap();
-        let error = check_collisions([(&name, &a), (&name, &b)]).expect_err("collision");
-        assert!(error.chain().contains("a.io/ns/app:1") && error.chain().contains("b.io/ns/app:1"));
-        assert!(check_collisions([(&name, &a), (&name, &a)]).is_ok());
+        let origin = |host: &str| Origin { host: host.parse().unwrap(), repository: "ns/app".parse().unwrap() };
+        let [one, other] = [b"one", b"two"].map(|bytes| Digest::of(bytes));
+        let check = |digests: [Digest; 2], hosts: [&str; 2], way| {
+            let sources = ["a.io/ns/app:1", "b.io/ns/app:1"];
+            let named = [0, 1].map(|n| (name.clone(), digests[n], origin(hosts[n]), sources[n]));
+            check_collisions(named, way)
+        };
+        let error = check([one, other], ["a.io", "b.io"], Naming::Path).expect_err("two images");
+        assert!(error.chain().contains("a.io/ns/app:1") && error.chain().contains("b.io/ns/app:1"), "{error:?}");
+        assert!(error.hints()[0].contains("use --scoped"), "{error:?}");
+        for (hosts, way) in [(["a.io", "b.io"], Naming::Scoped), (["a.io", "a.io"], Naming::Path)] {
+            let error = check([one, other], hosts, way).expect_err("two images");
+            assert!(!error.hints()[0].contains("--scoped"), "it helps nothing: {error:?}");
+        }
+        check([one, one], ["a.io", "b.io"], Naming::Path).expect("one image from two registries");
     }
 }

@@ -19,7 +19,7 @@ use bytes::Bytes;
 use futures_util::Stream;
 
 pub use body::{Body, verified};
-pub use builder::Builder;
+pub use builder::{Builder, Fit, Misfit};
 pub use contents::{
     Absent, Blob, BlobId, BlobKind, Contents, Landing, LandingId, MAX_EDGES, MAX_NESTING, Named, Origin, OriginId,
     Reason, ScopeId,

@@ -4,6 +4,9 @@
 //! ([`referrers`]), and so on until nothing new is found. What is left out on purpose ([`platform`], foreign layers)
 //! is noted as absent. What a tree of directories holds is read there at once ([`from_tree`]).
 
+mod advice;
+mod finish;
+mod notes;
 mod platform;
 mod referrers;
 mod rounds;
@@ -11,13 +14,14 @@ mod tree;
 
 use std::collections::{HashMap, HashSet};
 
+pub use notes::notes;
 pub use platform::{PlatformWish, Platforms};
 pub use tree::{Signatures, from_tree};
 
 use crate::error::{Error, Failure, Result};
 use crate::naming::{Names, check_collisions, collision};
 use crate::oci::{Descriptor, Digest, Document, Name, Reference, Selector, View};
-use crate::place::{Absent, Builder, Catalog, Contents, Named, Origin, Reason};
+use crate::place::{Builder, Catalog, Contents, Named, Origin, Reason};
 
 /// How to plan.
 #[derive(Debug, Clone)]
@@ -32,11 +36,29 @@ pub struct Wishes {
     pub keep_going: bool,
     /// How many documents are asked for at once.
     pub jobs: usize,
+    /// Whose options errors advise.
+    pub command: Command,
+}
+
+/// The command that plans.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Command {
+    /// `sealift export`
+    Export,
+    /// `sealift sync`
+    Sync,
 }
 
 impl Default for Wishes {
     fn default() -> Self {
-        Wishes { names: Names::default(), platforms: Platforms::All, referrers: true, keep_going: false, jobs: 6 }
+        Wishes {
+            names: Names::default(),
+            platforms: Platforms::All,
+            referrers: true,
+            keep_going: false,
+            jobs: 6,
+            command: Command::Export,
+        }
     }
 }
 
@@ -62,17 +84,21 @@ pub struct Plan {
     pub contents: Contents,
     /// With `keep_going`: images that cannot be carried, with the reason, sorted.
     pub failures: Vec<Failure>,
+    /// What a person should know of it beside what [`notes()`] finds in the contents.
+    pub notes: Vec<String>,
 }
 
 /// Reads what must be read of `images` and works out the [`Contents`].
 ///
 /// # Errors
-/// `Usage` when two images would land on one name, before anything is fetched. When images cannot be read, one
-/// error that names all of them; with `keep_going` they are failures of the plan.
+/// `Usage` when two different images would land on one name, before anything is fetched if both digests are known. When
+/// images cannot be read or are not whole, one error that names all of them; with `keep_going` they are failures of the
+/// plan.
 pub async fn plan(catalog: &dyn Catalog, images: &[Image], wishes: &Wishes) -> Result<Plan> {
-    check_names(images.iter().map(|image| &image.reference), &wishes.names)?;
+    check_names(images.iter().map(|image| (&image.reference, image.pinned)), &wishes.names)?;
     let mut draft = Draft::new(catalog, wishes);
     draft.read_images(images).await?;
+    draft.check_collisions()?;
     if wishes.referrers {
         draft.read_referrers(images).await?;
     }
@@ -84,9 +110,12 @@ struct Draft<'a> {
     catalog: &'a dyn Catalog,
     wishes: &'a Wishes,
     builder: Builder,
-    /// What is to land, in the order in which it was found.
-    images: Vec<(Named, Origin)>,
-    names: HashMap<Name, (Digest, String)>,
+    /// What is to land, each name once, in the order in which it was found.
+    images: Vec<Planned>,
+    /// Where in `images` a name is.
+    names: HashMap<Name, usize>,
+    /// Pairs of images that were asked for, are different and have one name.
+    collisions: Vec<(Planned, Planned)>,
     /// The documents and left-out things below each document, to know which image something belongs to.
     below: HashMap<Digest, Vec<Digest>>,
     /// Documents that were asked for or are there.
@@ -101,7 +130,21 @@ struct Draft<'a> {
     /// Documents below an image that cannot be read.
     broken: HashMap<Digest, Error>,
     failures: Vec<Failure>,
+    /// How many attestations are left behind with an index, by the position of the image.
+    attestations: HashMap<usize, usize>,
 }
+
+/// Something that is to land.
+#[derive(Clone)]
+struct Planned {
+    image: Named,
+    origin: Origin,
+    /// Its place among the images that were asked for; [`REFERRER`] if nobody asked for it.
+    position: usize,
+}
+
+/// The position of what was found because it refers to an image.
+const REFERRER: usize = usize::MAX;
 
 impl<'a> Draft<'a> {
     fn new(catalog: &'a dyn Catalog, wishes: &'a Wishes) -> Self {
@@ -111,6 +154,7 @@ impl<'a> Draft<'a> {
             builder: Builder::default(),
             images: Vec::new(),
             names: HashMap::new(),
+            collisions: Vec::new(),
             below: HashMap::new(),
             known: HashSet::new(),
             asked_about: HashSet::new(),
@@ -119,6 +163,7 @@ impl<'a> Draft<'a> {
             ordinary: HashSet::new(),
             broken: HashMap::new(),
             failures: Vec::new(),
+            attestations: HashMap::new(),
         }
     }
 
@@ -159,70 +204,48 @@ impl<'a> Draft<'a> {
         Ok(unread)
     }
 
-    /// Notes that a document is to land under a name. What was asked for may be found a second time as a referrer.
-    fn name(&mut self, name: Name, source: String, document: Digest, origin: &Origin) {
-        match self.names.get(&name) {
-            None => {
-                self.names.insert(name.clone(), (document, source.clone()));
-                self.images.push((Named { name, source, document }, origin.clone()));
-            }
-            Some((known, _)) if *known == document => {}
-            Some((_, other)) => {
-                let error = collision(&name, other, &source);
-                self.failures.push(Failure { image: source, error });
-            }
+    /// Notes that a document is to land under a name. One image may be asked for in several ways, and what was asked for
+    /// may be found a second time as a referrer: the first position counts, whatever is read first.
+    fn name(&mut self, new: Planned) {
+        let Some(at) = self.names.get(&new.image.name).copied() else {
+            self.names.insert(new.image.name.clone(), self.images.len());
+            self.images.push(new);
+            return;
+        };
+        let known = &mut self.images[at];
+        let order = |planned: &Planned| (planned.position, planned.image.source.clone());
+        let second = if order(&new) < order(known) { std::mem::replace(known, new) } else { new };
+        let first = &self.images[at];
+        if first.image.document == second.image.document {
+            return;
+        }
+        if second.position != REFERRER {
+            self.collisions.push((first.clone(), second));
+            return;
+        }
+        let error = self.collision(first, &second);
+        self.failures.push(Failure { image: second.image.source, error });
+    }
+
+    /// # Errors
+    /// `Usage` when different images that were asked for have one name: the first pair of them.
+    fn check_collisions(&self) -> Result<()> {
+        let order = |(_, second): &&(Planned, Planned)| second.position;
+        match self.collisions.iter().min_by_key(order) {
+            None => Ok(()),
+            Some((first, second)) => Err(self.collision(first, second)),
         }
     }
 
-    async fn finish(mut self, asked: usize) -> Result<Plan> {
-        self.look_for_foreign_layers().await?;
-        let mut kept: Vec<(Named, Origin)> = Vec::with_capacity(self.images.len());
-        for (image, origin) in std::mem::take(&mut self.images) {
-            match self.reached(image.document).iter().find_map(|digest| self.broken.get(digest)) {
-                None => kept.push((image, origin)),
-                Some(error) => self.failures.push(Failure { image: image.source, error: error.flattened() }),
-            }
-        }
-        if !self.failures.is_empty() && !self.wishes.keep_going {
-            return Err(Failure::report(self.failures, asked));
-        }
-        for absent in self.absent(&kept) {
-            self.builder.absent(absent);
-        }
-        for (image, origin) in kept {
-            self.builder.image(image, Some(origin));
-        }
-        self.failures.sort_by(|a, b| a.image.cmp(&b.image));
-        self.failures.dedup_by(|a, b| a.image == b.image);
-        Ok(Plan { contents: self.builder.finish()?, failures: self.failures })
-    }
-
-    /// What is left out of the images that are carried, with their names.
-    fn absent(&self, images: &[(Named, Origin)]) -> Vec<Absent> {
-        let mut names: HashMap<Digest, Vec<String>> = HashMap::new();
-        for (image, _) in images {
-            for digest in self.reached(image.document) {
-                if self.left_out.contains_key(&digest) && !self.builder.has(digest) {
-                    names.entry(digest).or_default().push(image.name.to_string());
-                }
-            }
-        }
-        let mut absent: Vec<Absent> = names
-            .into_iter()
-            .map(|(digest, mut names)| {
-                names.sort();
-                let (size, reason) = self.left_out[&digest];
-                Absent { digest, size, reason, names }
-            })
-            .collect();
-        absent.sort_by_key(|absent| absent.digest);
-        absent
+    fn collision(&self, first: &Planned, second: &Planned) -> Error {
+        collision(&second.image.name, &first.image.source, &second.image.source)
+            .hint(self.wishes.names.way.apart(&first.origin, &second.origin))
     }
 
     /// Documents that can have referrers, with where to ask, that have not been asked about yet.
     fn new_subjects(&mut self) -> Vec<(Origin, Digest)> {
         let mut subjects = Vec::new();
-        for (image, origin) in &self.images {
+        for Planned { image, origin, .. } in &self.images {
             // What is below was looked at together with the image.
             if self.asked_about.contains(&(origin.clone(), image.document)) {
                 continue;
@@ -249,132 +272,24 @@ impl<'a> Draft<'a> {
     }
 }
 
-/// Refuses references that would land on one name: what can be told before anything is fetched. Digests named by tag and
-/// by digest cannot collide.
+/// Refuses different images that would land on one name, as far as their digests are known: the rest is told when they
+/// are read. Each reference may come with the digest of what is to land.
 ///
 /// # Errors
-/// `Usage`, naming both.
-pub fn check_names<'a>(images: impl IntoIterator<Item = &'a Reference>, names: &Names) -> Result<()> {
+/// `Usage`, naming both; also when a reference cannot be a name.
+pub fn check_names<'a>(images: impl IntoIterator<Item = (&'a Reference, Option<Digest>)>, names: &Names) -> Result<()> {
     let mut named = Vec::new();
-    for reference in images {
-        let digest = reference.selector.as_ref().and_then(Selector::digest);
+    for (reference, pinned) in images {
+        let digest = pinned.or_else(|| reference.selector.as_ref().and_then(Selector::digest));
         // A tag's name does not depend on the digest.
-        named.push((names.name(reference, digest.unwrap_or_else(|| Digest::of(b"")))?, reference));
+        let name = names.name(reference, digest.unwrap_or_else(|| Digest::of(b"")))?;
+        if let Some(digest) = digest {
+            named.push((name, digest, Origin::of(reference), reference.to_string()));
+        }
     }
-    check_collisions(named.iter().map(|(name, reference)| (name, *reference)))
+    let named = named.iter().map(|(name, digest, origin, source)| (name.clone(), *digest, origin.clone(), &**source));
+    check_collisions(named, names.way)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::error::Kind;
-    use crate::oci::{Descriptor, Host, MediaType, Repository, Tag};
-    use async_trait::async_trait;
-    use bytes::Bytes;
-    use std::collections::HashMap;
-    use std::sync::Mutex;
-
-    #[derive(Default)]
-    struct Memory {
-        by_selector: HashMap<String, Document>,
-        asked: Mutex<Vec<String>>,
-    }
-
-    impl Memory {
-        fn with(mut self, repository: &str, selector: &str, document: &Document) -> Self {
-            self.by_selector.insert(format!("{repository}{selector}"), document.clone());
-            self.by_selector.insert(format!("{repository}@{}", document.digest()), document.clone());
-            self
-        }
-    }
-
-    #[async_trait]
-    impl Catalog for Memory {
-        async fn tags(&self, _: &Host, _: &Repository) -> Result<Vec<Tag>> {
-            unreachable!("planning lists no tags")
-        }
-        async fn document(&self, _: &Host, repository: &Repository, selector: &Selector) -> Result<Document> {
-            let key = format!("{repository}{selector}");
-            self.asked.lock().unwrap().push(key.clone());
-            self.by_selector.get(&key).cloned().ok_or_else(|| Error::not_found(format!("{key} is not there")))
-        }
-        async fn referrers(&self, _: &Host, _: &Repository, _: Digest) -> Result<Option<Vec<Descriptor>>> {
-            unreachable!("not asked for")
-        }
-        async fn has_blob(&self, _: &Host, _: &Repository, _: Digest) -> Result<bool> {
-            unreachable!("not asked for")
-        }
-    }
-
-    fn manifest(seed: &str) -> Document {
-        let digest = Digest::of(seed.as_bytes());
-        let text = format!(
-            r#"{{"schemaVersion":2,"config":{{"mediaType":"c","digest":"{digest}","size":{}}},"layers":[]}}"#,
-            seed.len()
-        );
-        Document::parse(Bytes::from(text), &MediaType::new(MediaType::OCI_MANIFEST)).unwrap()
-    }
-
-    fn index(child: &Document) -> Document {
-        let text = format!(
-            r#"{{"schemaVersion":2,"manifests":[{{"mediaType":"{}","digest":"{}","size":{}}}]}}"#,
-            child.media_type(),
-            child.digest(),
-            child.size()
-        );
-        Document::parse(Bytes::from(text), &MediaType::new(MediaType::OCI_INDEX)).unwrap()
-    }
-
-    fn wishes() -> Wishes {
-        Wishes { referrers: false, jobs: 2, ..Wishes::default() }
-    }
-
-    fn references(texts: &[&str]) -> Vec<Image> {
-        texts.iter().map(|text| text.parse::<Reference>().unwrap().into()).collect()
-    }
-
-    #[tokio::test]
-    async fn every_document_is_asked_for_once() {
-        let (a, b) = (manifest("a"), manifest("b"));
-        let list = index(&a);
-        let memory =
-            Memory::default().with("x", ":1", &list).with("x", "", &a).with("x", ":2", &list).with("x", ":3", &b);
-        let contents =
-            plan(&memory, &references(&["h.io/x:1", "h.io/x:2", "h.io/x:3"]), &wishes()).await.unwrap().contents;
-        assert_eq!((contents.images.len(), contents.documents.len(), contents.blobs.len()), (3, 3, 2));
-        let asked = memory.asked.lock().unwrap();
-        assert_eq!(asked.iter().filter(|key| **key == format!("x@{}", a.digest())).count(), 1, "{asked:?}");
-    }
-
-    #[tokio::test]
-    async fn a_pinned_image_keeps_its_name_and_is_asked_for_by_digest_once() {
-        let a = manifest("a");
-        let list = index(&a);
-        let memory = Memory::default().with("x", ":1", &list).with("x", ":2", &list).with("x", "", &a);
-        let mut images = references(&["h.io/x:1", "h.io/x:2"]);
-        images.iter_mut().for_each(|image| image.pinned = Some(a.digest()));
-        let contents = plan(&memory, &images, &wishes()).await.unwrap().contents;
-        let landed: Vec<(String, Digest)> =
-            contents.images.iter().map(|image| (image.name.to_string(), image.document)).collect();
-        assert_eq!(landed, [("x:1".to_owned(), a.digest()), ("x:2".to_owned(), a.digest())]);
-        assert_eq!(*memory.asked.lock().unwrap(), [format!("x@{}", a.digest())]);
-    }
-
-    #[tokio::test]
-    async fn all_images_that_cannot_be_read_are_named() {
-        let memory = Memory::default().with("x", ":1", &manifest("a"));
-        let error =
-            plan(&memory, &references(&["h.io/x:1", "h.io/x:2", "h.io/y:1"]), &wishes()).await.expect_err("two fail");
-        assert_eq!(error.kind(), Kind::NotFound);
-        assert!(error.chain().contains("2 of 3"), "{}", error.chain());
-        assert!(error.chain().contains("h.io/x:2") && error.chain().contains("h.io/y:1"));
-    }
-
-    #[tokio::test]
-    async fn a_collision_is_refused_before_anything_is_fetched() {
-        let memory = Memory::default();
-        let error = plan(&memory, &references(&["a.io/x:1", "b.io/x:1"]), &wishes()).await.expect_err("collision");
-        assert_eq!(error.kind(), Kind::Usage);
-        assert!(memory.asked.lock().unwrap().is_empty());
-    }
-}
+mod tests;

@@ -4,14 +4,15 @@
 //! name already is left alone before a manifest is read ([`mod@current`]). From a tree of directories everything is read,
 //! because it is here. What is left is moved as by every other job.
 //!
-//! Names are skopeo's unless another way is asked for ([`Names`](crate::naming::Names)). Two images that would land on one
-//! name are refused before a manifest is read.
+//! Names are skopeo's unless another way is asked for ([`Names`](crate::naming::Names)). Two different images that would
+//! land on one name are refused before a layer is read, and before a manifest is where HEAD tells their digests.
 
 mod current;
 mod format;
 mod layout;
 mod shelf;
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -21,7 +22,8 @@ use shelf::Shelf;
 
 use crate::dir::{DirDestination, Tree};
 use crate::error::{Failure, Kind, Result};
-use crate::place::{Catalog, Contents, Named};
+use crate::naming;
+use crate::place::{Catalog, Contents, Named, Origin};
 use crate::plan::{self, Plan, Signatures};
 use crate::progress::{Event, Progress};
 use crate::registry::RegistryDestination;
@@ -86,7 +88,7 @@ impl Planned {
 /// Plans what `selection` asks for.
 ///
 /// # Errors
-/// `Usage` when two images would land on one name, before a manifest is read. What cannot be listed or read, all of it in
+/// `Usage` when two different images would land on one name, before a layer is read. What cannot be listed or read, all of it in
 /// one error; with `keep_going` only when nothing is left.
 pub async fn from_registries(
     catalog: &dyn Catalog,
@@ -101,9 +103,9 @@ pub async fn from_registries(
         false => Err(Failure::report(std::mem::take(failures), asked)),
     };
     check(&mut failures)?;
-    plan::check_names(&images, &wishes.plan.names)?;
+    plan::check_names(images.iter().map(|reference| (reference, None)), &wishes.plan.names)?;
     let order = images.iter().map(ToString::to_string).collect();
-    let current::Looked { images, there, failures: unknown } = current::look(catalog, images, wishes, onto).await?;
+    let current::Looked { images, mut there, failures: unknown } = current::look(catalog, images, wishes, onto).await?;
     failures.extend(unknown);
     check(&mut failures)?;
     let shelf;
@@ -114,10 +116,23 @@ pub async fn from_registries(
         }
         Onto::Registry(_) | Onto::Bundle => catalog,
     };
-    let Plan { contents, failures: unread } = plan::plan(catalog, &images, &wishes.plan).await?;
+    let Plan { contents, failures: unread, .. } = plan::plan(catalog, &images, &wishes.plan).await?;
     failures.extend(unread);
     format::check(&contents, wishes.format)?;
+    check_there(&contents, &there, wishes)?;
+    // An image that was asked for in two ways is there once.
+    let mut names = HashSet::new();
+    there.retain(|image| names.insert(image.name.clone()));
     Planned { contents: Arc::new(contents), there, failures, order }.unless_nothing_is_left()
+}
+
+/// Refuses to move a name to another image than one that was asked for and is there already under that name.
+fn check_there(contents: &Contents, there: &[Named], wishes: &Wishes) -> Result<()> {
+    let named = there.iter().chain(&contents.images).filter_map(|image| {
+        let origin = Origin::of(&image.source.parse().ok()?);
+        Some((image.name.clone(), image.document, origin, image.source.as_str()))
+    });
+    naming::check_collisions(named, wishes.plan.names.way)
 }
 
 /// Plans everything in `tree`.
@@ -131,7 +146,7 @@ pub async fn from_tree(
     onto: &Onto,
     progress: &dyn Progress,
 ) -> Result<Planned> {
-    let Plan { contents, failures } = read_tree(tree, &wishes.plan, signatures, progress)?;
+    let Plan { contents, failures, .. } = read_tree(tree, &wishes.plan, signatures, progress)?;
     format::check(&contents, wishes.format)?;
     let order = tree.images().iter().map(|image| image.shown.clone()).collect();
     let (there, contents) = current::without_there(contents, wishes, onto).await?;

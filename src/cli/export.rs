@@ -17,14 +17,13 @@ use super::done::{self, Done};
 use super::listing::{self, Totals};
 use super::making::Compress;
 use super::output::{escape_controls, note, print_data, print_json};
-use super::{Global, all_done, stderr};
+use super::{Global, all_done, hub, inspect, stderr};
 use crate::dir::Tree;
-use crate::error::{Error, Failure, Kind, Result};
+use crate::error::{Error, Failure, Result};
 use crate::export;
 use crate::naming::Naming;
-use crate::oci::{Document, Host, View};
 use crate::place::{self, Contents};
-use crate::plan::{Plan, PlatformWish, Platforms, Signatures, Wishes};
+use crate::plan::{self, Plan, PlatformWish, Platforms, Signatures, Wishes};
 use crate::progress::{Event, Progress};
 use crate::registry::Client;
 use crate::selection::{Filter, Selection};
@@ -155,8 +154,9 @@ pub(super) async fn run(command: &Export, request: Request, global: &Global, can
         referrers: !command.no_referrers,
         keep_going: command.keep_going,
         jobs: command.access.effort.jobs.get(),
+        command: plan::Command::Export,
     };
-    let Plan { contents, mut failures } = if let Some(plan) = recalled {
+    let Plan { contents, mut failures, notes } = if let Some(plan) = recalled {
         if !global.quiet {
             note("going on with what an interrupted run planned (--refresh looks at the tags again)");
         }
@@ -167,7 +167,9 @@ pub(super) async fn run(command: &Export, request: Request, global: &Global, can
             planned = command.plan(&source, &selection, &filter, &wishes, &*progress) => planned?,
         }
     };
-    warn_of_missing(&wishes.platforms, &contents, &*progress)?;
+    for note in notes.into_iter().chain(plan::notes(&contents, &wishes.platforms)?) {
+        progress.event(Event::Warning(&note));
+    }
     // Nobody asked for referrers one by one.
     let asked = Totals::of(&contents)?.asked() + failures.len();
     let Some(making) = making else {
@@ -190,7 +192,9 @@ pub(super) async fn run(command: &Export, request: Request, global: &Global, can
         stderr::summary(done.json("fetched", failures.len()), &lines);
     }
     if command.json {
-        let mut value = listing::json(&contents, &listing::Platforms::default())?;
+        // Configs went by as blobs; what they say of platforms is read where they are now.
+        let platforms = command.output.as_deref().map(inspect::platforms_in).unwrap_or_default();
+        let mut value = listing::json(&contents, &platforms)?;
         value["bundle"] = json!(shown);
         value["identity"] = json!(identity.to_string());
         value["signers"] = json!([{"keyId": signer}]);
@@ -199,22 +203,6 @@ pub(super) async fn run(command: &Export, request: Request, global: &Global, can
         print_json(&value)?;
     }
     all_done(failures, asked)
-}
-
-/// Says which of several platforms an index does not have: it is carried with those that it has.
-fn warn_of_missing(wishes: &Platforms, contents: &Contents, progress: &dyn Progress) -> Result<()> {
-    if !matches!(wishes, Platforms::Index(_)) {
-        return Ok(());
-    }
-    for image in &contents.images {
-        let (bytes, media_type) = contents.documents.get(image.document)?;
-        let document = Document::parse_known(bytes, media_type, image.document)?;
-        let View::Index { children } = document.view() else { continue };
-        for wish in wishes.missing(children) {
-            progress.event(Event::Warning(&format!("{} is not there for {wish}", image.name)));
-        }
-    }
-    Ok(())
 }
 
 /// Where images come from.
@@ -243,23 +231,13 @@ impl Export {
     ) -> Result<Plan> {
         match source {
             Source::Registries(client) => {
-                export::plan(client, selection, filter, wishes).await.map_err(|e| self.explain_hub(e, selection))
+                let typed = self.images.iter().map(String::as_str);
+                export::plan(client, selection, filter, wishes).await.map_err(|e| hub::explain(e, typed, selection))
             }
             Source::Tree(tree) => {
                 let signatures = if self.remove_signatures { Signatures::Drop } else { Signatures::Refuse };
                 sync::read_tree(tree, wishes, signatures, progress)
             }
-        }
-    }
-
-    /// Whoever left the registry out may not know who is asked then.
-    fn explain_hub(&self, error: Error, selection: &Selection) -> Error {
-        let hub = |host: &Host| host.as_str() == Host::DOCKER_HUB;
-        let meant = self.images.iter().any(|text| text.contains(Host::DOCKER_HUB));
-        match error.kind() {
-            Kind::Registry | Kind::NotFound if !meant && selection.wanted.iter().any(|image| hub(&image.host)) => error
-                .hint("a name without a registry is Docker Hub's (docker.io); for another one write HOST[:PORT]/REPOSITORY:TAG"),
-            _ => error,
         }
     }
 }

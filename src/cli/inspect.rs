@@ -63,6 +63,11 @@ fn head_unverified(path: &Path) -> Result<(Unverified<Head>, Platforms)> {
     Ok((head, platforms))
 }
 
+/// What single images of a bundle that this process has written are for; nothing if it cannot be read again.
+pub(super) fn platforms_in(path: &Path) -> Platforms {
+    head_unverified(path).map(|(_, platforms)| platforms).unwrap_or_default()
+}
+
 /// What single images are for. Of a stream, to be asked before its layers are read.
 pub(super) fn platforms(verified: &Verified) -> Platforms {
     read_platforms(&verified.head.contents, |config| verified.config(config))

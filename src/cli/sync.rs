@@ -18,13 +18,13 @@ use super::access::{Effort, parse_duration};
 use super::output::note;
 use super::platform::Override;
 use super::trust::TrustArguments;
-use super::{Global, all_done};
+use super::{Global, all_done, hub};
 use crate::error::{Error, Kind, Result};
 use crate::export;
 use crate::import::{self, Layers, Manner};
 use crate::naming::{Names, Naming};
 use crate::plan::{self, Platforms};
-use crate::progress::Progress;
+use crate::progress::{Event, Progress};
 use crate::registry::ExistingTags;
 use crate::sync::{self, Format, Planned, Wishes};
 use crate::transfer::{Options, Outcome};
@@ -37,8 +37,8 @@ use skopeo::Signing;
 /// Copy images between registries, directory trees and bundles, as skopeo sync does
 ///
 /// Manifests and layers are never changed, so digests stay. An image that is at its destination already costs one
-/// request a side; run again, only what changed is moved. Two images that would land on one name are refused before
-/// anything is read.
+/// request a side; run again, only what changed is moved. Two different images that would land on one name are refused
+/// before a layer is read.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Sync {
@@ -230,13 +230,20 @@ async fn plan(
         (false, Destination::Directory { .. }) => plan::Signatures::Keep,
         (false, _) => plan::Signatures::Refuse,
     };
-    match source {
+    let planned = match source {
         Source::Registries { client, selection } => {
-            sync::from_registries(&**client, selection, wishes, &destination.onto()).await
+            let typed = (command.src == From::Docker).then_some(command.source.as_str());
+            let planned = sync::from_registries(&**client, selection, wishes, &destination.onto()).await;
+            planned.map_err(|e| hub::explain(e, typed, selection))?
         }
-        Source::Tree(tree) => sync::from_tree(tree, wishes, signatures, &destination.onto(), progress).await,
-        Source::Bundle(verified) => sync::from_bundle(verified.head.contents.clone(), wishes),
+        Source::Tree(tree) => sync::from_tree(tree, wishes, signatures, &destination.onto(), progress).await?,
+        // The import says what a bundle is without.
+        Source::Bundle(verified) => return sync::from_bundle(verified.head.contents.clone(), wishes),
+    };
+    for note in plan::notes(&planned.contents, &wishes.plan.platforms)? {
+        progress.event(Event::Warning(&note));
     }
+    Ok(planned)
 }
 
 async fn transfer(
@@ -341,6 +348,7 @@ impl Sync {
                 referrers: self.referrers,
                 keep_going: self.keep_going,
                 jobs: self.effort.jobs.get(),
+                command: plan::Command::Sync,
             },
             format: match self.format {
                 None | Some(Wanted::V2s1) => None,

@@ -1,6 +1,10 @@
 //! Works out [`Contents`] from documents and images: each thing once, checked, in the one order.
 
+mod fit;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
+
+pub use fit::{Fit, Misfit};
 
 use super::Documents;
 use super::contents::{
@@ -82,6 +86,15 @@ impl Builder {
         let node = Node { media_type: document.media_type().clone(), size: document.size(), edges };
         self.nodes.insert(document.digest(), node);
         self.documents.insert(document)
+    }
+
+    /// A document that is there.
+    ///
+    /// # Errors
+    /// `NotFound` when it is not, `Io` when it cannot be read again.
+    pub fn read(&self, digest: Digest) -> Result<Document> {
+        let (bytes, media_type) = self.documents.get(digest)?;
+        Document::parse_known(bytes, media_type, digest)
     }
 
     /// The documents at and below one, those that are there, each once.
@@ -189,7 +202,7 @@ impl<'a> Draft<'a> {
     }
 
     fn node(&self, digest: Digest) -> Result<&'a Node> {
-        self.nodes.get(&digest).ok_or_else(|| Error::damaged(format!("manifest {digest} is missing")))
+        self.nodes.get(&digest).ok_or_else(|| Error::damaged(Misfit::Missing(digest).to_string()))
     }
 
     /// Depth first, an index before its children, each document once; checks what descriptors say of documents.
@@ -235,14 +248,7 @@ impl<'a> Draft<'a> {
 
     fn check_document(&self, edge: &Edge, media_type: &MediaType, parent: Digest) -> Result<()> {
         let child = self.node(edge.digest)?;
-        check_size(edge, child.size)?;
-        if *media_type != child.media_type {
-            return Err(Error::damaged(format!(
-                "{} is said to be {media_type} by {parent}, and is {}",
-                edge.digest, child.media_type
-            )));
-        }
-        Ok(())
+        fit::check_document(parent, edge, media_type, child).map_err(|misfit| Error::damaged(misfit.to_string()))
     }
 
     fn order_blobs(&mut self, images: &[(Named, Option<Origin>)]) -> Result<()> {
@@ -265,7 +271,8 @@ impl<'a> Draft<'a> {
         if self.is_absent(edge)? {
             return Ok(());
         }
-        if self.nodes.contains_key(&edge.digest) {
+        // One that no image needs is no part of the contents.
+        if self.heights.contains_key(&edge.digest) {
             return Err(Error::damaged(format!("{} is a manifest in one place and a blob in another", edge.digest)));
         }
         if let Some(known) = self.blobs.get(&edge.digest) {

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use super::{Builder, Documents};
 use crate::error::Result;
-use crate::oci::{Digest, Document, Host, Name, Repository, Tag};
+use crate::oci::{Digest, Document, Host, Name, Reference, Repository, Tag};
 
 /// Indexes into [`Contents::blobs`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -61,6 +61,13 @@ pub struct Origin {
     pub host: Host,
     /// The repository.
     pub repository: Repository,
+}
+
+impl Origin {
+    /// The repository of a reference.
+    pub fn of(reference: &Reference) -> Self {
+        Origin { host: reference.host.clone(), repository: reference.repository.clone() }
+    }
 }
 
 /// Config or layer; they are ordered apart.

@@ -74,6 +74,12 @@ impl Platforms {
         }
     }
 
+    /// How many attestations of `chosen`, which takes the place of its index, are left behind with the index.
+    pub(super) fn attestations_of(children: &[Descriptor], chosen: &Descriptor) -> usize {
+        let subject = chosen.digest.to_string();
+        children.iter().filter(|child| about(child) == Some(subject.as_str())).count()
+    }
+
     /// Which of several wishes no child fits, where others are carried. An index of something else than platforms
     /// lacks none.
     pub fn missing(&self, children: &[Descriptor]) -> Vec<&PlatformWish> {

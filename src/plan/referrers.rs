@@ -111,8 +111,7 @@ impl Draft<'_> {
 /// An image that was read as what it is called, and would be found by that name once more.
 fn by_itself(image: &Image) -> Option<(Origin, Selector)> {
     let reference = &image.reference;
-    let origin = Origin { host: reference.host.clone(), repository: reference.repository.clone() };
-    Some((origin, reference.selector.clone()?))
+    Some((Origin::of(reference), reference.selector.clone()?))
 }
 
 /// What is known of a repository's tags.

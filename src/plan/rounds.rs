@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use futures_util::stream::{self, StreamExt};
 
-use super::{Draft, Image};
+use super::{Draft, Image, Planned, Platforms, REFERRER};
 use crate::error::{Error, Failure, Kind, Result};
-use crate::oci::{Digest, Document, Reference, Selector, View};
-use crate::place::{Origin, Reason};
+use crate::oci::{Digest, Document, Name, Reference, Selector, View};
+use crate::place::{Named, Origin, Reason};
 
 /// A document to read.
 pub(super) struct Wanted {
@@ -20,7 +20,7 @@ pub(super) struct Wanted {
 /// What a document is read for.
 pub(super) enum Purpose {
     /// It is what a reference means, or the platform of it that was chosen.
-    Image { reference: Arc<Reference>, chosen: bool },
+    Image { reference: Arc<Reference>, position: usize, chosen: bool },
     /// It is below another document.
     Child,
     /// It refers to another document and lands beside it: under its tag, or by digest.
@@ -31,12 +31,13 @@ pub(super) enum Purpose {
 
 impl Draft<'_> {
     pub(super) async fn read_images(&mut self, images: &[Image]) -> Result<()> {
-        let wanted = images.iter().map(|Image { reference, pinned }| {
-            let origin = Origin { host: reference.host.clone(), repository: reference.repository.clone() };
+        let wanted = images.iter().enumerate().map(|(position, Image { reference, pinned })| {
+            let origin = Origin::of(reference);
             let selector = pinned.map(Selector::Digest).or_else(|| reference.selector.clone());
             let selector =
                 selector.ok_or_else(|| Error::usage(format!("{reference} names a repository, not an image")))?;
-            let purpose = Purpose::Image { reference: Arc::new(reference.clone()), chosen: pinned.is_some() };
+            let reference = Arc::new(reference.clone());
+            let purpose = Purpose::Image { reference, position, chosen: pinned.is_some() };
             Ok(Wanted { origin, selector, purpose })
         });
         self.read(wanted.collect::<Result<_>>()?).await
@@ -72,12 +73,18 @@ impl Draft<'_> {
     fn use_document(&mut self, wanted: &Wanted, document: &Document, next: &mut Vec<Wanted>) -> Result<()> {
         let origin = &wanted.origin;
         match &wanted.purpose {
-            Purpose::Image { reference, chosen } => {
+            Purpose::Image { reference, position, chosen } => {
                 if let (false, View::Index { children }) = (chosen, document.view()) {
                     match self.wishes.platforms.choose_one(children) {
                         Ok(None) => {}
                         Ok(Some(child)) => {
-                            let purpose = Purpose::Image { reference: reference.clone(), chosen: true };
+                            // Who asked for what this machine runs did not ask for attestations.
+                            if let Platforms::Only(_) = self.wishes.platforms {
+                                let count = self.attestations.entry(*position).or_default();
+                                *count += Platforms::attestations_of(children, child);
+                            }
+                            let (reference, position) = (reference.clone(), *position);
+                            let purpose = Purpose::Image { reference, position, chosen: true };
                             let selector = Selector::Digest(child.digest);
                             next.push(Wanted { origin: origin.clone(), selector, purpose });
                             return Ok(());
@@ -89,7 +96,7 @@ impl Draft<'_> {
                     }
                 }
                 let name = self.wishes.names.name(reference, document.digest())?;
-                self.name(name, reference.to_string(), document.digest(), origin);
+                self.name(planned(name, reference, document, origin, *position));
             }
             Purpose::Child => {}
             Purpose::Referrer | Purpose::PerhapsReferrer => {
@@ -100,7 +107,7 @@ impl Draft<'_> {
                 };
                 // It is found by this very name.
                 let name = self.wishes.names.way.name(&reference, document.digest())?;
-                self.name(name, reference.to_string(), document.digest(), origin);
+                self.name(planned(name, &reference, document, origin, REFERRER));
             }
         }
         let unread = self.take(origin, document)?;
@@ -158,4 +165,9 @@ impl Draft<'_> {
         self.broken.extend(failed.into_iter().filter(|(digest, _)| !held.contains(digest)));
         Ok(())
     }
+}
+
+fn planned(name: Name, reference: &Reference, document: &Document, origin: &Origin, position: usize) -> Planned {
+    let image = Named { name, source: reference.to_string(), document: document.digest() };
+    Planned { image, origin: origin.clone(), position }
 }

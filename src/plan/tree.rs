@@ -1,13 +1,14 @@
 //! From a tree of image directories to everything that must be carried: what [`super::plan`] is for registries.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
+use super::advice::conflict;
 use super::{Plan, Wishes};
 use crate::dir::{Image, Tree};
 use crate::error::{Error, Failure, Kind, Result};
-use crate::naming::collision;
+use crate::naming::{Naming, collision};
 use crate::oci::{Descriptor, Digest, Document, Name, View};
-use crate::place::{Absent, Builder, MAX_NESTING, Named, Reason};
+use crate::place::{Absent, Builder, MAX_NESTING, Misfit, Named, Reason};
 
 /// What is done about the signatures in a tree, which nothing but another tree can hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,13 +34,16 @@ pub fn from_tree(tree: &Tree, wishes: &Wishes, signatures: Signatures) -> Result
         match draft.image(image, signatures) {
             Ok((name, document)) => match names.get(&name) {
                 // As far as names go, nothing has been moved yet: so it is here as it is for registries.
-                Some((_, other)) => return Err(collision(&name, &other.shown, &image.shown)),
+                // Where the destination is a tree, too, they are two directories.
+                Some((known, _)) if *known == document && signatures != Signatures::Keep => {}
+                Some((_, other)) => return Err(collision(&name, &other.shown, &image.shown).hint(apart(wishes))),
                 None => drop(names.insert(name, (document, image))),
             },
             Err(error) if error.kind() == Kind::Interrupted => return Err(error),
             Err(error) => failures.push(Failure { image: image.shown.clone(), error }),
         }
     }
+    failures.extend(draft.without_misfits(&mut names));
     if !failures.is_empty() && !wishes.keep_going {
         return Err(Failure::report(failures, tree.images().len()));
     }
@@ -50,7 +54,7 @@ pub fn from_tree(tree: &Tree, wishes: &Wishes, signatures: Signatures) -> Result
     for (name, (document, image)) in names {
         draft.builder.image(Named { name, source: image.shown.clone(), document }, None);
     }
-    Ok(Plan { contents: draft.builder.finish()?, failures })
+    Ok(Plan { contents: draft.builder.finish()?, failures, notes: Vec::new() })
 }
 
 struct Draft<'a> {
@@ -86,6 +90,22 @@ impl Draft<'_> {
             self.take(&document)?;
         }
         Ok((name, digest))
+    }
+
+    /// Takes out the images that contradict each other; returns them with the reason.
+    fn without_misfits(&self, images: &mut BTreeMap<Name, (Digest, &Image)>) -> Vec<Failure> {
+        let documents: Vec<Digest> = images.values().map(|(document, _)| *document).collect();
+        let left_out: HashSet<Digest> = self.left_out.values().flatten().map(|layer| layer.digest).collect();
+        let fit = self.builder.fit(&documents, |digest| left_out.contains(&digest));
+        let listed: Vec<(Name, &str)> =
+            images.iter().map(|(name, (_, image))| (name.clone(), image.shown.as_str())).collect();
+        let failure = |(position, misfit): (usize, Misfit)| {
+            let (name, shown) = &listed[position];
+            images.remove(name);
+            let error = conflict(|at| listed[at].1, position, &misfit, self.wishes.command);
+            Failure { image: (*shown).to_owned(), error }
+        };
+        fit.misfits.into_iter().map(failure).collect()
     }
 
     /// The platform's manifest, where one is to take the index's place.
@@ -149,6 +169,14 @@ impl Draft<'_> {
             names: names.into_iter().collect(),
         });
         absent.collect()
+    }
+}
+
+/// What keeps directories apart that have one name.
+fn apart(wishes: &Wishes) -> &'static str {
+    match wishes.names.way {
+        Naming::Base => "use --names path, which keeps the folders in the name, or move one of them out of the tree",
+        Naming::Path | Naming::Scoped => "rename one of them, or move it out of the tree",
     }
 }
 

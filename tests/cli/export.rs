@@ -15,7 +15,8 @@ fn errors_say_what_where_and_what_to_do_next() {
         "export h.io/a:1 -o out",
         "export h.io/a:1 -o out -k missing",
         "export h.io/a:1 -o out -k allowed_signers",
-        "export a.io/x:1 b.io/x:1 -o out -k key",
+        "export a.io/x:1@sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855 \
+         b.io/x:1@sha256:4355a46b19d348dc2f57c046f8ef63d4538ebb936000f3c9ee954a27460dd865 -o out -k key",
         "export --from list -o out -k key",
         "export --from nothing -o out -k key",
         "export https://h.io/a:1 -o out -k key",

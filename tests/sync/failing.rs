@@ -3,7 +3,7 @@
 use std::fs;
 use std::net::TcpListener;
 
-use support::{RealRegistry, desk, raw_manifest, references, tags};
+use support::{Access, RealRegistry, desk, push_image, raw_manifest, references, tags};
 
 use super::sync;
 
@@ -43,18 +43,21 @@ fn nothing_starts_or_the_rest_is_done_and_both_faults_are_named() {
 #[test]
 fn two_images_for_one_name_are_refused_before_a_manifest_is_read() {
     let (source, destination, desk) = (RealRegistry::with_corpus(), RealRegistry::start(), desk!());
-    let yaml = format!("{}:\n  images: {{library/busybox: ['1.35'], mirror/eu/busybox: ['1.35']}}\n", source.host());
+    push_image(source.host(), "mirror/us/busybox", "1.35", &[b"another image"]);
+    let pushed = source.access_log().len();
+    let yaml = format!("{}:\n  images: {{library/busybox: ['1.35'], mirror/us/busybox: ['1.35']}}\n", source.host());
     fs::write(desk.path().join("sync.yaml"), yaml).unwrap();
-    let common = ["--src", "yaml", "--dest", "docker", "sync.yaml", destination.host()];
+    let common = ["--src", "yaml", "--dest", "docker", "--all", "sync.yaml", destination.host()];
     let refused = sync(&desk, &common);
-    refused.code(2).stderr_contains("library/busybox:1.35 and").stderr_contains("mirror/eu/busybox:1.35 would both");
-    assert!(source.access_log().iter().all(|a| !a.path.contains("/manifests/")), "{:?}", source.access_log());
-    assert!(destination.access_log().is_empty());
+    refused.code(2).stderr_contains("library/busybox:1.35 and").stderr_contains("mirror/us/busybox:1.35 are different");
+    let read = |a: &Access| a.method == "GET" && a.path.contains("/manifests/");
+    assert!(!source.access_log()[pushed..].iter().any(read), "{:?}", source.access_log());
+    assert!(destination.writes().is_empty(), "{:?}", destination.writes());
     sync(&desk, &[&["--scoped"], &common[..]].concat()).success();
     sync(&desk, &[&["--names", "path"], &common[..]].concat()).success();
     let place = source.host().replace(':', "_");
-    assert_eq!(tags(destination.host(), &format!("{place}/mirror/eu/busybox")), ["1.35"]);
-    assert_eq!(tags(destination.host(), "mirror/eu/busybox"), ["1.35"]);
+    assert_eq!(tags(destination.host(), &format!("{place}/mirror/us/busybox")), ["1.35"]);
+    assert_eq!(tags(destination.host(), "mirror/us/busybox"), ["1.35"]);
 }
 
 #[test]

@@ -33,7 +33,12 @@ fn what_the_registry_does_not_hold_is_absent_and_an_import_says_so(#[case] types
     let plan = desk.sealift(&["export", "--dry-run", &image]).success().stdout();
     assert!(plan.contains("its registry does not hold it") && plan.contains("windows:1"), "{plan}");
 
-    desk.export(&[&image]).success();
+    let exported = desk.export(&[&image]);
+    exported
+        .success()
+        .stderr_contains("warning: 1 foreign layer is left out, because the source does not hold the bytes");
+    exported.stderr_contains(&format!("{} of windows:1", sha256(LAYER)));
+    assert_eq!(exported.stderr().matches("foreign").count(), 1, "once: {}", exported.stderr());
     assert_eq!(proxy.count("GET", &sha256(LAYER)), 0, "it is asked for while planning, by HEAD");
     assert!(proxy.count("HEAD", &sha256(LAYER)) > 0);
     let absent = &inspect(&desk)["absent"];

@@ -6,6 +6,7 @@ mod foreign;
 mod names;
 mod platforms;
 mod referrers;
+mod unusual;
 
 use serde_json::json;
 use support::{push_blob, raw_manifest};
