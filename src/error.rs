@@ -116,6 +116,22 @@ impl Error {
         }
     }
 
+    /// A failure to make or fill a temporary file of `what`, which lies where TMPDIR says.
+    pub fn temporary_file(what: &str, source: std::io::Error) -> Self {
+        // Whoever made the file looked where TMPDIR points.
+        let directory = tempfile::env::temp_dir();
+        let shown = directory.display();
+        let hint = match directory.is_dir() {
+            true => format!("temporary files go to {shown}; for another directory, with more space, set TMPDIR"),
+            false => {
+                format!("there is no directory {shown}, where TMPDIR points: make it, or set TMPDIR to another one")
+            }
+        };
+        Error::new(Kind::Io, format!("cannot write the temporary file of {what} in {shown}"))
+            .caused_by(source)
+            .hint(hint)
+    }
+
     /// A registry that could not be reached or did not keep to its protocol.
     pub fn registry(message: impl Into<String>) -> Self {
         Error::new(Kind::Registry, message)

@@ -43,7 +43,8 @@ pub(super) fn bundle(output: &Path, key: SigningKey, compress: Compress, json: b
         (Some(name), _) if name.ends_with(".tar.zst") => Output::Packed(output.to_owned()),
         (Some(name), _) if name.ends_with(".tar") => Output::Archive(output.to_owned()),
         (Some(name), _) if is_like_an_archive(name) => {
-            return Err(Error::usage(format!("no bundle is made as {name}"))
+            return Err(Error::usage(format!("{name} has the ending of an archive that is not made"))
+                .hint(format!("write {}", instead_of(name)))
                 .hint("one file is named .tar or .tar.zst, in small letters; any other name is a directory's"));
         }
         _ => Output::Directory(output.to_owned()),
@@ -53,10 +54,21 @@ pub(super) fn bundle(output: &Path, key: SigningKey, compress: Compress, json: b
 
 fn is_like_an_archive(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
-    [".tar", ".tar.zst", ".tzst", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2"]
-        .iter()
-        .any(|end| name.ends_with(end))
+    ENDINGS.iter().any(|end| name.ends_with(end))
 }
+
+/// The name with an ending that is made.
+fn instead_of(name: &str) -> String {
+    let lower = name.to_ascii_lowercase();
+    let ending = ENDINGS.iter().find(|end| lower.ends_with(*end)).map_or(0, |end| end.len());
+    let stem = &name[..name.len() - ending];
+    format!("{stem}.tar.zst for a compressed bundle, or {stem}.tar")
+}
+
+/// Of archives; a longer ending stands before one that it ends with.
+const ENDINGS: [&str; 12] = [
+    ".tar", ".tar.zst", ".tzst", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2", ".tbz", ".tbz2", ".tar.lz4", ".zip",
+];
 
 fn to_stdout(compression: Compression) -> Result<Output> {
     let stdout = std::io::stdout();

@@ -81,8 +81,7 @@ impl Documents {
     }
 
     fn append(&mut self, bytes: &[u8]) -> Result<Slot> {
-        let spool_error =
-            |e| Error::io("cannot write the temporary file of manifests", e).hint("set TMPDIR to a folder with space");
+        let spool_error = |e| Error::temporary_file("manifests", e);
         if self.spool.is_none() {
             // Unlinked at once: nobody else can open it and nothing is left behind.
             self.spool = Some((tempfile::tempfile().map_err(spool_error)?, 0));

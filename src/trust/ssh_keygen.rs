@@ -16,7 +16,7 @@ use crate::error::{Error, Kind, Result};
 /// # Errors
 /// [`Kind::Damaged`] if `ssh-keygen` says no; [`Kind::NotFound`] or [`Kind::Io`] if it could not be asked.
 pub(super) fn check(namespace: Namespace, armored: &str, message: &[u8]) -> Result<()> {
-    let unwritable = |source| Error::io("cannot write a temporary file for ssh-keygen", source);
+    let unwritable = |source| Error::temporary_file("a signature", source);
     let mut file = tempfile::Builder::new().prefix("sealift-").suffix(".sig").tempfile().map_err(unwritable)?;
     file.write_all(armored.as_bytes()).map_err(unwritable)?;
     let mut child = Command::new(PROGRAM)

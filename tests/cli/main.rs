@@ -1,6 +1,7 @@
 //! The command line as people and programs meet it: one file a command.
 
 mod export;
+mod files;
 mod import;
 mod inspect;
 mod keygen;

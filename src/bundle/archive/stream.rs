@@ -169,8 +169,7 @@ impl BundleStream {
             self.configs.push(Slot::Memory(bytes));
             return Ok(());
         }
-        let failed =
-            |e| Error::io("cannot write the temporary file of configs", e).hint("set TMPDIR to a folder with space");
+        let failed = |e| Error::temporary_file("configs", e);
         if self.spool.is_none() {
             self.spool = Some(tempfile::tempfile().map_err(failed)?);
         }

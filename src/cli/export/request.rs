@@ -116,5 +116,27 @@ pub(in crate::cli) fn read_file(path: &Path) -> Result<String> {
     };
     let mut bytes = Vec::new();
     reader.take(selection::MAX_FILE as u64 + 1).read_to_end(&mut bytes).map_err(|e| Error::io(what(), e))?;
-    String::from_utf8(bytes).map_err(|_| Error::usage(format!("{} is not UTF-8 text", path.display())))
+    as_text(bytes, path)
+}
+
+/// UTF-8, perhaps with its mark at the beginning, which the readers of lists and YAML know.
+fn as_text(bytes: Vec<u8>, path: &Path) -> Result<String> {
+    let shown = path.display();
+    // As editors and shells of Windows write it: with a mark or without. No list begins with a zero byte.
+    let encoding = match bytes.as_slice() {
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => Some("UTF-16"),
+        [first, 0, ..] if *first != 0 => Some("UTF-16LE"),
+        [0, second, ..] if *second != 0 => Some("UTF-16BE"),
+        _ => None,
+    };
+    match encoding {
+        Some(encoding) => Err(Error::usage(format!("{shown} is {encoding} text, and UTF-8 is read")).hint(format!(
+            "convert it: iconv -f {encoding} -t UTF-8 {shown} > NEW; in PowerShell: \
+             Get-Content {shown} | Set-Content -Encoding utf8 NEW"
+        ))),
+        None => String::from_utf8(bytes).map_err(|e| {
+            Error::usage(format!("{shown} is not UTF-8 text: byte {} does not fit", e.utf8_error().valid_up_to()))
+                .hint(format!("convert it, for one from Latin-1: iconv -f ISO-8859-1 -t UTF-8 {shown} > NEW"))
+        }),
+    }
 }

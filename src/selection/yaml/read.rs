@@ -127,6 +127,12 @@ impl Trail {
             ) => "the file holds, nests or repeats (by aliases) too much".to_owned(),
             // Whatever else is wrong near a password is not told.
             _ if names.contains(&CREDENTIALS) => "this is not YAML, or not a text".to_owned(),
+            (_, Fault::Unexpected { .. }) if names.last() == Some(&TLS_VERIFY) => {
+                "here stands true or false".to_owned()
+            }
+            (_, Fault::Unexpected { expected: "string scalar" | "string", .. }) => {
+                "one text belongs here, and this is a list or a mapping".to_owned()
+            }
             (_, Fault::Unexpected { expected, .. }) => format!("here stands {expected}"),
             (_, other) => {
                 format!("this is not YAML: {}", other.to_string().lines().next().unwrap_or_default())
@@ -225,14 +231,14 @@ trait Record: Sized {
 
 impl Record for RawRegistry {
     const KEYS: &'static [&'static str] =
-        &["images", "images-by-tag-regex", "images-by-semver", CREDENTIALS, "tls-verify", "cert-dir"];
+        &["images", "images-by-tag-regex", "images-by-semver", CREDENTIALS, TLS_VERIFY, "cert-dir"];
 
     fn field<'de, A: MapAccess<'de>>(&mut self, key: &str, trail: &Trail, map: &mut A) -> Result<(), A::Error> {
         match key {
             "images" => self.images = map.next_value_seed(At::new(trail))?,
             "images-by-tag-regex" => self.images_by_tag_regex = map.next_value_seed(At::new(trail))?,
             "images-by-semver" => self.images_by_semver = map.next_value_seed(At::new(trail))?,
-            "tls-verify" => self.tls_verify = Some(map.next_value_seed(At::new(trail))?),
+            TLS_VERIFY => self.tls_verify = Some(map.next_value_seed(At::new(trail))?),
             "cert-dir" => self.cert_dir = Some(map.next_value_seed(At::new(trail))?),
             _ => self.credentials = Some(map.next_value_seed(At::new(trail))?),
         }
@@ -373,3 +379,4 @@ const MAX_NODES: usize = 200_000;
 const MAX_TEXT: usize = 4096;
 
 const CREDENTIALS: &str = "credentials";
+const TLS_VERIFY: &str = "tls-verify";
