@@ -7,10 +7,11 @@ use crate::trees::files;
 const SYNC: [&str; 4] = ["sync", "--src", "docker", "--dest"];
 
 #[test]
-fn two_images_of_one_base_name_are_refused_before_anything_is_read() {
+fn two_images_of_one_base_name_are_refused_before_a_manifest_is_read() {
     let (source, desk) = (RealRegistry::with_corpus(), desk!());
+    support::push_image(source.host(), "mirror/us/busybox", "1.35", &[b"another image"]);
     let yaml = format!(
-        "{}:\n  tls-verify: false\n  images:\n    library/busybox: ['1.35']\n    mirror/eu/busybox: ['1.35']\n",
+        "{}:\n  tls-verify: false\n  images:\n    library/busybox: ['1.35']\n    mirror/us/busybox: ['1.35']\n",
         source.host()
     );
     std::fs::write(desk.path().join("sync.yaml"), yaml).unwrap();
@@ -18,7 +19,7 @@ fn two_images_of_one_base_name_are_refused_before_anything_is_read() {
         let to = RealRegistry::start();
         let place = if dest == "dir" { "tree" } else { to.host() };
         let run = desk.sealift(&["sync", "--all", "--src", "yaml", "--dest", dest, "sync.yaml", place]);
-        run.code(2).stderr_contains("library/busybox:1.35").stderr_contains("mirror/eu/busybox:1.35");
+        run.code(2).stderr_contains("library/busybox:1.35").stderr_contains("mirror/us/busybox:1.35");
         run.stderr_contains("--scoped");
         assert!(to.writes().is_empty());
     }
