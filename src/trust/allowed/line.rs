@@ -138,7 +138,7 @@ pub(super) fn content(line: &[u8]) -> Fault<Option<&[u8]>> {
         return Err(format!("it is longer than {LINE_LIMIT} bytes"));
     }
     if line.contains(&0) {
-        return Err("it has a NUL byte in it".to_owned());
+        return Err("it has a NUL byte in it, as UTF-16 text has: UTF-8 is read".to_owned());
     }
     // OpenSSH's readers take CR for a blank at both ends of a line.
     let line = line.trim_ascii();
