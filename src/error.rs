@@ -29,6 +29,8 @@ pub mod exit {
     pub const PARTIAL: u8 = 4;
     /// Stopped by the user (128 + SIGINT, as shells report it).
     pub const INTERRUPTED: u8 = 130;
+    /// Stopped by SIGTERM.
+    pub const TERMINATED: u8 = 143;
 }
 
 /// What sort of failure it is. The sort decides the exit code and whether a retry can help.

@@ -8,6 +8,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::{Value, json};
 
 use super::output::{escape_controls, json_line};
+use super::signals;
 use crate::error::{Error, Kind};
 use crate::text::one_line;
 
@@ -73,7 +74,7 @@ pub(super) fn print_error(error: &Error) {
     if let Voice::Json = voice() {
         return event(&json!({
             "event": "error", "kind": kind_name(error.kind()), "message": error.chain(), "hints": error.hints(),
-            "exitCode": error.kind().exit_code(),
+            "exitCode": signals::exit_code(error.kind()),
         }));
     }
     let hints = error.hints().iter().map(|hint| format!("hint: {hint}\n"));

@@ -88,9 +88,18 @@ impl Running {
 
     /// Presses Ctrl-C once, and waits for the end.
     pub fn interrupt(self) -> Run {
+        self.signal(rustix::process::Signal::INT)
+    }
+
+    /// Sends SIGTERM once, and waits for the end.
+    pub fn terminate(self) -> Run {
+        self.signal(rustix::process::Signal::TERM)
+    }
+
+    fn signal(self, signal: rustix::process::Signal) -> Run {
         let pid = i32::try_from(self.child.id()).ok().and_then(rustix::process::Pid::from_raw).expect("a process id");
-        rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("a child can be interrupted");
-        Run { command: self.command, output: self.child.wait_with_output().expect("the program ends") }
+        rustix::process::kill_process(pid, signal).expect("a child can be signalled");
+        self.wait()
     }
 }
 

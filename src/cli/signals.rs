@@ -1,0 +1,74 @@
+//! SIGINT and SIGTERM. The first one stops the job between two chunks; the second one ends the process at once.
+//!
+//! They are awaited on a thread of its own: a medium that blocks may hold every thread of the job's runtime, and also the
+//! one that runs the job.
+
+use std::io;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use tokio::runtime;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use super::output::note;
+use crate::error::{Error, Kind, Result, exit};
+
+/// Cancels `job` on the first SIGINT or SIGTERM. Ends the process on the second one, and where the job has not ended
+/// 12 s after the first one: every command resumes after a kill.
+///
+/// # Errors
+/// `Io` if the process cannot handle signals or start a thread.
+pub(super) fn cancel_on_signal(job: CancellationToken) -> Result<()> {
+    let failed = |e: io::Error| Error::io("cannot handle signals", e);
+    let runtime = runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+    let signals = {
+        let _entered = runtime.enter();
+        signal(SignalKind::interrupt()).and_then(|int| Ok(Signals { int, term: signal(SignalKind::terminate())? }))
+    };
+    let signals = signals.map_err(failed)?;
+    let watch = move || runtime.block_on(signals.watch(job));
+    std::thread::Builder::new().name("signals".into()).spawn(watch).map(drop).map_err(failed)
+}
+
+/// The exit code for a failure of this kind: 143 for what SIGTERM interrupted.
+pub(super) fn exit_code(kind: Kind) -> u8 {
+    match (kind, RECEIVED.get()) {
+        (Kind::Interrupted, Some(code)) => *code,
+        _ => kind.exit_code(),
+    }
+}
+
+struct Signals {
+    int: Signal,
+    term: Signal,
+}
+
+impl Signals {
+    async fn watch(mut self, job: CancellationToken) {
+        let code = self.next().await;
+        let _ = RECEIVED.set(code);
+        job.cancel();
+        note("stopping; press Ctrl-C again to stop at once");
+        match tokio::time::timeout(GRACE, self.next()).await {
+            Ok(code) => std::process::exit(i32::from(code)),
+            Err(_) => {
+                note("the medium or the server does not answer; the same command continues later");
+                std::process::exit(i32::from(code));
+            }
+        }
+    }
+
+    /// Returns the exit code for the next signal.
+    async fn next(&mut self) -> u8 {
+        tokio::select! {
+            _ = self.int.recv() => exit::INTERRUPTED,
+            _ = self.term.recv() => exit::TERMINATED,
+        }
+    }
+}
+
+/// The exit code for the first signal.
+static RECEIVED: OnceLock<u8> = OnceLock::new();
+/// The time that a job has to end: cancelling open uploads takes up to 5 s, the last answers of `serve` up to 10 s.
+const GRACE: Duration = Duration::from_secs(12);
