@@ -21,6 +21,7 @@ mod platform;
 mod progress;
 mod reference;
 mod serve;
+mod signals;
 mod stderr;
 mod sync;
 mod trust;
@@ -55,7 +56,7 @@ pub fn main() -> ExitCode {
         Err(error) if output::is_broken_pipe(&error) => ExitCode::from(exit::DONE),
         Err(error) => {
             output::print_error(&error);
-            ExitCode::from(error.kind().exit_code())
+            ExitCode::from(signals::exit_code(error.kind()))
         }
     }
 }
@@ -112,7 +113,7 @@ To see first what would happen: export --dry-run, inspect, import --dry-run.
 No registry there? sealift serve usb/app --trust allowed_signers is one.
 
 Exit codes: 0 done; 1 cannot read, reach or write; 2 wrong usage, or no trust given;
-3 bundle or image is damaged, not trusted or refused; 4 partly done; 130 stopped by Ctrl-C.";
+3 bundle or image is damaged, not trusted or refused; 4 partly done; 130 stopped by Ctrl-C, 143 by SIGTERM.";
 
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Everywhere")]
@@ -224,7 +225,7 @@ fn stdin_for(path: &Path) -> Result<Option<Box<dyn Read + Send>>> {
 /// What messages call it.
 const STDIN: &str = "stdin";
 
-/// Runs `job` until it is done or the user presses Ctrl-C (a second time: at once).
+/// Runs `job` until it is done or a signal stops it.
 fn with_runtime<F: Future<Output = Result<()>>>(job: impl FnOnce(CancellationToken) -> F) -> Result<()> {
     // Files are read and written on these threads too: a slow stick must not keep every one of them.
     let threads = std::thread::available_parallelism().map_or(1, usize::from).max(MIN_THREADS);
@@ -240,16 +241,7 @@ fn with_runtime<F: Future<Output = Result<()>>>(job: impl FnOnce(CancellationTok
     };
     let _handled = handled.map_err(|e| Error::io("cannot handle signals", e))?;
     let cancel = CancellationToken::new();
-    let interrupted = cancel.clone();
-    runtime.spawn(async move {
-        if tokio::signal::ctrl_c().await.is_ok() {
-            output::note("stopping; press Ctrl-C again to stop at once");
-            interrupted.cancel();
-        }
-        if tokio::signal::ctrl_c().await.is_ok() {
-            std::process::exit(i32::from(exit::INTERRUPTED));
-        }
-    });
+    signals::cancel_on_signal(cancel.clone())?;
     let done = runtime.block_on(job(cancel));
     runtime.shutdown_background();
     done

@@ -191,12 +191,13 @@ mod tests {
         timeout(Duration::from_millis(5), gate.enter(lane, Turn::Waits)).await.ok()
     }
 
-    /// So many steps, and not twice as many: a machine may be busy.
+    /// Whether so many steps have passed on the test's clock, which counts milliseconds.
     fn took(since: Instant, steps: u32) -> bool {
-        (STEP * steps - STEP / 2..STEP * steps * 2).contains(&since.elapsed())
+        let milliseconds = since.elapsed().as_millis();
+        (u128::from(steps) * STEP.as_millis()..=u128::from(steps) * STEP.as_millis() + 1).contains(&milliseconds)
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn a_refusal_halves_what_is_under_way_once_and_answers_raise_it_again() {
         let gate = Arc::new(Gate::new(8, STEP));
         let mut permits = Vec::new();
@@ -221,7 +222,7 @@ mod tests {
         assert_eq!(gate.state().limit, 8);
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn the_pause_that_is_asked_for_holds_for_everyone_and_our_own_grows() {
         let gate = Arc::new(Gate::new(2, STEP));
         gate.enter(Lane::Read, Turn::Waits).await.refused(Some(5 * STEP));
@@ -237,7 +238,7 @@ mod tests {
         }
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn what_goes_on_and_what_writes_do_not_wait_for_readers() {
         let gate = Arc::new(Gate::new(1, STEP));
         let reader = gate.enter(Lane::Read, Turn::Waits).await;
@@ -248,7 +249,7 @@ mod tests {
         assert!(waited.is_ok(), "the next one enters when one leaves");
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn bytes_pass_at_the_rate_whoever_sends_them() {
         let rate = Rate::new(NonZeroU64::new(10_000).expect("not zero"));
         let before = Instant::now();

@@ -2,7 +2,6 @@
 
 use std::path::Path;
 use std::process::{Command, Output};
-use std::time::{Duration, Instant};
 
 use crate::corpus::lay_out;
 use crate::draft::{Draft, OCI_INDEX, OCI_MANIFEST, descriptor};
@@ -79,9 +78,8 @@ fn what_can_be_reached_in_very_many_ways_is_visited_once() {
     }
     b.image("ns/wide:1", media_type, &top);
     let (_desk, bundle) = store(&b.finish());
-    let started = Instant::now();
+    // A reader that follows each way does not end.
     assert!(inspect(&bundle, &[]).status.success());
-    assert!(started.elapsed() < Duration::from_secs(10));
 }
 
 #[test]
@@ -92,12 +90,13 @@ fn a_large_document_under_many_names_is_read_once() {
     let list = descriptor(OCI_MANIFEST, &app);
     let large = format!(r#"{{"schemaVersion":2,"artifactType":"{pad}","manifests":[{list}]}}"#).into_bytes();
     b.blob(large.clone());
+    let large_size = large.len() as u64;
     for n in 0..2000 {
         b.image(&format!("ns/app:{n:05}"), OCI_INDEX, &large);
     }
-    let (_desk, bundle) = store(&b.finish());
-    let started = Instant::now();
+    let (_folder, bundle) = store(&b.finish());
     let run = inspect(&bundle, &["--json"]);
     assert!(run.status.success() && run.stdout.len() < 4 << 20, "{}", run.stdout.len());
-    assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
+    let read = support::desk!().usage(&["inspect", bundle.to_str().unwrap()]).read;
+    assert!(read < 10 * large_size, "{read} bytes were read");
 }

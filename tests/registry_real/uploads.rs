@@ -1,7 +1,7 @@
 //! What is written to a registry that misbehaves.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use rstest::rstest;
@@ -117,9 +117,7 @@ async fn a_server_that_takes_nothing_is_left_but_a_slow_source_is_waited_for() {
     .await;
     // More than the sockets hold.
     let image = layer_of(20_000_000);
-    let started = Instant::now();
     put(&server, &image).await.unwrap();
-    assert!(started.elapsed() < Duration::from_secs(20));
     assert_eq!(server.lines().iter().filter(|line| line.starts_with("PUT")).count(), 2);
 
     let server = Faulty::start(|_, request| registry(request, "/session")).await;
