@@ -10,13 +10,13 @@ use crate::good::{LAYER, ONE, minimal};
 /// As much as a file of the top level may have.
 const FULL: usize = 16 << 20;
 /// Peak of the resident memory of the whole program in KiB: 64 MiB, and 16 MiB for what a debug build has more.
-const MEMORY: u64 = 64 << 10;
+pub(crate) const MEMORY: u64 = 64 << 10;
 const MEMORY_DEBUG: u64 = (64 + 16) << 10;
 /// Of the processor, which other work on the machine does not change. A debug build takes ten times as long.
 const SECONDS: f64 = 1.0;
 const SECONDS_DEBUG: f64 = 60.0;
 /// Names another build to measure: `SEALIFT_RELEASE=target/release/sealift cargo test --test attacks big -- --nocapture`.
-const RELEASE: &str = "SEALIFT_RELEASE";
+pub(crate) const RELEASE: &str = "SEALIFT_RELEASE";
 
 struct Case {
     name: &'static str,
@@ -147,6 +147,7 @@ fn very_large_inputs_are_refused_soon_and_in_little_memory() {
     let release = std::env::var_os(RELEASE).map(PathBuf::from);
     let (memory, seconds) = if release.is_some() { (MEMORY, SECONDS) } else { (MEMORY_DEBUG, SECONDS_DEBUG) };
     let program = release.unwrap_or_else(|| env!("CARGO_BIN_EXE_sealift").into());
+    let trust = spec().join("attacks/keys/allowed_signers");
     let mut wrong = Vec::new();
     for case in CASES {
         let desk = tempfile::tempdir().unwrap();
@@ -155,7 +156,8 @@ fn very_large_inputs_are_refused_soon_and_in_little_memory() {
         (case.make)(&mut draft);
         draft.seal();
         draft.store(&bundle);
-        let run = measure(&program, &bundle);
+        let arguments = ["verify", bundle.to_str().unwrap(), "--trust", trust.to_str().unwrap()];
+        let run = measure(&program, &bundle, &arguments);
         println!("{:>6} KiB {:>6.2} s  {}", run.peak, run.seconds, case.name);
         let right = run.code == Some(3) && run.said.contains(case.reason) && run.said.len() < 20_000;
         if !right || run.peak > memory || run.seconds > seconds {
@@ -166,21 +168,21 @@ fn very_large_inputs_are_refused_soon_and_in_little_memory() {
 }
 
 #[derive(Debug)]
-struct Run {
-    code: Option<i32>,
+pub(crate) struct Run {
+    pub(crate) code: Option<i32>,
     /// Of resident memory, in KiB.
-    peak: u64,
+    pub(crate) peak: u64,
     /// Of the processor, in the program and in the system.
-    seconds: f64,
+    pub(crate) seconds: f64,
     /// On stderr.
-    said: String,
+    pub(crate) said: String,
 }
 
-fn measure(program: &Path, bundle: &Path) -> Run {
+/// Runs the program by GNU time, which writes its figures beside the bundle.
+pub(crate) fn measure(program: &Path, bundle: &Path, arguments: &[&str]) -> Run {
     let peak = bundle.with_extension("peak");
     let mut run = Command::new("/usr/bin/time");
-    run.args(["-q", "-f", "%M %U %S", "-o"]).arg(&peak).arg(program).arg("verify").arg(bundle);
-    run.arg("--trust").arg(spec().join("attacks/keys/allowed_signers"));
+    run.args(["-q", "-f", "%M %U %S", "-o"]).arg(&peak).arg(program).args(arguments);
     let output = run.output().expect("GNU time is there: apt-get install time");
     let told = std::fs::read_to_string(peak).unwrap();
     let numbers: Vec<f64> = told.split_whitespace().map(|number| number.parse().unwrap()).collect();

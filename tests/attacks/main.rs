@@ -18,6 +18,8 @@ mod inspect;
 #[cfg(test)]
 mod keys;
 #[cfg(test)]
+mod large;
+#[cfg(test)]
 mod lines;
 #[cfg(test)]
 mod recording;
