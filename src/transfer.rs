@@ -26,7 +26,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::error::{Error, Failure, Kind, Result};
@@ -348,6 +348,17 @@ impl Tasks {
         Tasks { set: JoinSet::new(), cancel, failure: None }
     }
 
+    /// Frees what tasks that have ended hold, and waits while [`MAX_TASKS`] have not ended: each takes some 2 KiB. To be
+    /// called before anything is taken that a task may wait for.
+    async fn room(&mut self) {
+        while let Some(joined) = self.set.try_join_next() {
+            self.note(joined);
+        }
+        while self.len() >= MAX_TASKS {
+            self.join_one().await;
+        }
+    }
+
     fn spawn(&mut self, work: impl Future<Output = Result<()>> + Send + 'static) {
         let cancel = self.cancel.clone();
         self.set.spawn(async move {
@@ -375,6 +386,12 @@ impl Tasks {
     /// Waits for one task to end; `false` if there is none.
     async fn join_one(&mut self) -> bool {
         let Some(joined) = self.set.join_next().await else { return false };
+        self.note(joined);
+        true
+    }
+
+    /// Keeps the worst failure; the first one stops the others.
+    fn note(&mut self, joined: std::result::Result<Result<()>, JoinError>) {
         let done = joined.unwrap_or_else(|e| match e.try_into_panic() {
             Ok(panic) => std::panic::resume_unwind(panic),
             Err(_) => Err(Error::interrupted()),
@@ -386,7 +403,6 @@ impl Tasks {
                 None => error,
             });
         }
-        true
     }
 
     async fn finish(mut self) -> Result<()> {
@@ -398,6 +414,9 @@ impl Tasks {
         }
     }
 }
+
+/// Tasks of one run that have not ended, those included that wait for their turn.
+const MAX_TASKS: usize = 512;
 
 #[derive(Default)]
 struct Tally {

@@ -22,10 +22,11 @@ use crate::place::{BlobId, Contents, LandingId, Relations};
 /// `{"images": [...], "absent": [...], "totals": {...}}`
 pub(super) fn json(contents: &Contents, platforms: &Platforms) -> Result<Value> {
     let rows = rows(contents, platforms)?;
+    let totals = Totals::of_rows(contents, &rows).json();
     Ok(json!({
-        "images": rows.iter().map(Row::json).collect::<Vec<_>>(),
+        "images": rows.into_iter().map(Row::json).collect::<Vec<_>>(),
         "absent": serde_json::to_value(&contents.absent).unwrap_or_default(),
-        "totals": Totals::of_rows(contents, &rows).json(),
+        "totals": totals,
     }))
 }
 
@@ -62,7 +63,7 @@ struct Row {
 }
 
 impl Row {
-    fn json(&self) -> Value {
+    fn json(self) -> Value {
         json!({
             "name": self.name.to_string(), "source": self.source, "digest": self.digest.to_string(),
             "kind": self.what, "mediaType": self.media_type, "artifactType": self.artifact_type,

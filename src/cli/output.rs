@@ -1,7 +1,7 @@
 //! Words on the terminal: errors, sizes, and the guard that keeps control characters of strangers off it.
 
 use std::fmt::Write as _;
-use std::io::{self, Write};
+use std::io::{self, BufWriter, Write};
 
 use serde_json::Value;
 
@@ -27,7 +27,28 @@ pub(super) fn is_broken_pipe(error: &Error) -> bool {
 
 /// Data on stdout, as indented JSON.
 pub(super) fn print_json(value: &Value) -> Result<()> {
-    print_data(&escape_json(&format!("{value:#}\n")))
+    stderr::clear_status();
+    let failed = |e| Error::io("cannot write to stdout", e);
+    let mut stdout = BufWriter::new(io::stdout().lock());
+    // Written as it is made: the text of 10,000 images would be several megabytes, twice.
+    serde_json::to_writer_pretty(EscapedJson(&mut stdout), value).map_err(|e| failed(e.into()))?;
+    stdout.write_all(b"\n").and_then(|()| stdout.flush()).map_err(failed)
+}
+
+/// JSON text on its way, written with [`escape_json`].
+struct EscapedJson<W>(W);
+
+impl<W: Write> Write for EscapedJson<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        // serde_json writes whole texts, so no character is in two parts.
+        let text = std::str::from_utf8(bytes).map_err(io::Error::other)?;
+        self.0.write_all(escape_json(text).as_bytes())?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
 }
 
 /// JSON in one line.
@@ -101,6 +122,14 @@ mod tests {
         let line = json_line(&value);
         assert!(!line.chars().any(|c| c.is_control() || c == '\u{202e}'), "{line:?}");
         assert_eq!(serde_json::from_str::<Value>(&line).unwrap(), value);
+    }
+
+    #[test]
+    fn json_that_is_written_as_it_is_made_is_escaped_too() {
+        let value = serde_json::json!({"a\u{9b}2J": ["\u{202e}\n\u{1b}", {"\u{e0041}": "\u{1f6a2}\"x"}]});
+        let mut written = Vec::new();
+        serde_json::to_writer_pretty(EscapedJson(&mut written), &value).unwrap();
+        assert_eq!(String::from_utf8(written).unwrap(), escape_json(&format!("{value:#}")));
     }
 
     #[test]

@@ -28,6 +28,7 @@ pub(super) async fn to_any_order(job: &Job, mut pass: Box<dyn Pass>) -> Result<(
             if !std::mem::take(&mut missing[id.0 as usize]) {
                 return Err(mismatch(job.blob(id), "it comes a second time"));
             }
+            tasks.room().await;
             let known = job.there.contains(&id);
             let presences = if known { Presences::unknown(job.blob(id)) } else { answers.of(id).await? };
             if job.has_failed(id) {

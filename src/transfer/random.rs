@@ -15,6 +15,7 @@ pub(super) async fn run(job: &Job, source: Arc<dyn Source>) -> Result<()> {
     let places = Places { moving: Arc::new(Semaphore::new(job.jobs)), linking: Arc::new(Semaphore::new(1)) };
     let mut tasks = Tasks::new(job.cancel.clone());
     for id in job.contents.blob_ids() {
+        tasks.room().await;
         // Taken here, so that blobs begin in the order in which they lie.
         let place = places.moving.clone().acquire_owned().await.expect("never closed");
         if tasks.failed() {
