@@ -10,14 +10,18 @@ mod rounds;
 mod tree;
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 pub use platform::{PlatformWish, Platforms};
+use referrers::Referrer;
+use rounds::Places;
 pub use tree::{Signatures, from_tree};
 
 use crate::error::{Error, Failure, Result};
 use crate::naming::{Names, check_collisions, collision};
 use crate::oci::{Descriptor, Digest, Document, Name, Reference, Selector, View};
 use crate::place::{Absent, Builder, Catalog, Contents, Named, Origin, Reason};
+use crate::selection::Selection;
 
 /// How to plan.
 #[derive(Debug, Clone)]
@@ -47,11 +51,25 @@ pub struct Image {
     pub reference: Reference,
     /// The very manifest or index that is to land, if that is known already: then no platform is chosen any more.
     pub pinned: Option<Digest>,
+    /// Whether it comes from a list of tags: nobody has misspelt it.
+    pub listed: bool,
+}
+
+impl Image {
+    /// `images` as `selection` asks for them: by name, or by a list of tags.
+    pub fn of_selection(selection: &Selection, images: Vec<Reference>) -> Vec<Image> {
+        let named = selection.named();
+        let image = |reference| {
+            let listed = !named.contains(&reference);
+            Image { reference, pinned: None, listed }
+        };
+        images.into_iter().map(image).collect()
+    }
 }
 
 impl From<Reference> for Image {
     fn from(reference: Reference) -> Self {
-        Image { reference, pinned: None }
+        Image { reference, pinned: None, listed: false }
     }
 }
 
@@ -62,6 +80,8 @@ pub struct Plan {
     pub contents: Contents,
     /// With `keep_going`: images that cannot be carried, with the reason, sorted.
     pub failures: Vec<Failure>,
+    /// What a person should know, and that stops nothing.
+    pub warnings: Vec<String>,
 }
 
 /// Reads what must be read of `images` and works out the [`Contents`].
@@ -95,12 +115,27 @@ struct Draft<'a> {
     /// repositories can have others in each.
     asked_about: HashSet<(Origin, Digest)>,
     left_out: HashMap<Digest, (u64, Reason)>,
-    foreign: Vec<(Origin, Descriptor)>,
+    /// The foreign layers of each manifest.
+    foreign: HashMap<Digest, Vec<Descriptor>>,
     /// Layers that are not foreign.
     ordinary: HashSet<Digest>,
     /// Documents below an image that cannot be read.
     broken: HashMap<Digest, Error>,
+    places: Places,
+    /// What was named because it refers to something else.
+    referrers: HashMap<Name, Arc<Referrer>>,
     failures: Vec<Failure>,
+    warnings: Vec<String>,
+    /// Warnings beyond [`MAX_WARNINGS`].
+    more_warnings: usize,
+}
+
+/// A document that can have referrers.
+struct Subject {
+    origin: Origin,
+    digest: Digest,
+    /// The reference of an image that it belongs to.
+    image: Arc<str>,
 }
 
 impl<'a> Draft<'a> {
@@ -115,15 +150,19 @@ impl<'a> Draft<'a> {
             known: HashSet::new(),
             asked_about: HashSet::new(),
             left_out: HashMap::new(),
-            foreign: Vec::new(),
+            foreign: HashMap::new(),
             ordinary: HashSet::new(),
             broken: HashMap::new(),
+            places: Places::default(),
+            referrers: HashMap::new(),
             failures: Vec::new(),
+            warnings: Vec::new(),
+            more_warnings: 0,
         }
     }
 
     /// Takes a document and notes what it leads to; returns the children to read.
-    fn take(&mut self, origin: &Origin, document: &Document) -> Result<Vec<Digest>> {
+    fn take(&mut self, document: &Document) -> Result<Vec<Digest>> {
         self.known.insert(document.digest());
         if self.builder.has(document.digest()) {
             return Ok(Vec::new());
@@ -149,9 +188,9 @@ impl<'a> Draft<'a> {
                 let (foreign, ordinary): (Vec<_>, Vec<_>) =
                     layers.iter().partition(|layer| layer.media_type.is_foreign());
                 self.ordinary.extend(ordinary.iter().map(|layer| layer.digest));
-                for layer in foreign {
-                    self.foreign.push((origin.clone(), layer.clone()));
-                    below.push(layer.digest);
+                below.extend(foreign.iter().map(|layer| layer.digest));
+                if !foreign.is_empty() {
+                    self.foreign.insert(document.digest(), foreign.into_iter().cloned().collect());
                 }
             }
         }
@@ -177,12 +216,22 @@ impl<'a> Draft<'a> {
     async fn finish(mut self, asked: usize) -> Result<Plan> {
         self.look_for_foreign_layers().await?;
         let mut kept: Vec<(Named, Origin)> = Vec::with_capacity(self.images.len());
-        for (image, origin) in std::mem::take(&mut self.images) {
-            match self.reached(image.document).iter().find_map(|digest| self.broken.get(digest)) {
-                None => kept.push((image, origin)),
-                Some(error) => self.failures.push(Failure { image: image.source, error: error.flattened() }),
+        let images = std::mem::take(&mut self.images);
+        for (image, origin) in images {
+            let Some(error) = self.reached(image.document).iter().find_map(|digest| self.broken.get(digest)) else {
+                kept.push((image, origin));
+                continue;
+            };
+            let error = error.flattened();
+            match (self.without_list(&image, &origin), self.referrers.get(&image.name)) {
+                (Some(others), _) => kept.extend(others),
+                (None, Some(referrer)) => self.failures.push(referrer.failure(&error)),
+                (None, None) => self.failures.push(Failure { image: image.source, error }),
             }
         }
+        // What a list named may have been found by the API, too.
+        let mut names = HashSet::new();
+        kept.retain(|(image, _)| names.insert(image.name.clone()));
         if !self.failures.is_empty() && !self.wishes.keep_going {
             return Err(Failure::report(self.failures, asked));
         }
@@ -194,7 +243,17 @@ impl<'a> Draft<'a> {
         }
         self.failures.sort_by(|a, b| a.image.cmp(&b.image));
         self.failures.dedup_by(|a, b| a.image == b.image);
-        Ok(Plan { contents: self.builder.finish()?, failures: self.failures })
+        if self.more_warnings > 0 {
+            self.warnings.push(format!("and {} more warnings of this sort", self.more_warnings));
+        }
+        Ok(Plan { contents: self.builder.finish()?, failures: self.failures, warnings: self.warnings })
+    }
+
+    fn warn(&mut self, warning: String) {
+        match self.warnings.len() < MAX_WARNINGS {
+            true => self.warnings.push(warning),
+            false => self.more_warnings += 1,
+        }
     }
 
     /// What is left out of the images that are carried, with their names.
@@ -220,7 +279,7 @@ impl<'a> Draft<'a> {
     }
 
     /// Documents that can have referrers, with where to ask, that have not been asked about yet.
-    fn new_subjects(&mut self) -> Vec<(Origin, Digest)> {
+    fn new_subjects(&mut self) -> Vec<Subject> {
         let mut subjects = Vec::new();
         for (image, origin) in &self.images {
             // What is below was looked at together with the image.
@@ -230,9 +289,10 @@ impl<'a> Draft<'a> {
             let mut reached: Vec<Digest> = self.reached(image.document).into_iter().collect();
             reached.sort_unstable();
             let documents = reached.into_iter().filter(|digest| self.builder.has(*digest));
-            subjects.extend(documents.map(|digest| (origin.clone(), digest)));
+            let source: Arc<str> = image.source.as_str().into();
+            subjects.extend(documents.map(|digest| Subject { origin: origin.clone(), digest, image: source.clone() }));
         }
-        subjects.retain(|subject| self.asked_about.insert(subject.clone()));
+        subjects.retain(|subject| self.asked_about.insert((subject.origin.clone(), subject.digest)));
         subjects
     }
 
@@ -263,6 +323,9 @@ pub fn check_names<'a>(images: impl IntoIterator<Item = &'a Reference>, names: &
     }
     check_collisions(named.iter().map(|(name, reference)| (name, *reference)))
 }
+
+/// How many warnings are given one by one.
+const MAX_WARNINGS: usize = 20;
 
 #[cfg(test)]
 mod tests {

@@ -56,6 +56,8 @@ pub struct Planned {
     pub there: Vec<Named>,
     /// With `keep_going`: what cannot be carried, with the reason.
     pub failures: Vec<Failure>,
+    /// What a person should know, and that stops nothing.
+    pub warnings: Vec<String>,
     /// [`Named::source`] of everything that was asked for and can be carried, in the order in which it was asked for.
     pub order: Vec<String>,
 }
@@ -103,7 +105,9 @@ pub async fn from_registries(
     check(&mut failures)?;
     plan::check_names(&images, &wishes.plan.names)?;
     let order = images.iter().map(ToString::to_string).collect();
-    let current::Looked { images, there, failures: unknown } = current::look(catalog, images, wishes, onto).await?;
+    let current::Looked { mut images, there, failures: unknown } = current::look(catalog, images, wishes, onto).await?;
+    let named = selection.named();
+    images.iter_mut().for_each(|image| image.listed = !named.contains(&image.reference));
     failures.extend(unknown);
     check(&mut failures)?;
     let shelf;
@@ -114,10 +118,10 @@ pub async fn from_registries(
         }
         Onto::Registry(_) | Onto::Bundle => catalog,
     };
-    let Plan { contents, failures: unread } = plan::plan(catalog, &images, &wishes.plan).await?;
+    let Plan { contents, failures: unread, warnings } = plan::plan(catalog, &images, &wishes.plan).await?;
     failures.extend(unread);
     format::check(&contents, wishes.format)?;
-    Planned { contents: Arc::new(contents), there, failures, order }.unless_nothing_is_left()
+    Planned { contents: Arc::new(contents), there, failures, warnings, order }.unless_nothing_is_left()
 }
 
 /// Plans everything in `tree`.
@@ -131,11 +135,11 @@ pub async fn from_tree(
     onto: &Onto,
     progress: &dyn Progress,
 ) -> Result<Planned> {
-    let Plan { contents, failures } = read_tree(tree, &wishes.plan, signatures, progress)?;
+    let Plan { contents, failures, warnings } = read_tree(tree, &wishes.plan, signatures, progress)?;
     format::check(&contents, wishes.format)?;
     let order = tree.images().iter().map(|image| image.shown.clone()).collect();
     let (there, contents) = current::without_there(contents, wishes, onto).await?;
-    Planned { contents: Arc::new(contents), there, failures, order }.unless_nothing_is_left()
+    Planned { contents: Arc::new(contents), there, failures, warnings, order }.unless_nothing_is_left()
 }
 
 /// What is in `tree`, with everything there that it needs. That nothing vouches for a tree is said once.

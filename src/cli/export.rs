@@ -155,7 +155,7 @@ pub(super) async fn run(command: &Export, request: Request, global: &Global, can
         keep_going: command.keep_going,
         jobs: command.access.effort.jobs.get(),
     };
-    let Plan { contents, mut failures } = if let Some(plan) = recalled {
+    let Plan { contents, mut failures, warnings } = if let Some(plan) = recalled {
         if !global.quiet {
             note("going on with what an interrupted run planned (--refresh looks at the tags again)");
         }
@@ -166,6 +166,7 @@ pub(super) async fn run(command: &Export, request: Request, global: &Global, can
             planned = command.plan(&source, &selection, &filter, &wishes, &*progress) => planned?,
         }
     };
+    warnings.iter().for_each(|warning| progress.event(Event::Warning(warning)));
     warn_of_missing(&wishes.platforms, &contents, &*progress)?;
     // Nobody asked for referrers one by one.
     let asked = Totals::of(&contents)?.asked() + failures.len();

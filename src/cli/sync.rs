@@ -24,7 +24,7 @@ use crate::export;
 use crate::import::{self, Layers, Manner};
 use crate::naming::{Names, Naming};
 use crate::plan::{self, Platforms};
-use crate::progress::Progress;
+use crate::progress::{Event, Progress};
 use crate::registry::ExistingTags;
 use crate::sync::{self, Format, Planned, Wishes};
 use crate::transfer::{Options, Outcome};
@@ -194,6 +194,7 @@ async fn sync(command: &Sync, request: Request, global: &Global, cancel: Cancell
         () = cancel.cancelled() => return Err(Error::interrupted()),
         planned = plan(command, &source, &destination, &wishes, &*progress, global) => planned?,
     };
+    planned.warnings.iter().for_each(|warning| progress.event(Event::Warning(warning)));
     let asked = planned.asked();
     let mut answer = Answer::new(planned, &destination, &source)?;
     if command.dry_run {

@@ -1,10 +1,11 @@
 //! Reading documents, many at once, round by round.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use futures_util::stream::{self, StreamExt};
 
+use super::referrers::Referrer;
 use super::{Draft, Image};
 use crate::error::{Error, Failure, Kind, Result};
 use crate::oci::{Digest, Document, Reference, Selector, View};
@@ -12,43 +13,81 @@ use crate::place::{Origin, Reason};
 
 /// A document to read.
 pub(super) struct Wanted {
+    /// Where it belongs.
     pub(super) origin: Origin,
+    /// Where it is read instead, if it could not be read there.
+    pub(super) at: Option<Origin>,
     pub(super) selector: Selector,
     pub(super) purpose: Purpose,
 }
 
 /// What a document is read for.
+#[derive(Clone)]
 pub(super) enum Purpose {
     /// It is what a reference means, or the platform of it that was chosen.
-    Image { reference: Arc<Reference>, chosen: bool },
+    Image(Arc<Asked>),
     /// It is below another document.
     Child,
     /// It refers to another document and lands beside it: under its tag, or by digest.
-    Referrer,
-    /// The same, if it exists.
-    PerhapsReferrer,
+    Referrer(Arc<Referrer>),
+}
+
+/// An image that was asked for.
+pub(super) struct Asked {
+    reference: Reference,
+    /// Whether it was found in a list of tags.
+    listed: bool,
+    /// Whether no platform is to be chosen any more.
+    chosen: bool,
+}
+
+/// The places where a document can be read.
+#[derive(Default)]
+pub(super) struct Places {
+    /// For each manifest that was chosen from an index: where the index was read.
+    indexes: HashMap<Digest, BTreeSet<Origin>>,
+    /// For each document that could not be read: where that was tried.
+    tried: HashMap<Digest, BTreeSet<Origin>>,
+    /// Chosen manifests that could not be read, with the first reason.
+    unread: Vec<(Wanted, Error)>,
 }
 
 impl Draft<'_> {
     pub(super) async fn read_images(&mut self, images: &[Image]) -> Result<()> {
-        let wanted = images.iter().map(|Image { reference, pinned }| {
+        let wanted = images.iter().map(|Image { reference, pinned, listed }| {
             let origin = Origin { host: reference.host.clone(), repository: reference.repository.clone() };
             let selector = pinned.map(Selector::Digest).or_else(|| reference.selector.clone());
             let selector =
                 selector.ok_or_else(|| Error::usage(format!("{reference} names a repository, not an image")))?;
-            let purpose = Purpose::Image { reference: Arc::new(reference.clone()), chosen: pinned.is_some() };
-            Ok(Wanted { origin, selector, purpose })
+            let asked = Asked { reference: reference.clone(), listed: *listed, chosen: pinned.is_some() };
+            Ok(Wanted { origin, at: None, selector, purpose: Purpose::Image(Arc::new(asked)) })
         });
         self.read(wanted.collect::<Result<_>>()?).await
     }
 
-    /// Reads `wanted`, what is below it, and so on. What is wanted several times is read once a round.
+    /// Reads `wanted`, what is below it, and so on. What one registry or repository does not have is read from the others
+    /// that have the index which names it.
     pub(super) async fn read(&mut self, mut wanted: Vec<Wanted>) -> Result<()> {
+        while !wanted.is_empty() {
+            self.read_rounds(wanted).await?;
+            wanted = self.elsewhere();
+        }
+        for (wanted, error) in std::mem::take(&mut self.places.unread) {
+            if let Purpose::Image(asked) = &wanted.purpose {
+                self.failures.push(Failure { image: asked.reference.to_string(), error });
+            }
+        }
+        Ok(())
+    }
+
+    /// What is wanted several times is read once a round.
+    async fn read_rounds(&mut self, mut wanted: Vec<Wanted>) -> Result<()> {
         while !wanted.is_empty() {
             let catalog = self.catalog;
             let mut grouped: BTreeMap<(Origin, Selector), Vec<Wanted>> = BTreeMap::new();
             for wanted in wanted {
-                grouped.entry((wanted.origin.clone(), wanted.selector.clone())).or_default().push(wanted);
+                let at = wanted.at.as_ref().unwrap_or(&wanted.origin).clone();
+                grouped.entry((at, wanted.selector.clone())).or_default().push(wanted);
             }
             let mut reading = stream::iter(grouped)
                 .map(async |((Origin { host, repository }, selector), group)| {
@@ -69,17 +108,50 @@ impl Draft<'_> {
         Ok(())
     }
 
+    /// What could not be read, at the next place that has the index which names it.
+    fn elsewhere(&mut self) -> Vec<Wanted> {
+        let mut wanted = Vec::new();
+        if !self.broken.is_empty() {
+            let mut again = HashSet::new();
+            for (image, origin) in &self.images {
+                let reached = self.reached(image.document).into_iter();
+                for digest in reached.filter(|digest| self.broken.contains_key(digest)) {
+                    let tried = self.places.tried.entry(digest).or_default();
+                    if !tried.contains(origin) && again.insert(digest) {
+                        let (origin, selector) = (origin.clone(), Selector::Digest(digest));
+                        wanted.push(Wanted { origin, at: None, selector, purpose: Purpose::Child });
+                    }
+                }
+            }
+        }
+        let Places { indexes, tried, unread } = &mut self.places;
+        for (before, error) in std::mem::take(unread) {
+            let other = before.selector.digest().and_then(|digest| {
+                let tried = tried.get(&digest)?;
+                indexes.get(&digest)?.iter().find(|origin| !tried.contains(origin))
+            });
+            match other {
+                Some(other) => wanted.push(Wanted { at: Some(other.clone()), ..before }),
+                None => unread.push((before, error)),
+            }
+        }
+        wanted
+    }
+
     fn use_document(&mut self, wanted: &Wanted, document: &Document, next: &mut Vec<Wanted>) -> Result<()> {
         let origin = &wanted.origin;
         match &wanted.purpose {
-            Purpose::Image { reference, chosen } => {
+            Purpose::Image(asked) => {
+                let Asked { reference, listed, chosen } = &**asked;
                 if let (false, View::Index { children }) = (chosen, document.view()) {
                     match self.wishes.platforms.choose_one(children) {
                         Ok(None) => {}
                         Ok(Some(child)) => {
-                            let purpose = Purpose::Image { reference: reference.clone(), chosen: true };
+                            let asked = Asked { reference: reference.clone(), listed: *listed, chosen: true };
                             let selector = Selector::Digest(child.digest);
-                            next.push(Wanted { origin: origin.clone(), selector, purpose });
+                            self.places.indexes.entry(child.digest).or_default().insert(origin.clone());
+                            let purpose = Purpose::Image(Arc::new(asked));
+                            next.push(Wanted { origin: origin.clone(), at: None, selector, purpose });
                             return Ok(());
                         }
                         Err(error) => {
@@ -91,8 +163,8 @@ impl Draft<'_> {
                 let name = self.wishes.names.name(reference, document.digest())?;
                 self.name(name, reference.to_string(), document.digest(), origin);
             }
-            Purpose::Child => {}
-            Purpose::Referrer | Purpose::PerhapsReferrer => {
+            Purpose::Child => drop(self.broken.remove(&document.digest())),
+            Purpose::Referrer(referrer) => {
                 let reference = Reference {
                     host: origin.host.clone(),
                     repository: origin.repository.clone(),
@@ -100,12 +172,14 @@ impl Draft<'_> {
                 };
                 // It is found by this very name.
                 let name = self.wishes.names.way.name(&reference, document.digest())?;
+                self.referrers.insert(name.clone(), referrer.clone());
                 self.name(name, reference.to_string(), document.digest(), origin);
             }
         }
-        let unread = self.take(origin, document)?;
+        let unread = self.take(document)?;
         next.extend(unread.into_iter().map(|digest: Digest| Wanted {
             origin: origin.clone(),
+            at: None,
             selector: Selector::Digest(digest),
             purpose: Purpose::Child,
         }));
@@ -116,18 +190,32 @@ impl Draft<'_> {
         if error.kind() == Kind::Interrupted {
             return Err(error);
         }
-        match (wanted.purpose, wanted.selector) {
-            (Purpose::Image { reference, .. }, _) => {
-                self.failures.push(Failure { image: reference.to_string(), error });
+        if let Selector::Digest(digest) = &wanted.selector {
+            let at = wanted.at.as_ref().unwrap_or(&wanted.origin);
+            self.places.tried.entry(*digest).or_default().insert(at.clone());
+        }
+        let is_gone = error.kind() == Kind::NotFound;
+        match (&wanted.purpose, &wanted.selector) {
+            (Purpose::Image(_), Selector::Digest(digest)) if self.places.indexes.contains_key(digest) => {
+                let error = if is_gone { gone(&error, GONE_CHILD, INCOMPLETE) } else { error };
+                self.places.unread.push((wanted, error));
             }
-            (Purpose::PerhapsReferrer, _) if error.kind() == Kind::NotFound => {}
+            (Purpose::Image(asked), _) => {
+                let error = if is_gone && asked.listed { gone(&error, GONE_TAG, DELETED) } else { error };
+                self.failures.push(Failure { image: asked.reference.to_string(), error });
+            }
             (Purpose::Child, Selector::Digest(digest)) => {
-                self.broken.insert(digest, error);
+                let error = if is_gone { gone(&error, GONE_CHILD, INCOMPLETE) } else { error };
+                self.broken.entry(*digest).or_insert(error);
             }
-            (_, selector) => {
-                let image = format!("{}/{}{selector}", wanted.origin.host, wanted.origin.repository);
-                self.failures.push(Failure { image, error });
+            // By digest only.
+            (Purpose::Child, _) => {}
+            (Purpose::Referrer(referrer), _) if is_gone => {
+                if referrer.listed {
+                    self.warn(format!("{referrer} was listed and is gone: it is not carried"));
+                }
             }
+            (Purpose::Referrer(referrer), _) => self.failures.push(referrer.failure(&error)),
         }
         Ok(())
     }
@@ -135,12 +223,18 @@ impl Draft<'_> {
     /// Foreign layers are carried where a registry holds them, and absent where none does.
     pub(super) async fn look_for_foreign_layers(&mut self) -> Result<()> {
         let catalog = self.catalog;
-        let mut foreign = std::mem::take(&mut self.foreign);
-        foreign.sort_by(|(a, one), (b, other)| (one.digest, a).cmp(&(other.digest, b)));
-        foreign.dedup_by(|(a, one), (b, other)| one.digest == other.digest && a == b);
+        let by_document = std::mem::take(&mut self.foreign);
+        let mut foreign = BTreeMap::new();
+        if !by_document.is_empty() {
+            for (image, origin) in &self.images {
+                let layers = self.reached(image.document).into_iter().filter_map(|digest| by_document.get(&digest));
+                let layers = layers.flatten().map(|layer| ((layer.digest, origin), layer));
+                foreign.extend(layers);
+            }
+        }
         let mut asking = stream::iter(foreign)
-            .map(async |(origin, layer)| {
-                (catalog.has_blob(&origin.host, &origin.repository, layer.digest).await, layer)
+            .map(async |((digest, origin), layer)| {
+                (catalog.has_blob(&origin.host, &origin.repository, digest).await, layer)
             })
             .buffer_unordered(self.wishes.jobs.max(1));
         // One digest may be there in one repository and not in another, or be an ordinary layer of another image.
@@ -159,3 +253,16 @@ impl Draft<'_> {
         Ok(())
     }
 }
+
+/// The error for what is not there although something names it: that is no mistake in spelling.
+fn gone(error: &Error, what: &str, hint: &str) -> Error {
+    Error::not_found(format!("{what}: {}", error.chain())).hint(hint)
+}
+
+const GONE_CHILD: &str = "a manifest that its index lists is gone";
+const GONE_TAG: &str = "the tag was listed a moment ago and is gone now";
+
+/// What to do about an index whose manifests are not all there.
+const INCOMPLETE: &str = "it was deleted after the index was pushed, or never pushed: push the image again, take it from another registry, choose another platform (--platform), or leave the image out (--keep-going)";
+/// What to do about a tag that was deleted.
+const DELETED: &str = "somebody deletes tags while they are read: run the same command again, which lists them anew, or go past such tags with --keep-going";
