@@ -84,7 +84,7 @@ pub(super) fn read_document(
             }
         }
     }
-    Document::parse_known(bytes, &media_type, found)
+    Document::parse_served(bytes, &media_type, found)
         .map_err(|error| cannot_carry(error).context(format!("cannot carry {host}/{repository}{selector}")))
 }
 
