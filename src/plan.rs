@@ -14,12 +14,12 @@ use std::sync::Arc;
 
 pub use platform::{PlatformWish, Platforms};
 use referrers::Referrer;
-use rounds::Places;
+use rounds::Attempts;
 pub use tree::{Signatures, from_tree};
 
 use crate::error::{Error, Failure, Result};
 use crate::naming::{Names, check_collisions, collision};
-use crate::oci::{Descriptor, Digest, Document, Name, Reference, Selector, View};
+use crate::oci::{Descriptor, Digest, Document, MediaType, Name, Reference, Selector, View};
 use crate::place::{Absent, Builder, Catalog, Contents, Named, Origin, Reason};
 use crate::selection::Selection;
 
@@ -121,7 +121,7 @@ struct Draft<'a> {
     ordinary: HashSet<Digest>,
     /// Documents below an image that cannot be read.
     broken: HashMap<Digest, Error>,
-    places: Places,
+    attempts: Attempts,
     /// What was named because it refers to something else.
     referrers: HashMap<Name, Arc<Referrer>>,
     failures: Vec<Failure>,
@@ -153,7 +153,7 @@ impl<'a> Draft<'a> {
             foreign: HashMap::new(),
             ordinary: HashSet::new(),
             broken: HashMap::new(),
-            places: Places::default(),
+            attempts: Attempts::default(),
             referrers: HashMap::new(),
             failures: Vec::new(),
             warnings: Vec::new(),
@@ -162,7 +162,7 @@ impl<'a> Draft<'a> {
     }
 
     /// Takes a document and notes what it leads to; returns the children to read.
-    fn take(&mut self, document: &Document) -> Result<Vec<Digest>> {
+    fn take(&mut self, document: &Document) -> Result<Vec<(Digest, MediaType)>> {
         self.known.insert(document.digest());
         if self.builder.has(document.digest()) {
             return Ok(Vec::new());
@@ -180,7 +180,7 @@ impl<'a> Draft<'a> {
                 for child in kept.into_iter().filter(|child| child.media_type.document_kind().is_some()) {
                     below.push(child.digest);
                     if self.known.insert(child.digest) {
-                        unread.push(child.digest);
+                        unread.push((child.digest, child.media_type.clone()));
                     }
                 }
             }
@@ -331,7 +331,7 @@ const MAX_WARNINGS: usize = 20;
 mod tests {
     use super::*;
     use crate::error::Kind;
-    use crate::oci::{Descriptor, Host, MediaType, Repository, Tag};
+    use crate::oci::{Descriptor, Host, Repository, Tag};
     use async_trait::async_trait;
     use bytes::Bytes;
     use std::collections::HashMap;

@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
+use bytes::Bytes;
+
 use super::Documents;
 use super::contents::{
     Absent, Blob, BlobId, BlobKind, Contents, Landing, LandingId, MAX_EDGES, MAX_NESTING, Named, Origin, OriginId,
@@ -44,6 +46,14 @@ impl Builder {
     /// Whether the document is there already.
     pub fn has(&self, digest: Digest) -> bool {
         self.nodes.contains_key(&digest)
+    }
+
+    /// The exact bytes of a document that was taken.
+    ///
+    /// # Errors
+    /// `NotFound` if it was not; `Io` when it cannot be read again.
+    pub fn bytes(&self, digest: Digest) -> Result<Bytes> {
+        self.documents.get(digest).map(|(bytes, _)| bytes)
     }
 
     /// Takes a document; its children are to follow, in any order.

@@ -45,6 +45,14 @@ impl Referrer {
         Wanted { origin, at: None, selector, purpose: Purpose::Referrer(Arc::new(self)) }
     }
 
+    /// Whether `document` is what the tag of this referrer is about.
+    pub(super) fn is_itself(&self, document: Digest) -> bool {
+        match &self.selector {
+            Selector::Tag(tag) => tag.as_str().strip_prefix("sha256-").and_then(Digest::from_hex) == Some(document),
+            _ => false,
+        }
+    }
+
     /// That it cannot be carried.
     pub(super) fn failure(&self, error: &Error) -> Failure {
         Failure { image: self.to_string(), error: error.flattened().hint(WITHOUT) }
@@ -158,7 +166,7 @@ impl Draft<'_> {
         let named = named.collect::<Option<Vec<_>>>()?;
         let count = gone.len();
         self.warn(format!(
-            "{} lists {count} referrers that are gone ({}): the list is left out, and what it has else is carried",
+            "{} lists {count} referrers that are gone ({}): the list is left out, and the others are carried by digest",
             image.source,
             gone.iter().take(3).map(Digest::to_string).collect::<Vec<_>>().join(", "),
         ));
@@ -199,5 +207,5 @@ const MAX_DEPTH: usize = 8;
 const SUFFIXES: [&str; 4] = ["", ".sig", ".att", ".sbom"];
 
 /// What to do about a referrer that cannot be had.
-const WITHOUT: &str = "the image itself can be carried: with --keep-going it comes without what cannot be read, and with \
---no-referrers (of sync: without --referrers) it comes without signatures, SBOMs and attestations";
+const WITHOUT: &str = "carry the image without it: --keep-going leaves out what cannot be read, and --no-referrers (sync: \
+leave --referrers out) leaves out all signatures, SBOMs and attestations";

@@ -8,7 +8,7 @@ use futures_util::stream::{self, StreamExt};
 use super::referrers::Referrer;
 use super::{Draft, Image};
 use crate::error::{Error, Failure, Kind, Result};
-use crate::oci::{Digest, Document, Reference, Selector, View};
+use crate::oci::{Digest, Document, MediaType, Reference, Selector, View, embedded};
 use crate::place::{Origin, Reason};
 
 /// A document to read.
@@ -26,8 +26,8 @@ pub(super) struct Wanted {
 pub(super) enum Purpose {
     /// It is what a reference means, or the platform of it that was chosen.
     Image(Arc<Asked>),
-    /// It is below another document.
-    Child,
+    /// It is below another document, which says that it is of this type.
+    Child(MediaType),
     /// It refers to another document and lands beside it: under its tag, or by digest.
     Referrer(Arc<Referrer>),
 }
@@ -41,15 +41,29 @@ pub(super) struct Asked {
     chosen: bool,
 }
 
-/// The places where a document can be read.
+/// Where documents can be read, and where that was tried.
 #[derive(Default)]
-pub(super) struct Places {
+pub(super) struct Attempts {
     /// For each manifest that was chosen from an index: where the index was read.
     indexes: HashMap<Digest, BTreeSet<Origin>>,
     /// For each document that could not be read: where that was tried.
     tried: HashMap<Digest, BTreeSet<Origin>>,
-    /// Chosen manifests that could not be read, with the first reason.
+    /// The types of children that could not be read.
+    types: HashMap<Digest, MediaType>,
+    /// Chosen manifests that could not be read, with the last reason.
     unread: Vec<(Wanted, Error)>,
+}
+
+impl Purpose {
+    /// The document as its index has it, if its bytes leave open what it is and the registry serves it as something else.
+    fn retyped(&self, document: &Document) -> Option<Document> {
+        match self {
+            Purpose::Child(media_type) if media_type != document.media_type() => {
+                Document::parse_known(document.bytes().clone(), media_type, document.digest()).ok()
+            }
+            _ => None,
+        }
+    }
 }
 
 impl Draft<'_> {
@@ -71,8 +85,11 @@ impl Draft<'_> {
         while !wanted.is_empty() {
             self.read_rounds(wanted).await?;
             wanted = self.elsewhere();
+            if wanted.is_empty() {
+                wanted = self.use_embedded()?;
+            }
         }
-        for (wanted, error) in std::mem::take(&mut self.places.unread) {
+        for (wanted, error) in std::mem::take(&mut self.attempts.unread) {
             if let Purpose::Image(asked) = &wanted.purpose {
                 self.failures.push(Failure { image: asked.reference.to_string(), error });
             }
@@ -116,15 +133,16 @@ impl Draft<'_> {
             for (image, origin) in &self.images {
                 let reached = self.reached(image.document).into_iter();
                 for digest in reached.filter(|digest| self.broken.contains_key(digest)) {
-                    let tried = self.places.tried.entry(digest).or_default();
+                    let tried = self.attempts.tried.entry(digest).or_default();
                     if !tried.contains(origin) && again.insert(digest) {
-                        let (origin, selector) = (origin.clone(), Selector::Digest(digest));
-                        wanted.push(Wanted { origin, at: None, selector, purpose: Purpose::Child });
+                        wanted.extend(
+                            self.attempts.types.get(&digest).map(|media_type| child(origin, digest, media_type)),
+                        );
                     }
                 }
             }
         }
-        let Places { indexes, tried, unread } = &mut self.places;
+        let Attempts { indexes, tried, unread, .. } = &mut self.attempts;
         for (before, error) in std::mem::take(unread) {
             let other = before.selector.digest().and_then(|digest| {
                 let tried = tried.get(&digest)?;
@@ -138,8 +156,36 @@ impl Draft<'_> {
         wanted
     }
 
+    /// Takes children that no registry serves and that their index embeds; returns what is below them.
+    fn use_embedded(&mut self) -> Result<Vec<Wanted>> {
+        if self.broken.is_empty() {
+            return Ok(Vec::new());
+        }
+        let is_broken = |digest: &Digest| self.broken.contains_key(digest);
+        let parents = self.below.iter().filter(|(_, below)| below.iter().any(is_broken)).map(|(parent, _)| *parent);
+        let parents: Vec<Digest> = parents.filter(|parent| self.builder.has(*parent)).collect();
+        let mut next = Vec::new();
+        for parent in parents {
+            let found = embedded(&self.builder.bytes(parent)?, |digest| self.broken.contains_key(&digest));
+            if found.is_empty() {
+                continue;
+            }
+            let origin = self.images.iter().find(|(image, _)| self.reached(image.document).contains(&parent));
+            let Some((_, origin)) = origin.cloned() else { continue };
+            for (digest, bytes) in found {
+                let Some(media_type) = self.attempts.types.get(&digest).cloned() else { continue };
+                if let Ok(document) = Document::parse_known(bytes, &media_type, digest) {
+                    self.use_document(&child(&origin, digest, &media_type), &document, &mut next)?;
+                }
+            }
+        }
+        Ok(next)
+    }
+
     fn use_document(&mut self, wanted: &Wanted, document: &Document, next: &mut Vec<Wanted>) -> Result<()> {
         let origin = &wanted.origin;
+        let retyped = wanted.purpose.retyped(document);
+        let document = retyped.as_ref().unwrap_or(document);
         match &wanted.purpose {
             Purpose::Image(asked) => {
                 let Asked { reference, listed, chosen } = &**asked;
@@ -149,7 +195,7 @@ impl Draft<'_> {
                         Ok(Some(child)) => {
                             let asked = Asked { reference: reference.clone(), listed: *listed, chosen: true };
                             let selector = Selector::Digest(child.digest);
-                            self.places.indexes.entry(child.digest).or_default().insert(origin.clone());
+                            self.attempts.indexes.entry(child.digest).or_default().insert(origin.clone());
                             let purpose = Purpose::Image(Arc::new(asked));
                             next.push(Wanted { origin: origin.clone(), at: None, selector, purpose });
                             return Ok(());
@@ -163,7 +209,9 @@ impl Draft<'_> {
                 let name = self.wishes.names.name(reference, document.digest())?;
                 self.name(name, reference.to_string(), document.digest(), origin);
             }
-            Purpose::Child => drop(self.broken.remove(&document.digest())),
+            Purpose::Child(_) => drop(self.broken.remove(&document.digest())),
+            // GitLab reads the tag sha256-<hex> as the digest (oras-project/oras-go issue 1396): nothing lists itself.
+            Purpose::Referrer(referrer) if referrer.is_itself(document.digest()) => return Ok(()),
             Purpose::Referrer(referrer) => {
                 let reference = Reference {
                     host: origin.host.clone(),
@@ -177,12 +225,7 @@ impl Draft<'_> {
             }
         }
         let unread = self.take(document)?;
-        next.extend(unread.into_iter().map(|digest: Digest| Wanted {
-            origin: origin.clone(),
-            at: None,
-            selector: Selector::Digest(digest),
-            purpose: Purpose::Child,
-        }));
+        next.extend(unread.into_iter().map(|(digest, media_type)| child(origin, digest, &media_type)));
         Ok(())
     }
 
@@ -192,24 +235,25 @@ impl Draft<'_> {
         }
         if let Selector::Digest(digest) = &wanted.selector {
             let at = wanted.at.as_ref().unwrap_or(&wanted.origin);
-            self.places.tried.entry(*digest).or_default().insert(at.clone());
+            self.attempts.tried.entry(*digest).or_default().insert(at.clone());
         }
         let is_gone = error.kind() == Kind::NotFound;
         match (&wanted.purpose, &wanted.selector) {
-            (Purpose::Image(_), Selector::Digest(digest)) if self.places.indexes.contains_key(digest) => {
+            (Purpose::Image(_), Selector::Digest(digest)) if self.attempts.indexes.contains_key(digest) => {
                 let error = if is_gone { gone(&error, GONE_CHILD, INCOMPLETE) } else { error };
-                self.places.unread.push((wanted, error));
+                self.attempts.unread.push((wanted, error));
             }
             (Purpose::Image(asked), _) => {
                 let error = if is_gone && asked.listed { gone(&error, GONE_TAG, DELETED) } else { error };
                 self.failures.push(Failure { image: asked.reference.to_string(), error });
             }
-            (Purpose::Child, Selector::Digest(digest)) => {
+            (Purpose::Child(media_type), Selector::Digest(digest)) => {
+                self.attempts.types.insert(*digest, media_type.clone());
                 let error = if is_gone { gone(&error, GONE_CHILD, INCOMPLETE) } else { error };
                 self.broken.entry(*digest).or_insert(error);
             }
             // By digest only.
-            (Purpose::Child, _) => {}
+            (Purpose::Child(_), _) => {}
             (Purpose::Referrer(referrer), _) if is_gone => {
                 if referrer.listed {
                     self.warn(format!("{referrer} was listed and is gone: it is not carried"));
@@ -254,6 +298,11 @@ impl Draft<'_> {
     }
 }
 
+fn child(origin: &Origin, digest: Digest, media_type: &MediaType) -> Wanted {
+    let purpose = Purpose::Child(media_type.clone());
+    Wanted { origin: origin.clone(), at: None, selector: Selector::Digest(digest), purpose }
+}
+
 /// The error for what is not there although something names it: that is no mistake in spelling.
 fn gone(error: &Error, what: &str, hint: &str) -> Error {
     Error::not_found(format!("{what}: {}", error.chain())).hint(hint)
@@ -263,6 +312,8 @@ const GONE_CHILD: &str = "a manifest that its index lists is gone";
 const GONE_TAG: &str = "the tag was listed a moment ago and is gone now";
 
 /// What to do about an index whose manifests are not all there.
-const INCOMPLETE: &str = "it was deleted after the index was pushed, or never pushed: push the image again, take it from another registry, choose another platform (--platform), or leave the image out (--keep-going)";
+const INCOMPLETE: &str = "it was deleted after the index was pushed, or never pushed: push the image again, take it \
+from another registry, choose another platform (--platform), or leave the image out (--keep-going)";
 /// What to do about a tag that was deleted.
-const DELETED: &str = "somebody deletes tags while they are read: run the same command again, which lists them anew, or go past such tags with --keep-going";
+const DELETED: &str = "tags are deleted while they are read: run the same command again, which lists them anew, or leave \
+such tags out with --keep-going";

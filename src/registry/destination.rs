@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use super::call::{Access, Call, Payload, Target};
 use super::documents::{document_path, said_digest};
-use super::download::{self, Holder, not_its_word};
+use super::download::{self, Holder, wrong_size};
 use super::endpoint::Endpoint;
 use super::fresh::{self, Fresh};
 use super::limits::Turn;
@@ -181,11 +181,11 @@ impl RegistryDestination {
     async fn keep_fallback(&self, repository: &Repository, subject: Digest, entries: Vec<Value>) -> Result<()> {
         let place = Place { repository, selector: Selector::Tag(fallback_tag(subject)) };
         let there = match self.client.referrers_tag(self.endpoint.host(), repository, subject).await? {
-            TagList::Found(document) => Some(document),
+            TagList::Found(document) => Some(*document),
             TagList::Absent => None,
             // Before this run there was no tag in it.
-            TagList::Hidden(_) if self.fresh.has(repository) => None,
-            TagList::Hidden(error) => return Err(self.hidden_list(&place, error)),
+            TagList::Denied(_) if self.fresh.has(repository) => None,
+            TagList::Denied(error) => return Err(self.unreadable_list(&place, error)),
         };
         let listed = there.as_ref().map(Document::digest);
         let merged = merged(there.as_ref(), entries)
@@ -215,7 +215,7 @@ impl RegistryDestination {
     }
 
     /// A list of referrers that cannot be read is never replaced: it may hold what this run does not know.
-    fn hidden_list(&self, place: &Place<'_>, error: Error) -> Error {
+    fn unreadable_list(&self, place: &Place<'_>, error: Error) -> Error {
         let host = self.endpoint.host();
         error
             .context(format!("cannot add to the list of referrers {host}/{place}, which cannot be read"))
@@ -241,11 +241,10 @@ impl RegistryDestination {
                     StatusCode::OK if response.is_web_page() => Ok(Presence::Unknown),
                     StatusCode::OK => match response.content_length() {
                         // Some caches announce 0 for every HEAD (varnishcache/varnish-cache issue 4245).
-                        Some(found) if found != blob.size && found != 0 => Err(Failure::lasting(not_its_word(
-                            &format!("{host}/{repository}"),
-                            digest,
-                            &format!("it has {found} bytes there, not {}", blob.size),
-                        ))),
+                        Some(found) if found != blob.size && found != 0 => {
+                            let place = format!("{host}/{repository}");
+                            Err(Failure::lasting(wrong_size(&place, digest, blob.size, found)))
+                        }
                         _ => Ok(Presence::Here),
                     },
                     _ => Err(response.refusal().await),
@@ -284,7 +283,7 @@ impl RegistryDestination {
         };
         match found {
             Resolved::At(found) if found == digest => Ok(()),
-            Resolved::Hidden(error) => Err(Failure::lasting(error)),
+            Resolved::Denied(error) => Err(Failure::lasting(error)),
             // Just written, it may take a moment to be seen.
             Resolved::Absent => Err(Failure::passing(
                 Error::registry(format!("{host}/{place} is not there after {digest} was pushed there"))
@@ -312,7 +311,7 @@ impl RegistryDestination {
         let repository = self.repository(contents, landing.scope)?;
         let place = Place { repository: &repository, selector: Selector::Tag(tag.clone()) };
         let found = match self.endpoint.budget().run(|| self.now(&place)).await? {
-            Resolved::Hidden(error) => return Err(cannot_keep(error)),
+            Resolved::Denied(error) => return Err(cannot_keep(error)),
             found => found.digest(),
         };
         let other = found.filter(|found| *found != landing.document);
@@ -434,11 +433,11 @@ impl Destination for RegistryDestination {
         let there = match cannot_be_there {
             true => None,
             false => match budget.run(|| self.now(&place)).await? {
-                Resolved::Hidden(error) if self.existing == ExistingTags::Keep => return Err(cannot_keep(error)),
-                Resolved::Hidden(error) => {
+                Resolved::Denied(error) if self.existing == ExistingTags::Keep => return Err(cannot_keep(error)),
+                Resolved::Denied(error) => {
                     let is_list = landing.tag.as_ref().is_some_and(|tag| subject_of(tag).is_some());
                     if self.adds_referrers && is_list && !self.fresh.has(&repository) {
-                        return Err(self.hidden_list(&place, error));
+                        return Err(self.unreadable_list(&place, error));
                     }
                     None
                 }

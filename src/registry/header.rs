@@ -34,6 +34,11 @@ impl ContentRange {
     }
 }
 
+/// The size of the whole, from the `Content-Range: bytes */TOTAL` of a 416 (RFC 9110, section 15.5.17).
+pub(super) fn total(text: &str) -> Option<u64> {
+    number(text.trim().strip_prefix("bytes")?.trim_start().strip_prefix("*/")?)
+}
+
 /// How many bytes an upload session holds, from its `Range` header: `0-LAST`, and by some `bytes=0-LAST`.
 pub(super) fn held(text: &str) -> Option<u64> {
     let (start, last) = text.trim().trim_start_matches("bytes=").split_once('-')?;
@@ -103,6 +108,13 @@ mod tests {
     fn a_content_range_is_read_or_refused(#[case] text: &str, #[case] expected: Option<(u64, u64, Option<u64>)>) {
         let found = ContentRange::parse(text).map(|range| (range.start, range.end, range.total));
         assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn a_range_that_cannot_be_had_tells_the_size() {
+        assert_eq!(total("bytes */10"), Some(10));
+        assert_eq!(total("bytes 0-9/10"), None);
+        assert_eq!(total("bytes */*"), None);
     }
 
     #[test]

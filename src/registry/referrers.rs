@@ -26,9 +26,9 @@ pub(super) enum TagList {
     /// Nothing.
     Absent,
     /// This.
-    Found(Document),
+    Found(Box<Document>),
     /// The registry answers 401 or 403, which some do for tags that are not there.
-    Hidden(Error),
+    Denied(Error),
 }
 
 /// The answer of a registry to one question.
@@ -98,7 +98,7 @@ impl Client {
             .run(async || match fetch(&endpoint, &call).await {
                 Ok(served) => Ok(Ok(served)),
                 Err(failure) if failure.is_not_found() => Ok(Err(TagList::Absent)),
-                Err(failure) if failure.is_denied() => Ok(Err(TagList::Hidden(failure.into_error()))),
+                Err(failure) if failure.is_denied() => Ok(Err(TagList::Denied(failure.into_error()))),
                 Err(failure) => Err(failure),
             })
             .await?;
@@ -107,7 +107,7 @@ impl Client {
             Err(other) => return Ok(other),
         };
         // GitLab reads sha256-<hex> as the digest, and returns the subject itself (oras-project/oras-go issue 1396).
-        Ok(if document.digest() == subject { TagList::Absent } else { TagList::Found(document) })
+        Ok(if document.digest() == subject { TagList::Absent } else { TagList::Found(Box::new(document)) })
     }
 }
 

@@ -18,7 +18,7 @@ pub(super) enum Resolved {
     Absent,
     /// HEAD and GET are answered with 401 or 403. Artifactory's virtual repositories answer so for what is not there
     /// (google/go-containerregistry pull request 1691), so that only a push tells; the error is that of the GET.
-    Hidden(Error),
+    Denied(Error),
 }
 
 impl Resolved {
@@ -26,7 +26,7 @@ impl Resolved {
     pub(super) fn digest(&self) -> Option<Digest> {
         match self {
             Resolved::At(digest) => Some(*digest),
-            Resolved::Absent | Resolved::Hidden(_) => None,
+            Resolved::Absent | Resolved::Denied(_) => None,
         }
     }
 }
@@ -63,7 +63,7 @@ pub(super) async fn resolve_by_get(
     match document_digest(endpoint, repository, selector).await {
         Ok(digest) => Ok(Resolved::At(digest)),
         Err(failure) if failure.is_not_found() => Ok(Resolved::Absent),
-        Err(failure) if failure.is_denied() => Ok(Resolved::Hidden(failure.into_error())),
+        Err(failure) if failure.is_denied() => Ok(Resolved::Denied(failure.into_error())),
         Err(failure) => Err(failure),
     }
 }

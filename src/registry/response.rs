@@ -207,7 +207,7 @@ impl Response {
     /// Refuses a web page where the body does not matter, as in the answer to `GET /v2/`.
     pub(super) async fn nothing(self) -> Result<(), Failure> {
         let (what, peer) = (self.what.clone(), self.peer.clone());
-        // What it is shows in its first bytes; a longer body is read no further.
+        // The first bytes tell; a longer body is read no further.
         let body = self.beginning(MAX_ERROR).await?;
         match Unreadable::of(&what, &peer, None, &body) {
             Some(unreadable @ Unreadable::WebPage(_)) => Err(Failure::lasting(unreadable.into_error())),
