@@ -30,7 +30,7 @@ pub async fn plan(catalog: &dyn Catalog, selection: &Selection, filter: &Filter,
     if !failures.is_empty() && !wishes.keep_going {
         return Err(Failure::report(failures, asked));
     }
-    let images: Vec<plan::Image> = images.into_iter().map(Into::into).collect();
+    let images = plan::Image::of_selection(selection, images);
     let mut plan = plan::plan(catalog, &images, wishes).await?;
     plan.failures.extend(failures);
     match plan.contents.images.is_empty() && !plan.failures.is_empty() {
@@ -111,7 +111,7 @@ impl Making {
             Making::Directory(writer) => writer.recall()?,
             Making::Stream(_) => None,
         };
-        Ok(pinned.map(|Pinned { contents, left_out }| Plan { contents, failures: left_out, notes: Vec::new() }))
+        Ok(pinned.map(|Pinned { contents, left_out }| Plan { contents, failures: left_out, warnings: Vec::new() }))
     }
 
     /// Images that are not in the plan although they were asked for, and why: if this run is interrupted, the one that

@@ -5,13 +5,16 @@
 
 mod digest;
 mod document;
+mod embedded;
 pub mod json;
 mod media_type;
 mod platform;
 mod reference;
+mod served;
 
 pub use digest::{Digest, DigestFault, Hasher};
 pub use document::{Descriptor, Document, MAX_DOCUMENT, View};
+pub use embedded::embedded;
 pub use media_type::{DocumentKind, MediaType};
 pub use platform::Platform;
 pub use reference::{Host, Name, Reference, ReferenceFault, Repository, Selector, Tag};

@@ -13,15 +13,19 @@ mod rounds;
 mod tree;
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 pub use notes::notes;
 pub use platform::{PlatformWish, Platforms};
+use referrers::Referrer;
+use rounds::Attempts;
 pub use tree::{Signatures, from_tree};
 
 use crate::error::{Error, Failure, Result};
 use crate::naming::{Names, check_collisions, collision};
-use crate::oci::{Descriptor, Digest, Document, Name, Reference, Selector, View};
+use crate::oci::{Descriptor, Digest, Document, MediaType, Name, Reference, Selector, View};
 use crate::place::{Builder, Catalog, Contents, Named, Origin, Reason};
+use crate::selection::Selection;
 
 /// How to plan.
 #[derive(Debug, Clone)]
@@ -69,11 +73,25 @@ pub struct Image {
     pub reference: Reference,
     /// The very manifest or index that is to land, if that is known already: then no platform is chosen any more.
     pub pinned: Option<Digest>,
+    /// Whether it comes from a list of tags: nobody has misspelt it.
+    pub listed: bool,
+}
+
+impl Image {
+    /// `images` as `selection` asks for them: by name, or by a list of tags.
+    pub fn of_selection(selection: &Selection, images: Vec<Reference>) -> Vec<Image> {
+        let named = selection.named();
+        let image = |reference| {
+            let listed = !named.contains(&reference);
+            Image { reference, pinned: None, listed }
+        };
+        images.into_iter().map(image).collect()
+    }
 }
 
 impl From<Reference> for Image {
     fn from(reference: Reference) -> Self {
-        Image { reference, pinned: None }
+        Image { reference, pinned: None, listed: false }
     }
 }
 
@@ -84,8 +102,8 @@ pub struct Plan {
     pub contents: Contents,
     /// With `keep_going`: images that cannot be carried, with the reason, sorted.
     pub failures: Vec<Failure>,
-    /// What a person should know of it beside what [`notes()`] finds in the contents.
-    pub notes: Vec<String>,
+    /// What a person should know, and that stops nothing, beside what [`notes()`] finds in the contents.
+    pub warnings: Vec<String>,
 }
 
 /// Reads what must be read of `images` and works out the [`Contents`].
@@ -124,14 +142,29 @@ struct Draft<'a> {
     /// repositories can have others in each.
     asked_about: HashSet<(Origin, Digest)>,
     left_out: HashMap<Digest, (u64, Reason)>,
-    foreign: Vec<(Origin, Descriptor)>,
+    /// The foreign layers of each manifest.
+    foreign: HashMap<Digest, Vec<Descriptor>>,
     /// Layers that are not foreign.
     ordinary: HashSet<Digest>,
     /// Documents below an image that cannot be read.
     broken: HashMap<Digest, Error>,
+    attempts: Attempts,
+    /// What was named because it refers to something else.
+    referrers: HashMap<Name, Arc<Referrer>>,
     failures: Vec<Failure>,
     /// How many attestations are left behind with an index, by the position of the image.
     attestations: HashMap<usize, usize>,
+    warnings: Vec<String>,
+    /// Warnings beyond [`MAX_WARNINGS`].
+    more_warnings: usize,
+}
+
+/// A document that can have referrers.
+struct Subject {
+    origin: Origin,
+    digest: Digest,
+    /// The reference of an image that it belongs to.
+    image: Arc<str>,
 }
 
 /// Something that is to land.
@@ -159,16 +192,20 @@ impl<'a> Draft<'a> {
             known: HashSet::new(),
             asked_about: HashSet::new(),
             left_out: HashMap::new(),
-            foreign: Vec::new(),
+            foreign: HashMap::new(),
             ordinary: HashSet::new(),
             broken: HashMap::new(),
+            attempts: Attempts::default(),
+            referrers: HashMap::new(),
             failures: Vec::new(),
             attestations: HashMap::new(),
+            warnings: Vec::new(),
+            more_warnings: 0,
         }
     }
 
     /// Takes a document and notes what it leads to; returns the children to read.
-    fn take(&mut self, origin: &Origin, document: &Document) -> Result<Vec<Digest>> {
+    fn take(&mut self, document: &Document) -> Result<Vec<(Digest, MediaType)>> {
         self.known.insert(document.digest());
         if self.builder.has(document.digest()) {
             return Ok(Vec::new());
@@ -186,7 +223,7 @@ impl<'a> Draft<'a> {
                 for child in kept.into_iter().filter(|child| child.media_type.document_kind().is_some()) {
                     below.push(child.digest);
                     if self.known.insert(child.digest) {
-                        unread.push(child.digest);
+                        unread.push((child.digest, child.media_type.clone()));
                     }
                 }
             }
@@ -194,9 +231,9 @@ impl<'a> Draft<'a> {
                 let (foreign, ordinary): (Vec<_>, Vec<_>) =
                     layers.iter().partition(|layer| layer.media_type.is_foreign());
                 self.ordinary.extend(ordinary.iter().map(|layer| layer.digest));
-                for layer in foreign {
-                    self.foreign.push((origin.clone(), layer.clone()));
-                    below.push(layer.digest);
+                below.extend(foreign.iter().map(|layer| layer.digest));
+                if !foreign.is_empty() {
+                    self.foreign.insert(document.digest(), foreign.into_iter().cloned().collect());
                 }
             }
         }
@@ -242,8 +279,15 @@ impl<'a> Draft<'a> {
             .hint(self.wishes.names.way.apart(&first.origin, &second.origin))
     }
 
+    fn warn(&mut self, warning: String) {
+        match self.warnings.len() < MAX_WARNINGS {
+            true => self.warnings.push(warning),
+            false => self.more_warnings += 1,
+        }
+    }
+
     /// Documents that can have referrers, with where to ask, that have not been asked about yet.
-    fn new_subjects(&mut self) -> Vec<(Origin, Digest)> {
+    fn new_subjects(&mut self) -> Vec<Subject> {
         let mut subjects = Vec::new();
         for Planned { image, origin, .. } in &self.images {
             // What is below was looked at together with the image.
@@ -253,9 +297,10 @@ impl<'a> Draft<'a> {
             let mut reached: Vec<Digest> = self.reached(image.document).into_iter().collect();
             reached.sort_unstable();
             let documents = reached.into_iter().filter(|digest| self.builder.has(*digest));
-            subjects.extend(documents.map(|digest| (origin.clone(), digest)));
+            let source: Arc<str> = image.source.as_str().into();
+            subjects.extend(documents.map(|digest| Subject { origin: origin.clone(), digest, image: source.clone() }));
         }
-        subjects.retain(|subject| self.asked_about.insert(subject.clone()));
+        subjects.retain(|subject| self.asked_about.insert((subject.origin.clone(), subject.digest)));
         subjects
     }
 
@@ -290,6 +335,9 @@ pub fn check_names<'a>(images: impl IntoIterator<Item = (&'a Reference, Option<D
     let named = named.iter().map(|(name, digest, origin, source)| (name.clone(), *digest, origin.clone(), &**source));
     check_collisions(named, names.way)
 }
+
+/// How many warnings are given one by one.
+const MAX_WARNINGS: usize = 20;
 
 #[cfg(test)]
 mod tests;

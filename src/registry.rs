@@ -15,6 +15,7 @@ mod auth;
 mod call;
 mod catalog;
 mod destination;
+mod documents;
 mod download;
 mod endpoint;
 mod exchange;
@@ -22,16 +23,21 @@ mod fault;
 mod fresh;
 mod header;
 mod limits;
+mod link;
 mod mount;
 mod news;
+mod pages;
 mod peer;
 mod piecewise;
 mod proxies;
+mod referrers;
+mod resolve;
 mod response;
 mod retry;
 mod sessions;
 mod stall;
 mod subjects;
+mod tags;
 mod tls;
 mod transport;
 mod upload;
@@ -47,6 +53,7 @@ pub use destination::{ExistingTags, RegistryDestination};
 use endpoint::Endpoint;
 pub use limits::Rate;
 pub use proxies::{Exempt, Proxies, ProxyUrl};
+use tags::Warned;
 pub use tls::CertificateDirectories;
 use transport::Transport;
 
@@ -123,6 +130,7 @@ struct Shared {
     usual: Manner,
     special: HashMap<Host, Manner>,
     endpoints: Mutex<HashMap<Host, Arc<Endpoint>>>,
+    warned: Warned,
 }
 
 /// How a host is spoken to. Hosts with settings of their own have connections of their own.
@@ -139,7 +147,12 @@ impl Client {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let special = settings.hosts.iter().map(|(host, own)| Ok((host.clone(), Manner::new(settings.at(own))?)));
         let special = special.collect::<Result<_>>()?;
-        Ok(Client(Arc::new(Shared { usual: Manner::new(settings)?, special, endpoints: Mutex::default() })))
+        Ok(Client(Arc::new(Shared {
+            usual: Manner::new(settings)?,
+            special,
+            endpoints: Mutex::default(),
+            warned: Warned::default(),
+        })))
     }
 
     fn endpoint(&self, host: &Host) -> Arc<Endpoint> {
@@ -153,6 +166,10 @@ impl Client {
 
     fn settings(&self) -> &Settings {
         &self.0.usual.settings
+    }
+
+    fn warned(&self) -> &Warned {
+        &self.0.warned
     }
 }
 

@@ -9,7 +9,7 @@ mod list;
 mod tags;
 mod yaml;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fmt;
 use std::path::PathBuf;
 
@@ -119,6 +119,18 @@ impl Selection {
         self.registries.extend(other.registries);
         self.failures.extend(other.failures);
         Ok(())
+    }
+
+    /// The images that are named one by one; others come from lists of tags.
+    pub fn named(&self) -> HashSet<Reference> {
+        let named = self.wanted.iter().filter_map(|wanted| match &wanted.which {
+            Which::One(selector) => {
+                let (host, repository) = (wanted.host.clone(), wanted.repository.clone());
+                Some(Reference { host, repository, selector: Some(selector.clone()) })
+            }
+            Which::Every | Which::Regex(_) | Which::Versions(_) => None,
+        });
+        named.collect()
     }
 
     /// Itself if every entry can be used.

@@ -58,6 +58,8 @@ pub struct Planned {
     pub there: Vec<Named>,
     /// With `keep_going`: what cannot be carried, with the reason.
     pub failures: Vec<Failure>,
+    /// What a person should know, and that stops nothing.
+    pub warnings: Vec<String>,
     /// [`Named::source`] of everything that was asked for and can be carried, in the order in which it was asked for.
     pub order: Vec<String>,
 }
@@ -105,7 +107,10 @@ pub async fn from_registries(
     check(&mut failures)?;
     plan::check_names(images.iter().map(|reference| (reference, None)), &wishes.plan.names)?;
     let order = images.iter().map(ToString::to_string).collect();
-    let current::Looked { images, mut there, failures: unknown } = current::look(catalog, images, wishes, onto).await?;
+    let current::Looked { mut images, mut there, failures: unknown } =
+        current::look(catalog, images, wishes, onto).await?;
+    let named = selection.named();
+    images.iter_mut().for_each(|image| image.listed = !named.contains(&image.reference));
     failures.extend(unknown);
     check(&mut failures)?;
     let shelf;
@@ -116,14 +121,14 @@ pub async fn from_registries(
         }
         Onto::Registry(_) | Onto::Bundle => catalog,
     };
-    let Plan { contents, failures: unread, .. } = plan::plan(catalog, &images, &wishes.plan).await?;
+    let Plan { contents, failures: unread, warnings } = plan::plan(catalog, &images, &wishes.plan).await?;
     failures.extend(unread);
     format::check(&contents, wishes.format)?;
     check_there(&contents, &there, wishes)?;
     // An image that was asked for in two ways is there once.
     let mut names = HashSet::new();
     there.retain(|image| names.insert(image.name.clone()));
-    Planned { contents: Arc::new(contents), there, failures, order }.unless_nothing_is_left()
+    Planned { contents: Arc::new(contents), there, failures, warnings, order }.unless_nothing_is_left()
 }
 
 /// Refuses to move a name to another image than one that was asked for and is there already under that name.
@@ -146,11 +151,11 @@ pub async fn from_tree(
     onto: &Onto,
     progress: &dyn Progress,
 ) -> Result<Planned> {
-    let Plan { contents, failures, .. } = read_tree(tree, &wishes.plan, signatures, progress)?;
+    let Plan { contents, failures, warnings } = read_tree(tree, &wishes.plan, signatures, progress)?;
     format::check(&contents, wishes.format)?;
     let order = tree.images().iter().map(|image| image.shown.clone()).collect();
     let (there, contents) = current::without_there(contents, wishes, onto).await?;
-    Planned { contents: Arc::new(contents), there, failures, order }.unless_nothing_is_left()
+    Planned { contents: Arc::new(contents), there, failures, warnings, order }.unless_nothing_is_left()
 }
 
 /// What is in `tree`, with everything there that it needs. That nothing vouches for a tree is said once.

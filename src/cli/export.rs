@@ -156,7 +156,7 @@ pub(super) async fn run(command: &Export, request: Request, global: &Global, can
         jobs: command.access.effort.jobs.get(),
         command: plan::Command::Export,
     };
-    let Plan { contents, mut failures, notes } = if let Some(plan) = recalled {
+    let Plan { contents, mut failures, warnings } = if let Some(plan) = recalled {
         if !global.quiet {
             note("going on with what an interrupted run planned (--refresh looks at the tags again)");
         }
@@ -167,8 +167,8 @@ pub(super) async fn run(command: &Export, request: Request, global: &Global, can
             planned = command.plan(&source, &selection, &filter, &wishes, &*progress) => planned?,
         }
     };
-    for note in notes.into_iter().chain(plan::notes(&contents, &wishes.platforms)?) {
-        progress.event(Event::Warning(&note));
+    for warning in warnings.into_iter().chain(plan::notes(&contents, &wishes.platforms)?) {
+        progress.event(Event::Warning(&warning));
     }
     // Nobody asked for referrers one by one.
     let asked = Totals::of(&contents)?.asked() + failures.len();

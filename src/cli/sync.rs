@@ -194,6 +194,7 @@ async fn sync(command: &Sync, request: Request, global: &Global, cancel: Cancell
         () = cancel.cancelled() => return Err(Error::interrupted()),
         planned = plan(command, &source, &destination, &wishes, &*progress, global) => planned?,
     };
+    planned.warnings.iter().for_each(|warning| progress.event(Event::Warning(warning)));
     let asked = planned.asked();
     let mut answer = Answer::new(planned, &destination, &source)?;
     if command.dry_run {

@@ -4,6 +4,7 @@ mod fit;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
+use bytes::Bytes;
 pub use fit::{Fit, Misfit};
 
 use super::Documents;
@@ -48,6 +49,14 @@ impl Builder {
     /// Whether the document is there already.
     pub fn has(&self, digest: Digest) -> bool {
         self.nodes.contains_key(&digest)
+    }
+
+    /// The exact bytes of a document that was taken.
+    ///
+    /// # Errors
+    /// `NotFound` if it was not; `Io` when it cannot be read again.
+    pub fn bytes(&self, digest: Digest) -> Result<Bytes> {
+        self.documents.get(digest).map(|(bytes, _)| bytes)
     }
 
     /// Takes a document; its children are to follow, in any order.

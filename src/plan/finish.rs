@@ -10,10 +10,10 @@ use crate::place::{Absent, Fit};
 impl Draft<'_> {
     pub(super) async fn finish(mut self, asked: usize) -> Result<Plan> {
         self.look_for_foreign_layers().await?;
-        let mut images = std::mem::take(&mut self.images);
+        let images = std::mem::take(&mut self.images);
+        let mut images = self.without_unread(images);
         // Of two images that contradict each other the first by name is carried, in whatever order they were read.
         images.sort_by_cached_key(|planned| planned.image.name.to_string());
-        let images = self.without_unread(images);
         let (images, fit) = self.without_misfits(images);
         if !self.failures.is_empty() && !self.wishes.keep_going {
             return Err(Failure::report(self.failures, asked));
@@ -30,22 +30,34 @@ impl Draft<'_> {
         }
         self.failures.sort_by(|a, b| a.image.cmp(&b.image));
         self.failures.dedup_by(|a, b| a.image == b.image);
-        let notes = notes::attestations(&attestations).into_iter().collect();
-        Ok(Plan { contents: self.builder.finish()?, failures: self.failures, notes })
+        self.warnings.extend(notes::attestations(&attestations));
+        if self.more_warnings > 0 {
+            self.warnings.push(format!("and {} more warnings of this sort", self.more_warnings));
+        }
+        Ok(Plan { contents: self.builder.finish()?, failures: self.failures, warnings: self.warnings })
     }
 
     /// The images below which everything could be read; the others become failures.
     fn without_unread(&mut self, images: Vec<Planned>) -> Vec<Planned> {
         let mut kept = Vec::with_capacity(images.len());
         for planned in images {
-            match self.first_broken(planned.image.document) {
-                None => kept.push(planned),
-                Some((parent, child)) => {
-                    let error = self.unread(parent, child);
-                    self.failures.push(Failure { image: planned.image.source, error });
-                }
+            let Some((parent, child)) = self.first_broken(planned.image.document) else {
+                kept.push(planned);
+                continue;
+            };
+            if let Some(others) = self.without_list(&planned) {
+                kept.extend(others);
+                continue;
             }
+            let error = self.unread(parent, child);
+            self.failures.push(match self.referrers.get(&planned.image.name) {
+                Some(referrer) => referrer.failure(&error),
+                None => Failure { image: planned.image.source, error },
+            });
         }
+        // What a list named may have been found by the API, too.
+        let mut names = HashSet::new();
+        kept.retain(|planned| names.insert(planned.image.name.clone()));
         kept
     }
 

@@ -5,20 +5,75 @@
 //! looked up in one listing of the repository; they are asked for one by one only where a registry refuses to list.
 
 use std::collections::{HashMap, HashSet};
+use std::fmt;
+use std::sync::Arc;
 
 use futures_util::stream::{self, StreamExt};
 
 use super::rounds::{Purpose, Wanted};
-use super::{Draft, Image};
-use crate::error::{Failure, Kind, Result};
-use crate::oci::{Digest, Host, Selector, Tag};
-use crate::place::Origin;
+use super::{Draft, Image, Planned, REFERRER, Subject};
+use crate::error::{Error, Failure, Kind, Result};
+use crate::oci::{Descriptor, Digest, Reference, Selector, Tag};
+use crate::place::{Named, Origin};
+
+/// A referrer, as messages name it.
+#[derive(Debug)]
+pub(super) struct Referrer {
+    /// The reference of the image that it refers to.
+    image: Arc<str>,
+    origin: Origin,
+    selector: Selector,
+    /// Its artifact type, or else its media type, where a list tells it.
+    media_type: Option<String>,
+    /// Whether it was listed; otherwise it is asked for because it may be there.
+    pub(super) listed: bool,
+}
+
+impl Referrer {
+    fn new(subject: &Subject, selector: Selector, listed: bool) -> Self {
+        let (image, origin) = (subject.image.clone(), subject.origin.clone());
+        Referrer { image, origin, selector, media_type: None, listed }
+    }
+
+    fn of_type(self, descriptor: Descriptor) -> Self {
+        let media_type = descriptor.artifact_type.unwrap_or_else(|| descriptor.media_type.to_string());
+        Referrer { media_type: Some(media_type), ..self }
+    }
+
+    fn wanted(self) -> Wanted {
+        let (origin, selector) = (self.origin.clone(), self.selector.clone());
+        Wanted { origin, at: None, selector, purpose: Purpose::Referrer(Arc::new(self)) }
+    }
+
+    /// Whether `document` is what the tag of this referrer is about.
+    pub(super) fn is_itself(&self, document: Digest) -> bool {
+        match &self.selector {
+            Selector::Tag(tag) => tag.as_str().strip_prefix("sha256-").and_then(Digest::from_hex) == Some(document),
+            _ => false,
+        }
+    }
+
+    /// That it cannot be carried.
+    pub(super) fn failure(&self, error: &Error) -> Failure {
+        Failure { image: self.to_string(), error: error.flattened().hint(WITHOUT) }
+    }
+}
+
+impl fmt::Display for Referrer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Origin { host, repository } = &self.origin;
+        write!(f, "a referrer of {} (", self.image)?;
+        if let Some(media_type) = &self.media_type {
+            write!(f, "{media_type}, ")?;
+        }
+        write!(f, "{host}/{repository}{})", self.selector)
+    }
+}
 
 impl Draft<'_> {
     /// Reads the referrers of everything that is planned, their referrers, and so on. `images` have been read.
     pub(super) async fn read_referrers(&mut self, images: &[Image]) -> Result<()> {
         let mut tags: HashMap<Origin, Tags> = HashMap::new();
-        let mut without_api: HashSet<Host> = HashSet::new();
         let mut read: HashSet<(Origin, Selector)> = images.iter().filter_map(by_itself).collect();
         for _ in 0..MAX_DEPTH {
             let subjects = self.new_subjects();
@@ -27,28 +82,22 @@ impl Draft<'_> {
             }
             self.list_tags(&subjects, &mut tags).await?;
             let mut wanted = Vec::new();
-            for (origin, digest) in &subjects {
-                let selectors = tags[origin].about(*digest).into_iter().map(|tag| (origin.clone(), Selector::Tag(tag)));
-                wanted.extend(selectors);
+            for subject in &subjects {
+                let known = &tags[&subject.origin];
+                let listed = matches!(known, Tags::Listed(_));
+                let found = known.about(subject.digest).into_iter();
+                wanted.extend(found.map(|tag| Referrer::new(subject, Selector::Tag(tag), listed).wanted()));
             }
-            wanted.extend(self.ask_for_referrers(subjects, &mut without_api).await);
-            wanted.retain(|wanted| read.insert(wanted.clone()));
-            let optional = |origin: &Origin| matches!(tags[origin], Tags::Refused);
-            let wanted = wanted
-                .into_iter()
-                .map(|(origin, selector)| {
-                    let purpose = if optional(&origin) { Purpose::PerhapsReferrer } else { Purpose::Referrer };
-                    Wanted { origin, selector, purpose }
-                })
-                .collect();
+            wanted.extend(self.ask_for_referrers(subjects).await?.into_iter().map(Referrer::wanted));
+            wanted.retain(|wanted| read.insert((wanted.origin.clone(), wanted.selector.clone())));
             self.read(wanted).await?;
         }
         Ok(())
     }
 
-    async fn list_tags(&self, subjects: &[(Origin, Digest)], known: &mut HashMap<Origin, Tags>) -> Result<()> {
+    async fn list_tags(&self, subjects: &[Subject], known: &mut HashMap<Origin, Tags>) -> Result<()> {
         let mut new: Vec<&Origin> =
-            subjects.iter().map(|(origin, _)| origin).filter(|o| !known.contains_key(o)).collect();
+            subjects.iter().map(|subject| &subject.origin).filter(|o| !known.contains_key(o)).collect();
         new.sort();
         new.dedup();
         let listing = stream::iter(new)
@@ -66,45 +115,64 @@ impl Draft<'_> {
         Ok(())
     }
 
-    /// By the API, unless the host does not know it: then the fallback tag is in the list of tags.
-    async fn ask_for_referrers(
-        &mut self,
-        subjects: Vec<(Origin, Digest)>,
-        without_api: &mut HashSet<Host>,
-    ) -> Vec<(Origin, Selector)> {
+    /// By the API; a registry without it has the fallback tag in its list of tags.
+    async fn ask_for_referrers(&mut self, subjects: Vec<Subject>) -> Result<Vec<Referrer>> {
+        let catalog = self.catalog;
+        let mut asking = stream::iter(subjects)
+            .map(async |subject: Subject| {
+                let Origin { host, repository } = &subject.origin;
+                let answer = catalog.referrers(host, repository, subject.digest).await;
+                (subject, answer)
+            })
+            .buffer_unordered(self.wishes.jobs.max(1));
         let mut found = Vec::new();
-        let mut by_host: HashMap<Host, Vec<(Origin, Digest)>> = HashMap::new();
-        for (origin, digest) in subjects {
-            by_host.entry(origin.host.clone()).or_default().push((origin, digest));
-        }
-        for (host, subjects) in by_host {
-            let mut subjects = subjects.into_iter();
-            // One question tells whether the host knows the API at all.
-            let first: Vec<_> = subjects.by_ref().take(1).collect();
-            for batch in [first, subjects.collect()] {
-                if without_api.contains(&host) {
-                    break;
-                }
-                let asking = stream::iter(batch).map(async |(origin, digest): (Origin, Digest)| {
-                    let answer = self.catalog.referrers(&origin.host, &origin.repository, digest).await;
-                    (origin, digest, answer)
-                });
-                let answers: Vec<_> = asking.buffer_unordered(self.wishes.jobs.max(1)).collect().await;
-                for (origin, digest, answer) in answers {
-                    match answer {
-                        Ok(Some(referrers)) => {
-                            found.extend(referrers.iter().map(|r| (origin.clone(), Selector::Digest(r.digest))));
-                        }
-                        Ok(None) => drop(without_api.insert(host.clone())),
-                        Err(error) => {
-                            let image = format!("referrers of {}/{}@{digest}", origin.host, origin.repository);
-                            self.failures.push(Failure { image, error });
-                        }
-                    }
+        while let Some((subject, answer)) = asking.next().await {
+            match answer {
+                Ok(listed) => found.extend(listed.into_iter().flatten().map(|descriptor| {
+                    Referrer::new(&subject, Selector::Digest(descriptor.digest), true).of_type(descriptor)
+                })),
+                Err(error) if error.kind() == Kind::Interrupted => return Err(error),
+                Err(error) => {
+                    let Origin { host, repository } = &subject.origin;
+                    let image = format!("the referrers of {} ({host}/{repository}@{})", subject.image, subject.digest);
+                    self.failures.push(Failure { image, error: error.hint(WITHOUT) });
                 }
             }
         }
-        found
+        Ok(found)
+    }
+
+    /// What is carried of a list of referrers (an index under a fallback tag), some of which are gone: the others by
+    /// digest, without the list. An import lists them again where the registry has no API. Nothing if it is no such
+    /// list, or something else is wrong with it.
+    pub(super) fn without_list(&mut self, list: &Planned) -> Option<Vec<Planned>> {
+        let Planned { image, origin, .. } = list;
+        self.referrers.get(&image.name)?;
+        let suffix = image.name.tag()?.as_str().strip_prefix("sha256-")?;
+        Digest::from_hex(suffix)?;
+        let is_gone = |digest: &Digest| self.broken.get(digest).is_some_and(|error| error.kind() == Kind::NotFound);
+        let children = self.below.get(&image.document)?;
+        let broken = self.reached(image.document).into_iter().filter(|digest| self.broken.contains_key(digest));
+        let gone: Vec<Digest> = broken.collect();
+        if !gone.iter().all(|digest| is_gone(digest) && children.contains(digest)) {
+            return None;
+        }
+        let left = children.iter().filter(|digest| self.builder.has(**digest));
+        let named = left.map(|digest| {
+            let (host, repository) = (origin.host.clone(), origin.repository.clone());
+            let reference = Reference { host, repository, selector: Some(Selector::Digest(*digest)) };
+            let name = self.wishes.names.way.name(&reference, *digest).ok()?;
+            let image = Named { name, source: reference.to_string(), document: *digest };
+            Some(Planned { image, origin: origin.clone(), position: REFERRER })
+        });
+        let named = named.collect::<Option<Vec<_>>>()?;
+        let count = gone.len();
+        self.warn(format!(
+            "{} lists {count} referrers that are gone ({}): the list is left out, and the others are carried by digest",
+            image.source,
+            gone.iter().take(3).map(Digest::to_string).collect::<Vec<_>>().join(", "),
+        ));
+        Some(named)
     }
 }
 
@@ -138,3 +206,7 @@ const MAX_DEPTH: usize = 8;
 
 /// The fallback tag of distribution-spec, and cosign's.
 const SUFFIXES: [&str; 4] = ["", ".sig", ".att", ".sbom"];
+
+/// What to do about a referrer that cannot be had.
+const WITHOUT: &str = "carry the image without it: --keep-going leaves out what cannot be read, and --no-referrers (sync: \
+leave --referrers out) leaves out all signatures, SBOMs and attestations";

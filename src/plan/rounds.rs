@@ -1,55 +1,113 @@
 //! Reading documents, many at once, round by round.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use futures_util::stream::{self, StreamExt};
 
+use super::referrers::Referrer;
 use super::{Draft, Image, Planned, Platforms, REFERRER};
 use crate::error::{Error, Failure, Kind, Result};
-use crate::oci::{Digest, Document, Name, Reference, Selector, View};
+use crate::oci::{Digest, Document, MediaType, Name, Reference, Selector, View, embedded};
 use crate::place::{Named, Origin, Reason};
 
 /// A document to read.
 pub(super) struct Wanted {
+    /// Where it belongs.
     pub(super) origin: Origin,
+    /// Where it is read instead, if it could not be read there.
+    pub(super) at: Option<Origin>,
     pub(super) selector: Selector,
     pub(super) purpose: Purpose,
 }
 
 /// What a document is read for.
+#[derive(Clone)]
 pub(super) enum Purpose {
     /// It is what a reference means, or the platform of it that was chosen.
-    Image { reference: Arc<Reference>, position: usize, chosen: bool },
-    /// It is below another document.
-    Child,
+    Image(Arc<Asked>),
+    /// It is below another document, which says that it is of this type.
+    Child(MediaType),
     /// It refers to another document and lands beside it: under its tag, or by digest.
-    Referrer,
-    /// The same, if it exists.
-    PerhapsReferrer,
+    Referrer(Arc<Referrer>),
+}
+
+/// An image that was asked for.
+pub(super) struct Asked {
+    reference: Reference,
+    /// Its place among the images that were asked for.
+    position: usize,
+    /// Whether it was found in a list of tags.
+    listed: bool,
+    /// Whether no platform is to be chosen any more.
+    chosen: bool,
+}
+
+/// Where documents can be read, and where that was tried.
+#[derive(Default)]
+pub(super) struct Attempts {
+    /// For each manifest that was chosen from an index: where the index was read.
+    indexes: HashMap<Digest, BTreeSet<Origin>>,
+    /// For each document that could not be read: where that was tried.
+    tried: HashMap<Digest, BTreeSet<Origin>>,
+    /// The types of children that could not be read.
+    types: HashMap<Digest, MediaType>,
+    /// Chosen manifests that could not be read, with the last reason.
+    unread: Vec<(Wanted, Error)>,
+}
+
+impl Purpose {
+    /// The document as its index has it, if its bytes leave open what it is and the registry serves it as something else.
+    fn retyped(&self, document: &Document) -> Option<Document> {
+        match self {
+            Purpose::Child(media_type) if media_type != document.media_type() => {
+                Document::parse_known(document.bytes().clone(), media_type, document.digest()).ok()
+            }
+            _ => None,
+        }
+    }
 }
 
 impl Draft<'_> {
     pub(super) async fn read_images(&mut self, images: &[Image]) -> Result<()> {
-        let wanted = images.iter().enumerate().map(|(position, Image { reference, pinned })| {
+        let wanted = images.iter().enumerate().map(|(position, Image { reference, pinned, listed })| {
             let origin = Origin::of(reference);
             let selector = pinned.map(Selector::Digest).or_else(|| reference.selector.clone());
             let selector =
                 selector.ok_or_else(|| Error::usage(format!("{reference} names a repository, not an image")))?;
-            let reference = Arc::new(reference.clone());
-            let purpose = Purpose::Image { reference, position, chosen: pinned.is_some() };
-            Ok(Wanted { origin, selector, purpose })
+            let (reference, listed) = (reference.clone(), *listed);
+            let asked = Asked { reference, position, listed, chosen: pinned.is_some() };
+            Ok(Wanted { origin, at: None, selector, purpose: Purpose::Image(Arc::new(asked)) })
         });
         self.read(wanted.collect::<Result<_>>()?).await
     }
 
-    /// Reads `wanted`, what is below it, and so on. What is wanted several times is read once a round.
+    /// Reads `wanted`, what is below it, and so on. What one registry or repository does not have is read from the others
+    /// that have the index which names it.
     pub(super) async fn read(&mut self, mut wanted: Vec<Wanted>) -> Result<()> {
+        while !wanted.is_empty() {
+            self.read_rounds(wanted).await?;
+            wanted = self.elsewhere();
+            if wanted.is_empty() {
+                wanted = self.use_embedded()?;
+            }
+        }
+        for (wanted, error) in std::mem::take(&mut self.attempts.unread) {
+            if let Purpose::Image(asked) = &wanted.purpose {
+                self.failures.push(Failure { image: asked.reference.to_string(), error });
+            }
+        }
+        Ok(())
+    }
+
+    /// What is wanted several times is read once a round.
+    async fn read_rounds(&mut self, mut wanted: Vec<Wanted>) -> Result<()> {
         while !wanted.is_empty() {
             let catalog = self.catalog;
             let mut grouped: BTreeMap<(Origin, Selector), Vec<Wanted>> = BTreeMap::new();
             for wanted in wanted {
-                grouped.entry((wanted.origin.clone(), wanted.selector.clone())).or_default().push(wanted);
+                let at = wanted.at.as_ref().unwrap_or(&wanted.origin).clone();
+                grouped.entry((at, wanted.selector.clone())).or_default().push(wanted);
             }
             let mut reading = stream::iter(grouped)
                 .map(async |((Origin { host, repository }, selector), group)| {
@@ -70,10 +128,72 @@ impl Draft<'_> {
         Ok(())
     }
 
+    /// What could not be read, at the next place that has the index which names it.
+    fn elsewhere(&mut self) -> Vec<Wanted> {
+        let mut wanted = Vec::new();
+        if !self.broken.is_empty() {
+            let mut again = HashSet::new();
+            for Planned { image, origin, .. } in &self.images {
+                let reached = self.reached(image.document).into_iter();
+                for digest in reached.filter(|digest| self.broken.contains_key(digest)) {
+                    let tried = self.attempts.tried.entry(digest).or_default();
+                    if !tried.contains(origin) && again.insert(digest) {
+                        wanted.extend(
+                            self.attempts.types.get(&digest).map(|media_type| child(origin, digest, media_type)),
+                        );
+                    }
+                }
+            }
+        }
+        let Attempts { indexes, tried, unread, .. } = &mut self.attempts;
+        for (before, error) in std::mem::take(unread) {
+            let other = before.selector.digest().and_then(|digest| {
+                let tried = tried.get(&digest)?;
+                indexes.get(&digest)?.iter().find(|origin| !tried.contains(origin))
+            });
+            match other {
+                Some(other) => wanted.push(Wanted { at: Some(other.clone()), ..before }),
+                None => unread.push((before, error)),
+            }
+        }
+        wanted
+    }
+
+    /// Takes children that no registry serves and that their index embeds; returns what is below them.
+    fn use_embedded(&mut self) -> Result<Vec<Wanted>> {
+        if self.broken.is_empty() {
+            return Ok(Vec::new());
+        }
+        let is_broken = |digest: &Digest| self.broken.contains_key(digest);
+        let parents = self.below.iter().filter(|(_, below)| below.iter().any(is_broken)).map(|(parent, _)| *parent);
+        let parents: Vec<Digest> = parents.filter(|parent| self.builder.has(*parent)).collect();
+        let mut next = Vec::new();
+        for parent in parents {
+            let found = embedded(&self.builder.bytes(parent)?, |digest| self.broken.contains_key(&digest));
+            if found.is_empty() {
+                continue;
+            }
+            let reaches = |planned: &&Planned| self.reached(planned.image.document).contains(&parent);
+            let Some(origin) = self.images.iter().find(reaches).map(|planned| planned.origin.clone()) else {
+                continue;
+            };
+            for (digest, bytes) in found {
+                let Some(media_type) = self.attempts.types.get(&digest).cloned() else { continue };
+                if let Ok(document) = Document::parse_known(bytes, &media_type, digest) {
+                    self.use_document(&child(&origin, digest, &media_type), &document, &mut next)?;
+                }
+            }
+        }
+        Ok(next)
+    }
+
     fn use_document(&mut self, wanted: &Wanted, document: &Document, next: &mut Vec<Wanted>) -> Result<()> {
         let origin = &wanted.origin;
+        let retyped = wanted.purpose.retyped(document);
+        let document = retyped.as_ref().unwrap_or(document);
         match &wanted.purpose {
-            Purpose::Image { reference, position, chosen } => {
+            Purpose::Image(asked) => {
+                let Asked { reference, position, listed, chosen } = &**asked;
                 if let (false, View::Index { children }) = (chosen, document.view()) {
                     match self.wishes.platforms.choose_one(children) {
                         Ok(None) => {}
@@ -83,10 +203,12 @@ impl Draft<'_> {
                                 let count = self.attestations.entry(*position).or_default();
                                 *count += Platforms::attestations_of(children, child);
                             }
-                            let (reference, position) = (reference.clone(), *position);
-                            let purpose = Purpose::Image { reference, position, chosen: true };
+                            let (reference, position, listed) = (reference.clone(), *position, *listed);
+                            let asked = Asked { reference, position, listed, chosen: true };
                             let selector = Selector::Digest(child.digest);
-                            next.push(Wanted { origin: origin.clone(), selector, purpose });
+                            self.attempts.indexes.entry(child.digest).or_default().insert(origin.clone());
+                            let purpose = Purpose::Image(Arc::new(asked));
+                            next.push(Wanted { origin: origin.clone(), at: None, selector, purpose });
                             return Ok(());
                         }
                         Err(error) => {
@@ -98,8 +220,10 @@ impl Draft<'_> {
                 let name = self.wishes.names.name(reference, document.digest())?;
                 self.name(planned(name, reference, document, origin, *position));
             }
-            Purpose::Child => {}
-            Purpose::Referrer | Purpose::PerhapsReferrer => {
+            Purpose::Child(_) => drop(self.broken.remove(&document.digest())),
+            // GitLab reads the tag sha256-<hex> as the digest (oras-project/oras-go issue 1396): nothing lists itself.
+            Purpose::Referrer(referrer) if referrer.is_itself(document.digest()) => return Ok(()),
+            Purpose::Referrer(referrer) => {
                 let reference = Reference {
                     host: origin.host.clone(),
                     repository: origin.repository.clone(),
@@ -107,15 +231,12 @@ impl Draft<'_> {
                 };
                 // It is found by this very name.
                 let name = self.wishes.names.way.name(&reference, document.digest())?;
+                self.referrers.insert(name.clone(), referrer.clone());
                 self.name(planned(name, &reference, document, origin, REFERRER));
             }
         }
-        let unread = self.take(origin, document)?;
-        next.extend(unread.into_iter().map(|digest: Digest| Wanted {
-            origin: origin.clone(),
-            selector: Selector::Digest(digest),
-            purpose: Purpose::Child,
-        }));
+        let unread = self.take(document)?;
+        next.extend(unread.into_iter().map(|(digest, media_type)| child(origin, digest, &media_type)));
         Ok(())
     }
 
@@ -123,18 +244,33 @@ impl Draft<'_> {
         if error.kind() == Kind::Interrupted {
             return Err(error);
         }
-        match (wanted.purpose, wanted.selector) {
-            (Purpose::Image { reference, .. }, _) => {
-                self.failures.push(Failure { image: reference.to_string(), error });
+        if let Selector::Digest(digest) = &wanted.selector {
+            let at = wanted.at.as_ref().unwrap_or(&wanted.origin);
+            self.attempts.tried.entry(*digest).or_default().insert(at.clone());
+        }
+        let is_gone = error.kind() == Kind::NotFound;
+        match (&wanted.purpose, &wanted.selector) {
+            (Purpose::Image(_), Selector::Digest(digest)) if self.attempts.indexes.contains_key(digest) => {
+                let error = if is_gone { gone(&error, GONE_CHILD, INCOMPLETE) } else { error };
+                self.attempts.unread.push((wanted, error));
             }
-            (Purpose::PerhapsReferrer, _) if error.kind() == Kind::NotFound => {}
-            (Purpose::Child, Selector::Digest(digest)) => {
-                self.broken.insert(digest, error);
+            (Purpose::Image(asked), _) => {
+                let error = if is_gone && asked.listed { gone(&error, GONE_TAG, DELETED) } else { error };
+                self.failures.push(Failure { image: asked.reference.to_string(), error });
             }
-            (_, selector) => {
-                let image = format!("{}/{}{selector}", wanted.origin.host, wanted.origin.repository);
-                self.failures.push(Failure { image, error });
+            (Purpose::Child(media_type), Selector::Digest(digest)) => {
+                self.attempts.types.insert(*digest, media_type.clone());
+                let error = if is_gone { gone(&error, GONE_CHILD, INCOMPLETE) } else { error };
+                self.broken.entry(*digest).or_insert(error);
             }
+            // By digest only.
+            (Purpose::Child(_), _) => {}
+            (Purpose::Referrer(referrer), _) if is_gone => {
+                if referrer.listed {
+                    self.warn(format!("{referrer} was listed and is gone: it is not carried"));
+                }
+            }
+            (Purpose::Referrer(referrer), _) => self.failures.push(referrer.failure(&error)),
         }
         Ok(())
     }
@@ -142,12 +278,18 @@ impl Draft<'_> {
     /// Foreign layers are carried where a registry holds them, and absent where none does.
     pub(super) async fn look_for_foreign_layers(&mut self) -> Result<()> {
         let catalog = self.catalog;
-        let mut foreign = std::mem::take(&mut self.foreign);
-        foreign.sort_by(|(a, one), (b, other)| (one.digest, a).cmp(&(other.digest, b)));
-        foreign.dedup_by(|(a, one), (b, other)| one.digest == other.digest && a == b);
+        let by_document = std::mem::take(&mut self.foreign);
+        let mut foreign = BTreeMap::new();
+        if !by_document.is_empty() {
+            for Planned { image, origin, .. } in &self.images {
+                let layers = self.reached(image.document).into_iter().filter_map(|digest| by_document.get(&digest));
+                let layers = layers.flatten().map(|layer| ((layer.digest, origin), layer));
+                foreign.extend(layers);
+            }
+        }
         let mut asking = stream::iter(foreign)
-            .map(async |(origin, layer)| {
-                (catalog.has_blob(&origin.host, &origin.repository, layer.digest).await, layer)
+            .map(async |((digest, origin), layer)| {
+                (catalog.has_blob(&origin.host, &origin.repository, digest).await, layer)
             })
             .buffer_unordered(self.wishes.jobs.max(1));
         // One digest may be there in one repository and not in another, or be an ordinary layer of another image.
@@ -171,3 +313,23 @@ fn planned(name: Name, reference: &Reference, document: &Document, origin: &Orig
     let image = Named { name, source: reference.to_string(), document: document.digest() };
     Planned { image, origin: origin.clone(), position }
 }
+
+fn child(origin: &Origin, digest: Digest, media_type: &MediaType) -> Wanted {
+    let purpose = Purpose::Child(media_type.clone());
+    Wanted { origin: origin.clone(), at: None, selector: Selector::Digest(digest), purpose }
+}
+
+/// The error for what is not there although something names it: that is no mistake in spelling.
+fn gone(error: &Error, what: &str, hint: &str) -> Error {
+    Error::not_found(format!("{what}: {}", error.chain())).hint(hint)
+}
+
+const GONE_CHILD: &str = "a manifest that its index lists is gone";
+const GONE_TAG: &str = "the tag was listed a moment ago and is gone now";
+
+/// What to do about an index whose manifests are not all there.
+const INCOMPLETE: &str = "it was deleted after the index was pushed, or never pushed: push the image again, take it \
+from another registry, choose another platform (--platform), or leave the image out (--keep-going)";
+/// What to do about a tag that was deleted.
+const DELETED: &str = "tags are deleted while they are read: run the same command again, which lists them anew, or leave \
+such tags out with --keep-going";

@@ -54,7 +54,7 @@ pub fn from_tree(tree: &Tree, wishes: &Wishes, signatures: Signatures) -> Result
     for (name, (document, image)) in names {
         draft.builder.image(Named { name, source: image.shown.clone(), document }, None);
     }
-    Ok(Plan { contents: draft.builder.finish()?, failures, notes: Vec::new() })
+    Ok(Plan { contents: draft.builder.finish()?, failures, warnings: Vec::new() })
 }
 
 struct Draft<'a> {

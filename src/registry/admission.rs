@@ -79,7 +79,9 @@ impl Client {
     pub async fn check_login(&self, host: &Host) -> Result<bool> {
         let endpoint = self.endpoint(host);
         let call = Call::get(String::new(), Access::None, format!("log in to {host}"));
-        let attempt = async || endpoint.send(&call, Payload::Nothing).await?.expect(&[StatusCode::OK]).await;
+        // A portal's page says nothing about the login.
+        let attempt =
+            async || endpoint.send(&call, Payload::Nothing).await?.expect(&[StatusCode::OK]).await?.nothing().await;
         endpoint.budget().run(attempt).await?;
         Ok(endpoint.auth().asks())
     }

@@ -13,21 +13,23 @@ use reqwest::{Method, StatusCode};
 use serde_json::Value;
 
 use super::call::{Access, Call, Payload, Target};
-use super::catalog::{document_digest, document_path, said_digest};
-use super::download::{self, Holder, not_its_word};
+use super::documents::{document_path, said_digest};
+use super::download::{self, Holder, wrong_size};
 use super::endpoint::Endpoint;
 use super::fresh::{self, Fresh};
 use super::limits::Turn;
 use super::news::News;
+use super::referrers::TagList;
+use super::resolve::{Resolved, resolve, resolve_by_get};
 use super::retry::Failure;
 use super::sessions::Sessions;
 use super::subjects::{Subjects, fallback_tag, merged, subject_of};
 use super::upload::Upload;
 use super::{Client, fault};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::oci::{Digest, Document, Host, MediaType, Name, Repository, Selector};
 use crate::place::{
-    Blob, BlobId, Body, Catalog, Chunks, Contents, Destination, LandingId, Linked, Order, Presence, ScopeId, Stored,
+    Blob, BlobId, Body, Chunks, Contents, Destination, LandingId, Linked, Order, Presence, ScopeId, Stored,
 };
 
 /// A registry, or a part of one below a prefix, that is written to.
@@ -91,7 +93,8 @@ impl RegistryDestination {
         self.below_prefix(contents.scope(scope))
     }
 
-    /// What is under a name now, if anything is: one request. A registry has what its manifests refer to.
+    /// What is under a name now, if anything is and the registry tells: one request. A registry has what its manifests
+    /// refer to.
     ///
     /// # Errors
     /// `Registry` when it cannot be asked.
@@ -102,7 +105,7 @@ impl RegistryDestination {
             Name::Digested(_, digest) => Selector::Digest(*digest),
         };
         let place = Place { repository: &repository, selector };
-        self.endpoint.budget().run(|| self.now(&place)).await
+        Ok(self.endpoint.budget().run(|| self.now(&place)).await?.digest())
     }
 
     fn below_prefix(&self, scope: &Repository) -> Result<Repository> {
@@ -177,10 +180,12 @@ impl RegistryDestination {
     /// Adds what was pushed to the index of referrers that clients look for where there is no API.
     async fn keep_fallback(&self, repository: &Repository, subject: Digest, entries: Vec<Value>) -> Result<()> {
         let place = Place { repository, selector: Selector::Tag(fallback_tag(subject)) };
-        let there = match self.client.document(self.endpoint.host(), repository, &place.selector).await {
-            Ok(document) => Some(document),
-            Err(error) if error.kind() == Kind::NotFound => None,
-            Err(error) => return Err(error),
+        let there = match self.client.referrers_tag(self.endpoint.host(), repository, subject).await? {
+            TagList::Found(document) => Some(*document),
+            TagList::Absent => None,
+            // Before this run there was no tag in it.
+            TagList::Denied(_) if self.fresh.has(repository) => None,
+            TagList::Denied(error) => return Err(self.unreadable_list(&place, error)),
         };
         let listed = there.as_ref().map(Document::digest);
         let merged = merged(there.as_ref(), entries)
@@ -203,10 +208,18 @@ impl RegistryDestination {
     ) -> Result<()> {
         let document = Document::parse_known(bytes, media_type, digest)?;
         let Some(subject) = document.subject().map(|subject| subject.digest) else { return Ok(()) };
-        if self.client.referrers(self.endpoint.host(), repository, subject).await?.is_none() {
+        if !self.client.has_referrers_api(self.endpoint.host(), repository, subject).await? {
             self.subjects.note(repository, subject, &document);
         }
         Ok(())
+    }
+
+    /// A list of referrers that cannot be read is never replaced: it may hold what this run does not know.
+    fn unreadable_list(&self, place: &Place<'_>, error: Error) -> Error {
+        let host = self.endpoint.host();
+        error
+            .context(format!("cannot add to the list of referrers {host}/{place}, which cannot be read"))
+            .hint("give the login the right to read that tag, or import into an empty repository, below another prefix")
     }
 
     /// Whether the repository has the blob.
@@ -224,12 +237,14 @@ impl RegistryDestination {
                 match response.status() {
                     StatusCode::NOT_FOUND => Ok(Presence::Absent),
                     _ if response.knows_no_head() => Ok(Presence::Unknown),
+                    // An error page is no blob, and uploading it once more does no harm.
+                    StatusCode::OK if response.is_web_page() => Ok(Presence::Unknown),
                     StatusCode::OK => match response.content_length() {
-                        Some(found) if found != blob.size => Err(Failure::lasting(not_its_word(
-                            &format!("{host}/{repository}"),
-                            digest,
-                            &format!("it has {found} bytes there, not {}", blob.size),
-                        ))),
+                        // Some caches announce 0 for every HEAD (varnishcache/varnish-cache issue 4245).
+                        Some(found) if found != blob.size && found != 0 => {
+                            let place = format!("{host}/{repository}");
+                            Err(Failure::lasting(wrong_size(&place, digest, blob.size, found)))
+                        }
                         _ => Ok(Presence::Here),
                     },
                     _ => Err(response.refusal().await),
@@ -254,30 +269,8 @@ impl RegistryDestination {
     }
 
     /// What is there: what the tag points to, or the digest itself.
-    async fn now(&self, place: &Place<'_>) -> Result<Option<Digest>, Failure> {
-        let host = self.endpoint.host();
-        let target = Target::Path(document_path(place.repository, &place.selector));
-        let access = Access::Push(place.repository.clone());
-        let call = Call::new(Method::HEAD, target, access, format!("look at {host}/{place}")).accept_documents();
-        let response = self.endpoint.send(&call, Payload::Nothing).await?;
-        let said = match response.status() {
-            StatusCode::NOT_FOUND => return Ok(None),
-            StatusCode::OK => said_digest(&response, host).map_err(Failure::lasting)?,
-            _ if response.knows_no_head() => None,
-            _ => return Err(response.refusal().await),
-        };
-        match said {
-            Some(said) => Ok(Some(said)),
-            None => self.now_by_get(place).await,
-        }
-    }
-
-    async fn now_by_get(&self, place: &Place<'_>) -> Result<Option<Digest>, Failure> {
-        match document_digest(&self.endpoint, place.repository, &place.selector).await {
-            Ok(digest) => Ok(Some(digest)),
-            Err(failure) if failure.is_not_found() => Ok(None),
-            Err(failure) => Err(failure),
-        }
+    async fn now(&self, place: &Place<'_>) -> Result<Resolved, Failure> {
+        resolve(&self.endpoint, place.repository, &place.selector).await
     }
 
     /// Whether the tag points to `digest` now.
@@ -285,17 +278,18 @@ impl RegistryDestination {
         let host = self.endpoint.host();
         let found = match self.now(place).await? {
             // Where HEAD is unknown it may be answered so, too.
-            None => self.now_by_get(place).await?,
+            Resolved::Absent => resolve_by_get(&self.endpoint, place.repository, &place.selector).await?,
             found => found,
         };
         match found {
-            Some(found) if found == digest => Ok(()),
+            Resolved::At(found) if found == digest => Ok(()),
+            Resolved::Denied(error) => Err(Failure::lasting(error)),
             // Just written, it may take a moment to be seen.
-            None => Err(Failure::passing(
+            Resolved::Absent => Err(Failure::passing(
                 Error::registry(format!("{host}/{place} is not there after {digest} was pushed there"))
                     .hint("the registry may need a moment: run the same command again"),
             )),
-            Some(found) => Err(Failure::passing(
+            Resolved::At(found) => Err(Failure::passing(
                 Error::registry(format!("{host}/{place} is {found} after {digest} was pushed there")).hint(
                     "someone else pushes to the same tag, or the registry converts images: digests must not change",
                 ),
@@ -316,7 +310,10 @@ impl RegistryDestination {
         let Some(tag) = &landing.tag else { return Ok(None) };
         let repository = self.repository(contents, landing.scope)?;
         let place = Place { repository: &repository, selector: Selector::Tag(tag.clone()) };
-        let found = self.endpoint.budget().run(|| self.now(&place)).await?;
+        let found = match self.endpoint.budget().run(|| self.now(&place)).await? {
+            Resolved::Denied(error) => return Err(cannot_keep(error)),
+            found => found.digest(),
+        };
         let other = found.filter(|found| *found != landing.document);
         Ok(other.map(|found| format!("{}/{place} is {found}", self.endpoint.host())))
     }
@@ -332,6 +329,11 @@ impl fmt::Display for Place<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}{}", self.repository, self.selector)
     }
+}
+
+/// With `--no-clobber` nothing is pushed to a tag that may be there.
+fn cannot_keep(error: Error) -> Error {
+    error.hint("--no-clobber needs to see every tag: give the login the right to read, or import without --no-clobber")
 }
 
 /// Whether a manifest was refused because its tag may not be moved. There is no code for it in the specification: Harbor
@@ -362,13 +364,13 @@ impl Destination for RegistryDestination {
             .budget()
             .run(async || {
                 let response = self.endpoint.send(&call, Payload::Nothing).await?;
-                match response.status() {
-                    StatusCode::NOT_FOUND => Err(Failure::lasting(
+                if response.status() == StatusCode::NOT_FOUND {
+                    return Err(Failure::lasting(
                         Error::registry(format!("{host} answers, but not as a registry does: there is no /v2/"))
                             .hint("check host and port"),
-                    )),
-                    _ => response.expect(&[StatusCode::OK]).await.map(drop),
+                    ));
                 }
+                response.expect(&[StatusCode::OK]).await?.nothing().await
             })
             .await?;
         if self.existing == ExistingTags::Keep {
@@ -430,7 +432,17 @@ impl Destination for RegistryDestination {
         };
         let there = match cannot_be_there {
             true => None,
-            false => budget.run(|| self.now(&place)).await?,
+            false => match budget.run(|| self.now(&place)).await? {
+                Resolved::Denied(error) if self.existing == ExistingTags::Keep => return Err(cannot_keep(error)),
+                Resolved::Denied(error) => {
+                    let is_list = landing.tag.as_ref().is_some_and(|tag| subject_of(tag).is_some());
+                    if self.adds_referrers && is_list && !self.fresh.has(&repository) {
+                        return Err(self.unreadable_list(&place, error));
+                    }
+                    None
+                }
+                there => there.digest(),
+            },
         };
         match there {
             // Left alone: a tag may be immutable, and an interrupted run sends nothing twice.

@@ -1,5 +1,7 @@
 //! Blobs out of a registry: a stream that mends its own interruptions.
 
+use std::collections::BTreeSet;
+use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -12,13 +14,13 @@ use super::Client;
 use super::call::{Access, Call, Payload};
 use super::endpoint::Endpoint;
 use super::fault;
-use super::header::ContentRange;
+use super::header::{self, ContentRange};
 use super::limits::Turn;
 use super::response::Response;
 use super::retry::{Budget, Failure};
 use crate::error::{Error, Kind, Result};
-use crate::oci::{Digest, Host, Repository};
-use crate::place::{BlobId, Chunks, Contents, Source};
+use crate::oci::{Digest, Host, MAX_DOCUMENT, Repository, embedded};
+use crate::place::{Blob, BlobId, Chunks, Contents, Source};
 
 #[async_trait]
 impl Source for Client {
@@ -28,7 +30,15 @@ impl Source for Client {
             let origin = contents.origin(*id);
             Holder { endpoint: self.endpoint(&origin.host), repository: origin.repository.clone() }
         });
-        open(holders.collect(), wanted.digest, wanted.size, offset).await
+        match open(holders.collect(), wanted.digest, wanted.size, offset).await {
+            Err(error) if matches!(error.kind(), Kind::NotFound | Kind::Registry) => {
+                // Some registries do not serve what a manifest embeds (project-zot/zot issue 2977).
+                let Some(bytes) = embedded_in_plan(contents, blob)? else { return Err(error) };
+                let rest = bytes.slice(bytes.len().min(usize::try_from(offset).unwrap_or(usize::MAX))..);
+                Ok(stream::iter([Ok(rest)]).boxed())
+            }
+            opened => opened,
+        }
     }
 
     fn mismatch(&self, contents: &Contents, blob: BlobId, what: &str) -> Error {
@@ -52,7 +62,8 @@ pub(super) struct Holder {
 
 /// The bytes of a blob from `offset` on, from the first of `holders` that has it.
 pub(super) async fn open(holders: Vec<Holder>, digest: Digest, size: u64, offset: u64) -> Result<Chunks> {
-    if offset >= size {
+    // A manifest may give a size of 0 to a blob that has bytes: then the registry is asked how many.
+    if offset >= size && (size > 0 || digest == Digest::of(b"")) {
         return Ok(stream::empty().boxed());
     }
     let Some(holder) = holders.first() else {
@@ -74,6 +85,32 @@ pub(super) async fn open(holders: Vec<Holder>, digest: Digest, size: u64, offset
 pub(super) fn not_its_word(place: &str, digest: Digest, what: &str) -> Error {
     Error::registry(format!("{place} does not keep its word about blob {digest}: {what}"))
         .hint("its storage is damaged, or a proxy alters what it hands on: push the image there again, or take it from another registry")
+}
+
+/// A blob whose size is not that of its descriptor. `served` says how much there is: `7` or `more than 6`.
+pub(super) fn wrong_size(place: &str, digest: Digest, size: u64, served: impl fmt::Display) -> Error {
+    let found = format!("the manifest says that blob {digest} has {size} bytes, and {place} serves {served} bytes");
+    Error::registry(found).hint(
+        "if the blob has this size at its publisher's registry, too, the manifest is wrong and the publisher must push \
+         the image again; otherwise this copy is damaged: push the image here again, or take it from another registry",
+    )
+}
+
+/// What a manifest of the plan embeds of a blob.
+fn embedded_in_plan(contents: &Contents, blob: BlobId) -> Result<Option<Bytes>> {
+    let Blob { digest, size, .. } = *contents.blob(blob);
+    if size > MAX_DOCUMENT {
+        return Ok(None);
+    }
+    let with_blob = contents.landings.iter().filter(|landing| landing.blobs.contains(&blob));
+    let documents: BTreeSet<Digest> = with_blob.map(|landing| landing.document).collect();
+    for document in documents {
+        let (bytes, _) = contents.documents.get(document)?;
+        if let Some((_, found)) = embedded(&bytes, |wanted| wanted == digest).pop() {
+            return Ok(Some(found));
+        }
+    }
+    Ok(None)
 }
 
 struct Download {
@@ -111,11 +148,12 @@ impl Download {
                     }
                     self.position += chunk.len() as u64;
                     if self.position > self.size {
-                        return Err(self.lie("it sends more bytes than that"));
+                        return Err(self.too_long());
                     }
                     self.budget.gain(chunk.len() as u64);
                     return Ok(Some(chunk));
                 }
+                Ok(None) if response.is_web_page() => return Err(response.web_page()),
                 Ok(None) => Failure::passing(Error::registry(format!(
                     "the answer of {} ended after {} of {} bytes of blob {}",
                     self.host(),
@@ -126,7 +164,12 @@ impl Download {
                 Err(failure) => failure,
             };
             self.response = None;
-            self.budget.spend(failure).await?;
+            if let Err(error) = self.budget.spend(failure).await {
+                self.next_holder(true);
+                if self.current == self.holders.len() {
+                    return Err(error);
+                }
+            }
         }
     }
 
@@ -134,35 +177,51 @@ impl Download {
     async fn finish(&mut self) -> Result<Option<Bytes>> {
         let Some(mut response) = self.response.take() else { return Ok(None) };
         match response.chunk().await {
-            Ok(Some(more)) if !more.is_empty() => Err(self.lie("it sends more bytes than that")),
+            Ok(Some(more)) if !more.is_empty() => Err(self.too_long()),
             // What fails after the last byte does not matter.
             _ => Ok(None),
         }
     }
 
+    /// An answer from the first holder, from the present one on, that has the blob.
     async fn connect(&mut self) -> Result<()> {
-        let mut absent: Option<Error> = None;
+        let mut first: Option<Error> = None;
         while self.current < self.holders.len() {
-            match self.ask().await {
+            let failure = match self.ask().await {
                 Ok(response) => {
                     self.response = Some(response);
                     return Ok(());
                 }
-                // Not here: the blob may be in another repository.
-                Err(failure) if !failure.may_pass() => {
-                    let error = failure.into_error();
-                    if error.kind() != Kind::NotFound {
-                        return Err(error);
-                    }
-                    absent.get_or_insert(error);
-                    self.current += 1;
-                }
-                Err(failure) => self.budget.spend(failure).await?,
-            }
+                Err(failure) => failure,
+            };
+            let is_host = failure.may_pass();
+            let Err(error) = self.budget.spend(failure).await else { continue };
+            // That it is missing says less than any other failure.
+            first = match first {
+                Some(known) if known.kind() != Kind::NotFound || error.kind() == Kind::NotFound => Some(known),
+                _ => Some(error),
+            };
+            self.next_holder(is_host);
         }
-        let absent = absent.unwrap_or_else(|| Error::not_found(format!("blob {} is gone", self.digest)));
-        Err(absent
-            .hint("a manifest names it: the image was deleted or pushed anew meanwhile, or the registry is damaged"))
+        let error = first.unwrap_or_else(|| Error::not_found(format!("blob {} is gone", self.digest)));
+        Err(match error.kind() {
+            Kind::NotFound => error.hint(
+                "a manifest names it: the image was deleted or pushed anew meanwhile, or the registry is damaged",
+            ),
+            _ => error,
+        })
+    }
+
+    /// Goes on with the next holder, or with the next one at another host.
+    fn next_holder(&mut self, at_another_host: bool) {
+        let failed = self.host().clone();
+        let is_next = |holder: &Holder| !at_another_host || *holder.endpoint.host() != failed;
+        let rest = &self.holders[self.current + 1..];
+        let skipped = rest.iter().position(is_next).unwrap_or(rest.len());
+        self.current += 1 + skipped;
+        if let Some(holder) = self.holders.get(self.current) {
+            self.budget = holder.endpoint.budget();
+        }
     }
 
     /// One request for the bytes from `position` on, its head checked.
@@ -183,11 +242,15 @@ impl Download {
         if let Some(how) = response.packing().filter(|_| response.status().is_success()) {
             return Err(lie(format!("it sends the blob packed ({}) though it was asked not to", fault::clip(how))));
         }
+        let wrong = |served: u64| Failure::lasting(wrong_size(&self.place(), digest, self.size, served));
         let (skip, length) = match response.status() {
             StatusCode::OK => (self.position, self.size),
             StatusCode::PARTIAL_CONTENT if self.position > 0 => {
                 let range = response.header(CONTENT_RANGE).and_then(ContentRange::parse);
                 let range = range.ok_or_else(|| lie("it sends a part without saying which".into()))?;
+                if let Some(total) = range.total.filter(|total| *total != self.size) {
+                    return Err(wrong(total));
+                }
                 if range.start != self.position || range.total.unwrap_or(range.end + 1) != self.size {
                     return Err(lie(format!(
                         "asked for the bytes from {} of {}, it sends those from {} of {}",
@@ -201,12 +264,20 @@ impl Download {
             }
             StatusCode::PARTIAL_CONTENT => return Err(lie("it sends a part when asked for all".into())),
             StatusCode::RANGE_NOT_SATISFIABLE => {
-                return Err(lie(format!("it has no byte {} of {}", self.position, self.size)));
+                let total = response.header(CONTENT_RANGE).and_then(header::total);
+                return Err(match total.filter(|total| *total != self.size) {
+                    Some(total) => wrong(total),
+                    None => lie(format!("it has no byte {} of {}", self.position, self.size)),
+                });
             }
             _ => return Err(response.refusal().await),
         };
         if let Some(found) = response.content_length().filter(|found| *found != length) {
-            return Err(lie(format!("it announces {found} bytes where {length} should come")));
+            return Err(match response.status() {
+                StatusCode::OK if response.is_web_page() => Failure::lasting(response.web_page()),
+                StatusCode::OK => wrong(found),
+                _ => lie(format!("it announces {found} bytes where {length} should come")),
+            });
         }
         self.skip = skip;
         Ok(response)
@@ -216,9 +287,21 @@ impl Download {
         self.holders[self.current].endpoint.host()
     }
 
-    fn lie(&self, what: &str) -> Error {
+    /// `HOST/REPOSITORY`
+    fn place(&self) -> String {
         let holder = &self.holders[self.current];
-        let place = format!("{}/{}", holder.endpoint.host(), holder.repository);
-        not_its_word(&place, self.digest, &format!("{what} ({} bytes by its manifest)", self.size))
+        format!("{}/{}", holder.endpoint.host(), holder.repository)
+    }
+
+    fn lie(&self, what: &str) -> Error {
+        not_its_word(&self.place(), self.digest, &format!("{what} ({} bytes by its manifest)", self.size))
+    }
+
+    /// The answer goes on after the last byte.
+    fn too_long(&self) -> Error {
+        match &self.response {
+            Some(response) if response.is_web_page() => response.web_page(),
+            _ => wrong_size(&self.place(), self.digest, self.size, format!("more than {}", self.size)),
+        }
     }
 }

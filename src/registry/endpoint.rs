@@ -30,6 +30,8 @@ pub(super) struct Endpoint {
     gate: Arc<Gate>,
     /// It takes blobs by PATCH only, as was found out.
     pieces: AtomicBool,
+    /// Whether it has the referrers API, once that was found out.
+    referrers_api: OnceCell<bool>,
 }
 
 impl Endpoint {
@@ -45,6 +47,7 @@ impl Endpoint {
             auth,
             gate,
             pieces: AtomicBool::new(false),
+            referrers_api: OnceCell::new(),
         }
     }
 
@@ -86,6 +89,11 @@ impl Endpoint {
     /// From now on blobs are sent by PATCH.
     pub(super) fn send_pieces_from_now_on(&self) {
         self.pieces.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it has the referrers API, once that was found out.
+    pub(super) fn referrers_api(&self) -> &OnceCell<bool> {
+        &self.referrers_api
     }
 
     pub(super) fn budget(&self) -> Budget {

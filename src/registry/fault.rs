@@ -3,6 +3,7 @@
 
 mod certificate;
 mod transport;
+mod unreadable;
 mod words;
 
 use std::time::Duration;
@@ -10,6 +11,7 @@ use std::time::Duration;
 use reqwest::StatusCode;
 
 pub(super) use transport::{First, NOT_TLS, Route, transport};
+pub(super) use unreadable::{Unreadable, web_page};
 pub(super) use words::clip;
 
 use super::peer::{Peer, Role};
@@ -63,7 +65,7 @@ impl Refusal<'_> {
             )),
             None => error,
         };
-        Failure::new(error, retry::after_status(*status, self.pause))
+        Failure::new(error, retry::after_status(*status, self.pause)).status(*status)
     }
 
     fn advice(&self, said: &str) -> Option<String> {

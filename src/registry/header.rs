@@ -1,4 +1,4 @@
-//! What stands in headers, read from text: links, ranges, pauses, locations. Knows no request.
+//! What stands in headers, read from text: ranges, pauses, locations. Knows no request.
 
 use std::time::Duration;
 
@@ -34,30 +34,15 @@ impl ContentRange {
     }
 }
 
+/// The size of the whole, from the `Content-Range: bytes */TOTAL` of a 416 (RFC 9110, section 15.5.17).
+pub(super) fn total(text: &str) -> Option<u64> {
+    number(text.trim().strip_prefix("bytes")?.trim_start().strip_prefix("*/")?)
+}
+
 /// How many bytes an upload session holds, from its `Range` header: `0-LAST`, and by some `bytes=0-LAST`.
 pub(super) fn held(text: &str) -> Option<u64> {
     let (start, last) = text.trim().trim_start_matches("bytes=").split_once('-')?;
     (number(start)? == 0).then(|| number(last)?.checked_add(1)).flatten()
-}
-
-/// The target of the first link with the relation `next` (RFC 8288).
-pub(super) fn next_link(text: &str) -> Option<String> {
-    let mut rest = text;
-    loop {
-        let (_, after) = rest.split_once('<')?;
-        let (target, after) = after.split_once('>')?;
-        let parameters = parameters_end(after);
-        let is_next = split_outside_quotes(&after[..parameters], ';').any(|parameter| {
-            parameter.split_once('=').is_some_and(|(name, value)| {
-                name.trim().eq_ignore_ascii_case("rel")
-                    && value.trim().trim_matches('"').split_whitespace().any(|rel| rel.eq_ignore_ascii_case("next"))
-            })
-        });
-        if is_next {
-            return Some(target.to_owned());
-        }
-        rest = &after[parameters..];
-    }
 }
 
 /// How long to wait, from the seconds or the date of a `Retry-After` (RFC 9110, section 10.2.3). A date is seen from the
@@ -106,41 +91,10 @@ fn number(text: &str) -> Option<u64> {
     text.bytes().all(|c| c.is_ascii_digit()).then(|| text.parse().ok()).flatten()
 }
 
-/// Where the comma stands that separates this link from the next.
-fn parameters_end(text: &str) -> usize {
-    let mut quoted = false;
-    text.find(|c| {
-        quoted ^= c == '"';
-        c == ',' && !quoted
-    })
-    .unwrap_or(text.len())
-}
-
-fn split_outside_quotes(text: &str, separator: char) -> impl Iterator<Item = &str> {
-    let mut quoted = false;
-    text.split(move |c| {
-        quoted ^= c == '"';
-        c == separator && !quoted
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use rstest::rstest;
-
-    #[rstest]
-    #[case("</v2/a/tags/list?n=1&last=b>; rel=\"next\"", Some("/v2/a/tags/list?n=1&last=b"))]
-    #[case("<x>;rel=next", Some("x"))]
-    #[case("<p>; rel=prev, <https://h/n?a=1,2>; title=\"a, <b>; c\"; rel=\"last NEXT\"", Some("https://h/n?a=1,2"))]
-    #[case("<p>; rel=\"prev\"", None)]
-    #[case("<p>; title=\"rel=next\"", None)]
-    #[case("p; rel=next", None)]
-    #[case("<p", None)]
-    #[case("", None)]
-    fn the_next_page_is_found_among_links(#[case] text: &str, #[case] expected: Option<&str>) {
-        assert_eq!(next_link(text).as_deref(), expected);
-    }
 
     #[rstest]
     #[case("bytes 3-9/10", Some((3, 9, Some(10))))]
@@ -154,6 +108,13 @@ mod tests {
     fn a_content_range_is_read_or_refused(#[case] text: &str, #[case] expected: Option<(u64, u64, Option<u64>)>) {
         let found = ContentRange::parse(text).map(|range| (range.start, range.end, range.total));
         assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn a_range_that_cannot_be_had_tells_the_size() {
+        assert_eq!(total("bytes */10"), Some(10));
+        assert_eq!(total("bytes 0-9/10"), None);
+        assert_eq!(total("bytes */*"), None);
     }
 
     #[test]

@@ -4,17 +4,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use reqwest::header::{CONTENT_ENCODING, CONTENT_LENGTH, DATE, HeaderMap, HeaderName, LINK, LOCATION, RETRY_AFTER};
+use reqwest::header::{
+    CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, DATE, HeaderMap, HeaderName, LINK, LOCATION, RETRY_AFTER,
+    WWW_AUTHENTICATE,
+};
 use reqwest::{Method, StatusCode};
 use url::Url;
 
 use super::call::Call;
-use super::fault::{self, Refusal, Route};
+use super::fault::{self, Refusal, Route, Unreadable};
 use super::limits::{Permit, Rate};
 use super::peer::{Peer, Role};
 use super::retry::{Again, Failure};
-use super::{Settings, header};
+use super::{Settings, header, link};
 use crate::error::Error;
+use crate::oci::MediaType;
 
 /// An answer, its body still to be read.
 pub(super) struct Response {
@@ -63,9 +67,12 @@ impl Response {
         self.inner.headers().get_all(name).into_iter().filter_map(|value| value.to_str().ok())
     }
 
-    /// Every `Link` header.
-    pub(super) fn links(&self) -> impl Iterator<Item = &str> {
-        self.headers(LINK)
+    /// The target of the next page of a list; nothing on the last one.
+    ///
+    /// # Errors
+    /// What is wrong, to stand after `its list `.
+    pub(super) fn next_link(&self) -> Result<Option<&str>, &'static str> {
+        link::next_page(self.inner.headers().get_all(LINK).into_iter().map(|value| value.to_str().ok()))
     }
 
     /// Itself, a 401, with what that means.
@@ -98,16 +105,40 @@ impl Response {
         })
     }
 
-    /// Whether this answer to a HEAD says nothing, so that a GET is needed: there is no HEAD, or the registry sent us to
-    /// storage by a link that is signed for GET only.
+    /// Whether this answer to a HEAD says nothing, so that a GET or the push must tell: there is no HEAD, or the registry
+    /// sent us to storage by a link that is signed for GET only. Artifactory's virtual repositories answer 401 or 403 for
+    /// what is not there. A login that is refused shows at the next request.
     pub(super) fn knows_no_head(&self) -> bool {
         match self.status() {
-            StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED => true,
-            StatusCode::BAD_REQUEST | StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-                *self.peer.role() != Role::Registry
-            }
+            StatusCode::METHOD_NOT_ALLOWED
+            | StatusCode::NOT_IMPLEMENTED
+            | StatusCode::UNAUTHORIZED
+            | StatusCode::FORBIDDEN => true,
+            StatusCode::BAD_REQUEST => *self.peer.role() != Role::Registry,
             _ => false,
         }
+    }
+
+    /// Whether it is a page for people, by its headers. Some registries send `text/html` for everything, but a page has no
+    /// digest.
+    pub(super) fn is_web_page(&self) -> bool {
+        let is_html = |text: &str| MediaType::new(text).as_str().eq_ignore_ascii_case("text/html");
+        self.header(CONTENT_TYPE).is_some_and(is_html) && self.header("docker-content-digest").is_none()
+    }
+
+    /// The error for a web page in the place of what was asked for.
+    pub(super) fn web_page(&self) -> Error {
+        fault::web_page(&self.what, &self.peer, b"")
+    }
+
+    /// Who answered.
+    pub(super) fn peer(&self) -> &Peer {
+        &self.peer
+    }
+
+    /// Whether the server says how it wants to be logged in to.
+    pub(super) fn challenges(&self) -> bool {
+        self.inner.headers().contains_key(WWW_AUTHENTICATE)
     }
 
     /// How the body is packed beside what it is (`gzip`): such bytes are not those that a digest is for.
@@ -128,7 +159,7 @@ impl Response {
     /// What a status that was not hoped for means, with the server's own words.
     pub(super) async fn refusal(mut self) -> Failure {
         if let Some(why) = self.refused.take() {
-            return Failure::lasting(why.context(format!("cannot {}", self.what)));
+            return Failure::lasting(why.context(format!("cannot {}", self.what))).status(self.status());
         }
         let (status, peer, what, writes) = (self.status(), self.peer.clone(), self.what.clone(), self.writes);
         let pause = pause(self.inner.headers());
@@ -150,22 +181,58 @@ impl Response {
     }
 
     /// The whole body, of at most `limit` bytes.
-    pub(super) async fn body(mut self, limit: u64) -> Result<Bytes, Failure> {
-        let too_long = |response: &Response| {
-            let what = format!("more than {limit} bytes, when asked to {}", response.what);
-            Failure::new(fault::protocol(&response.peer, what), Again::Never)
-        };
+    pub(super) async fn body(self, limit: u64) -> Result<Bytes, Failure> {
+        let (what, peer) = (self.what.clone(), self.peer.clone());
+        self.body_within(limit).await?.ok_or_else(|| {
+            let what = format!("more than {limit} bytes, when asked to {what}");
+            Failure::new(fault::protocol(&peer, what), Again::Never)
+        })
+    }
+
+    /// The whole body; nothing if it has more than `limit` bytes.
+    pub(super) async fn body_within(mut self, limit: u64) -> Result<Option<Bytes>, Failure> {
         if self.content_length().is_some_and(|length| length > limit) {
-            return Err(too_long(&self));
+            return Ok(None);
         }
         let mut body = Vec::new();
         while let Some(chunk) = self.chunk().await? {
             if (body.len() + chunk.len()) as u64 > limit {
-                return Err(too_long(&self));
+                return Ok(None);
             }
             body.extend_from_slice(&chunk);
         }
+        Ok(Some(body.into()))
+    }
+
+    /// Refuses a web page where the body does not matter, as in the answer to `GET /v2/`.
+    pub(super) async fn nothing(self) -> Result<(), Failure> {
+        let (what, peer) = (self.what.clone(), self.peer.clone());
+        // The first bytes tell; a longer body is read no further.
+        let body = self.beginning(MAX_ERROR).await?;
+        match Unreadable::of(&what, &peer, None, &body) {
+            Some(unreadable @ Unreadable::WebPage(_)) => Err(Failure::lasting(unreadable.into_error())),
+            _ => Ok(()),
+        }
+    }
+
+    /// At most about `limit` bytes of the body.
+    async fn beginning(mut self, limit: u64) -> Result<Bytes, Failure> {
+        let mut body = Vec::new();
+        while let Some(chunk) = self.chunk().await? {
+            body.extend_from_slice(&chunk);
+            if body.len() as u64 >= limit {
+                break;
+            }
+        }
         Ok(body.into())
+    }
+
+    /// The whole body, of at most `limit` bytes, and why it cannot be JSON, if that shows.
+    pub(super) async fn readable(self, limit: u64) -> Result<(Bytes, Option<Unreadable>), Failure> {
+        let (what, peer, packing) = (self.what.clone(), self.peer.clone(), self.packing().map(str::to_owned));
+        let body = self.body(limit).await?;
+        let unreadable = Unreadable::of(&what, &peer, packing.as_deref(), &body);
+        Ok((body, unreadable))
     }
 }
 

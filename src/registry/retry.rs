@@ -16,6 +16,8 @@ use crate::progress::{Event, Progress};
 pub(super) struct Failure {
     error: Error,
     again: Again,
+    /// The status of the answer, if there was one.
+    status: Option<StatusCode>,
 }
 
 /// Whether another try can help.
@@ -30,17 +32,27 @@ pub(super) enum Again {
 impl Failure {
     /// One that will not pass.
     pub(super) fn lasting(error: Error) -> Self {
-        Failure { error, again: Again::Never }
+        Failure { error, again: Again::Never, status: None }
     }
 
     /// One that may pass.
     pub(super) fn passing(error: Error) -> Self {
-        Failure { error, again: Again::After(None) }
+        Failure { error, again: Again::After(None), status: None }
     }
 
     /// One that may pass, or not.
     pub(super) fn new(error: Error, again: Again) -> Self {
-        Failure { error, again }
+        Failure { error, again, status: None }
+    }
+
+    /// The same for an answer with this status.
+    pub(super) fn status(self, status: StatusCode) -> Self {
+        Failure { status: Some(status), ..self }
+    }
+
+    /// Whether the answer was 401 or 403. Some registries answer so for what is not there.
+    pub(super) fn is_denied(&self) -> bool {
+        matches!(self.status, Some(StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN))
     }
 
     /// Whether another try can help.

@@ -12,7 +12,7 @@ use url::Url;
 
 use super::admission::NEW_TOKEN;
 use super::call::{Access, Call, Payload, Target};
-use super::catalog::said_digest;
+use super::documents::said_digest;
 use super::endpoint::Endpoint;
 use super::fault;
 use super::response::Response;

@@ -44,7 +44,7 @@ pub(super) async fn look(
     while let Some((reference, seen)) = looking.next().await {
         match seen {
             Ok(Seen::There(image)) => looked.there.push(image),
-            Ok(Seen::Pinned(digest)) => looked.images.push(Image { reference, pinned: Some(digest) }),
+            Ok(Seen::Pinned(digest)) => looked.images.push(Image { pinned: Some(digest), ..reference.into() }),
             Ok(Seen::Unknown) => looked.images.push(reference.into()),
             Err(error) if error.kind() == Kind::Interrupted => return Err(error),
             Err(error) => looked.failures.push(Failure { image: reference.to_string(), error }),

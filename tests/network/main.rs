@@ -2,9 +2,11 @@
 
 mod bad_days;
 mod elsewhere;
+mod heads;
 mod immutable;
 mod lies;
 mod limits;
+mod odd_answers;
 mod per_registry;
 mod proxies;
 mod secrets;

@@ -124,21 +124,32 @@ pub(crate) async fn read(mut chunks: Chunks) -> Result<Vec<u8>> {
     Ok(all)
 }
 
-/// Notes the pauses before retries.
+/// Notes the pauses before retries, and warnings.
 #[derive(Default)]
-pub(crate) struct Log(Mutex<Vec<(String, Duration)>>);
+pub(crate) struct Log {
+    retries: Mutex<Vec<(String, Duration)>>,
+    warnings: Mutex<Vec<String>>,
+}
 
 impl Progress for Log {
     fn event(&self, event: Event<'_>) {
-        if let Event::Retrying { what, after } = event {
-            self.0.lock().expect("not poisoned").push((what.to_owned(), after));
+        match event {
+            Event::Retrying { what, after } => {
+                self.retries.lock().expect("not poisoned").push((what.to_owned(), after));
+            }
+            Event::Warning(text) => self.warnings.lock().expect("not poisoned").push(text.to_owned()),
+            _ => {}
         }
     }
 }
 
 impl Log {
     pub(crate) fn retries(&self) -> Vec<(String, Duration)> {
-        self.0.lock().expect("not poisoned").clone()
+        self.retries.lock().expect("not poisoned").clone()
+    }
+
+    pub(crate) fn warnings(&self) -> Vec<String> {
+        self.warnings.lock().expect("not poisoned").clone()
     }
 }
 

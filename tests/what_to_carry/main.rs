@@ -1,11 +1,14 @@
 //! What is carried besides the image that was named (referrers, platforms, foreign layers), under which names, and what
 //! is left out when it fails.
 
+mod documents;
 mod failing;
 mod foreign;
 mod names;
+mod origins;
 mod platforms;
 mod referrers;
+mod referrers_api;
 mod unusual;
 
 use serde_json::json;

@@ -42,9 +42,22 @@ pub(super) fn said(body: &[u8]) -> String {
     }
     let text = String::from_utf8_lossy(body);
     match text.trim_start().starts_with('<') {
-        true => String::new(), // a proxy's web page
+        // A proxy's web page.
+        true => title(body).map(|title| format!("web page \"{title}\"")).unwrap_or_default(),
         false => clip(&discreet(text.lines().next().unwrap_or_default())),
     }
+}
+
+/// The title of a web page, on one line.
+pub(super) fn title(page: &[u8]) -> Option<String> {
+    let text = String::from_utf8_lossy(&page[..page.len().min(MAX_PAGE)]);
+    // Only ASCII letters change, so that offsets stay.
+    let lower = text.to_ascii_lowercase();
+    let (_, after) = lower.split_once("<title")?;
+    let start = lower.len() - after.len() + after.find('>')? + 1;
+    let end = start + lower[start..].find("</title")?;
+    let words: Vec<&str> = text[start..end].split_whitespace().collect();
+    (!words.is_empty()).then(|| clip(&discreet(&words.join(" "))))
 }
 
 /// Without what lets one in: servers repeat what they were asked, with the queries of URLs (signatures, upload states)
@@ -101,6 +114,8 @@ fn is_no_plain_word(word: &str) -> bool {
 }
 
 const MAX_SAID: usize = 300;
+/// How much of a web page is searched for its title, 64 KiB.
+const MAX_PAGE: usize = 64 << 10;
 
 #[cfg(test)]
 mod tests {
@@ -128,6 +143,7 @@ mod tests {
             br#"{"errors":[{"code":"MANIFEST_BLOB_UNKNOWN","message":"blob unknown\u001b[2J","detail":{"d":1}}]}"#;
         assert_eq!(said(body), "MANIFEST_BLOB_UNKNOWN blob unknown\\u{1b}[2J {\"d\":1}");
         assert_eq!(said(b"<html>gateway</html>"), "");
+        assert_eq!(said(b"<html><title>Access\n denied</title>"), "web page \"Access denied\"");
         assert_eq!(said(b"slow down\nplease"), "slow down");
         assert_eq!(said("x".repeat(1000).as_bytes()).chars().count(), MAX_SAID + 1);
     }

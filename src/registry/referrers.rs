@@ -1,0 +1,217 @@
+//! The referrers API (distribution-spec 1.1, "Listing Referrers"), and whether a registry has it.
+//!
+//! The specification wants 404 from registries without it. Others answer with 400, 403, 406 or 500, with nothing, or with
+//! a web page. So every answer that is not a list says that there is no API, except those that ask for a login or for
+//! patience. It is found out once for each host: the first question tells.
+
+use reqwest::StatusCode;
+use reqwest::header::ACCEPT;
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+
+use super::Client;
+use super::call::{Access, Call};
+use super::documents::{document_call, fetch, read_document};
+use super::endpoint::Endpoint;
+use super::fault::Unreadable;
+use super::pages::{Listed, Page, Pages};
+use super::response::Response;
+use super::subjects::fallback_tag;
+use crate::error::{Error, Result};
+use crate::oci::{Descriptor, Digest, Document, Host, MediaType, Repository, Selector, json};
+use crate::progress::Event;
+
+/// What is under the tag at which clients list the referrers of a subject where there is no API.
+pub(super) enum TagList {
+    /// Nothing.
+    Absent,
+    /// This.
+    Found(Box<Document>),
+    /// The registry answers 401 or 403, which some do for tags that are not there.
+    Denied(Error),
+}
+
+/// The answer of a registry to one question.
+enum Answer {
+    Referrers(Vec<Descriptor>),
+    /// It says that it has no API: with this status, in these words.
+    NoApi(StatusCode, Error),
+}
+
+impl Client {
+    /// The manifests whose `subject` is `digest`; nothing if the registry has no referrers API.
+    pub(super) async fn list_referrers(
+        &self,
+        host: &Host,
+        repository: &Repository,
+        digest: Digest,
+    ) -> Result<Option<Vec<Descriptor>>> {
+        let endpoint = self.endpoint(host);
+        let mut first = None;
+        let has_api = endpoint
+            .referrers_api()
+            .get_or_try_init(async || -> Result<bool> {
+                let answer = ask(&endpoint, repository, digest).await?;
+                if let Answer::NoApi(status, error) = &answer {
+                    warn(&endpoint, *status, error);
+                }
+                let has_api = matches!(answer, Answer::Referrers(_));
+                first = Some(answer);
+                Ok(has_api)
+            })
+            .await?;
+        let answer = match (first, has_api) {
+            (Some(answer), _) => answer,
+            (None, false) => return Ok(None),
+            (None, true) => match ask(&endpoint, repository, digest).await? {
+                // It has the API, so that other answers are failures; one repository may be served by another program.
+                Answer::NoApi(status, error) if !says_so_plainly(status) => return Err(error),
+                answer => answer,
+            },
+        };
+        Ok(match answer {
+            Answer::Referrers(referrers) => Some(referrers),
+            Answer::NoApi(..) => None,
+        })
+    }
+
+    /// Whether the registry lists referrers itself; `subject` is asked about if that is not known yet.
+    pub(super) async fn has_referrers_api(
+        &self,
+        host: &Host,
+        repository: &Repository,
+        subject: Digest,
+    ) -> Result<bool> {
+        match self.endpoint(host).referrers_api().get() {
+            Some(known) => Ok(*known),
+            None => Ok(self.list_referrers(host, repository, subject).await?.is_some()),
+        }
+    }
+
+    /// What is under the tag for the referrers of `subject`.
+    pub(super) async fn referrers_tag(&self, host: &Host, repository: &Repository, subject: Digest) -> Result<TagList> {
+        let endpoint = self.endpoint(host);
+        let selector = Selector::Tag(fallback_tag(subject));
+        let call = document_call(&endpoint, repository, &selector);
+        let read = endpoint
+            .budget()
+            .run(async || match fetch(&endpoint, &call).await {
+                Ok(served) => Ok(Ok(served)),
+                Err(failure) if failure.is_not_found() => Ok(Err(TagList::Absent)),
+                Err(failure) if failure.is_denied() => Ok(Err(TagList::Denied(failure.into_error()))),
+                Err(failure) => Err(failure),
+            })
+            .await?;
+        let document = match read {
+            Ok(served) => read_document(host, repository, &selector, served)?,
+            Err(other) => return Ok(other),
+        };
+        // GitLab reads sha256-<hex> as the digest, and returns the subject itself (oras-project/oras-go issue 1396).
+        Ok(if document.digest() == subject { TagList::Absent } else { TagList::Found(Box::new(document)) })
+    }
+}
+
+/// Asks for the referrers of one digest.
+async fn ask(endpoint: &Endpoint, repository: &Repository, digest: Digest) -> Result<Answer> {
+    let host = endpoint.host();
+    let what = format!("read the referrers of {host}/{repository}@{digest}");
+    let path = format!("{repository}/referrers/{digest}");
+    let call = Call::get(path, Access::Pull(repository.clone()), &what).header(ACCEPT, MediaType::OCI_INDEX);
+    let mut pages = Pages::new(endpoint, call).no_list(is_no_list);
+    let mut found: Vec<Descriptor> = Vec::new();
+    let mut is_first = true;
+    loop {
+        match pages.next().await? {
+            Listed::End => return Ok(Answer::Referrers(found)),
+            Listed::NoList(status, error) => return Ok(Answer::NoApi(status, error)),
+            Listed::Page(page) => match referrers(page, &what)? {
+                Ok(mut referrers) => found.append(&mut referrers),
+                Err(error) if is_first => return Ok(Answer::NoApi(StatusCode::OK, error)),
+                Err(error) => return Err(error),
+            },
+        }
+        if found.len() > MAX_REFERRERS {
+            let what = format!("{host}/{repository}@{digest} has more than {MAX_REFERRERS} referrers");
+            return Err(Error::refused(what));
+        }
+        is_first = false;
+    }
+}
+
+/// Whether an answer to the first request says that there is no API. 500 says so after the last retry only.
+fn is_no_list(response: &Response) -> bool {
+    match response.status().as_u16() {
+        204 | 400 | 403 | 404 | 405 | 406 | 500 | 501 => true,
+        // Harbor 2.7 (regclient pull request 389): who wants a login says how to log in.
+        401 => !response.challenges(),
+        _ => false,
+    }
+}
+
+/// Whether a status means nothing else than that there is no such list.
+fn says_so_plainly(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 204 | 404 | 405 | 501)
+}
+
+/// The referrers on one page, or why it is not an OCI index.
+///
+/// # Errors
+/// `Registry` for an index that cannot be read.
+fn referrers(page: Page, what: &str) -> Result<Result<Vec<Descriptor>, Error>> {
+    #[derive(Deserialize)]
+    struct Index {
+        #[serde(default)]
+        manifests: Option<Vec<Descriptor>>,
+    }
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Shape {
+        #[serde(default)]
+        media_type: Option<MediaType>,
+        #[serde(default)]
+        manifests: Option<IgnoredAny>,
+    }
+    let no_index = || Error::registry(format!("cannot {what}: the answer with status 200 is not an OCI index"));
+    match page.unreadable {
+        Some(Unreadable::WebPage(error)) => return Ok(Err(error)),
+        Some(Unreadable::Packed(error)) => return Err(error),
+        None => {}
+    }
+    // Some registries send an index as text/plain (google/go-containerregistry issue 1760), so that the body decides. One
+    // that is said to be an index and breaks off is a damaged list.
+    let is_index = |media_type: &MediaType| media_type.as_str() == MediaType::OCI_INDEX;
+    let is_object = page.body.trim_ascii_start().starts_with(b"{");
+    let shape: Option<Shape> = is_object.then(|| serde_json::from_slice(&page.body).ok()).flatten();
+    let has_list = || page.body.windows(LIST.len()).any(|window| window == LIST);
+    let claims = match &shape {
+        Some(shape) if shape.manifests.is_some() || shape.media_type.as_ref().is_some_and(is_index) => true,
+        Some(_) => is_index(&page.media_type) && has_list(),
+        None => is_index(&page.media_type) && is_object,
+    };
+    if !claims {
+        return Ok(Err(no_index()));
+    }
+    let index: Index = json::from_slice(&page.body).map_err(|e| {
+        Error::registry(format!("cannot {what}: the list is not an OCI index that can be read"))
+            .caused_by(e)
+            .hint("a proxy in between may alter answers; the registry's log may say more")
+    })?;
+    Ok(Ok(index.manifests.unwrap_or_default()))
+}
+
+/// Says, once for each host, that an unusual answer is taken as "no API": referrers that only an API lists would be
+/// missed.
+fn warn(endpoint: &Endpoint, status: StatusCode, error: &Error) {
+    if says_so_plainly(status) {
+        return;
+    }
+    let host = endpoint.host();
+    endpoint.settings().progress.event(Event::Warning(&format!(
+        "{host} seems to have no referrers API ({}); signatures, SBOMs and attestations are looked for under tags only",
+        error.chain()
+    )));
+}
+
+const MAX_REFERRERS: usize = 10_000;
+/// The key of an index's list, which may be null.
+const LIST: &[u8] = b"\"manifests\"";
