@@ -44,7 +44,8 @@ impl Catalog for Memory {
 fn manifest(seed: &str) -> Document {
     let digest = Digest::of(seed.as_bytes());
     let text = format!(
-        r#"{{"schemaVersion":2,"config":{{"mediaType":"c","digest":"{digest}","size":{}}},"layers":[]}}"#,
+        r#"{{"schemaVersion":2,"mediaType":"{}","config":{{"mediaType":"c","digest":"{digest}","size":{}}},"layers":[]}}"#,
+        MediaType::OCI_MANIFEST,
         seed.len()
     );
     Document::parse(Bytes::from(text), &MediaType::new(MediaType::OCI_MANIFEST)).unwrap()
