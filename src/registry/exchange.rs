@@ -105,10 +105,10 @@ impl Endpoint {
                 Some(rate) => limited(chunks, rate),
                 None => chunks,
             };
-            let (timed, watch) = stall::watch(chunks, start, Limits { chunk: settings.read_timeout, answer });
+            let (timed, watch) = stall::watch(chunks, size, start, Limits { chunk: settings.read_timeout, answer });
             tokio::select! {
                 sent = request.body(reqwest::Body::wrap_stream(timed)).send() => Ok(sent),
-                () = watch.stalled() => Err(settings.read_timeout),
+                limit = watch.stalled() => Err(limit),
             }
         };
         self.answer(call, permit, route, sent)

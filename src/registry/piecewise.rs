@@ -99,7 +99,8 @@ impl Upload {
         let call = self
             .call(Method::PATCH, Target::Url(session.url.clone()))
             .header(CONTENT_TYPE, OCTETS)
-            .header(CONTENT_RANGE, &format!("{start}-{}", end - 1));
+            .header(CONTENT_RANGE, &format!("{start}-{}", end - 1))
+            .patience(self.endpoint.settings().commit_timeout);
         let response = self.send_bytes(call, piece).await?;
         if response.status() == StatusCode::RANGE_NOT_SATISFIABLE {
             // It has another opinion about where the session stands: to be asked.

@@ -1,5 +1,6 @@
 //! The registry client against Debian's `docker-registry`, and against servers that misbehave on purpose.
 
+mod commits;
 mod content;
 mod downloads;
 mod faulty;
