@@ -12,7 +12,9 @@
 
 mod admission;
 mod auth;
+mod blob_status;
 mod call;
+mod cancel;
 mod catalog;
 mod destination;
 mod download;
@@ -29,12 +31,14 @@ mod piecewise;
 mod proxies;
 mod response;
 mod retry;
+mod send;
 mod sessions;
 mod stall;
 mod subjects;
 mod tls;
 mod transport;
 mod upload;
+mod upload_rules;
 
 use std::collections::HashMap;
 use std::fmt;

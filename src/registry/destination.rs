@@ -3,7 +3,6 @@
 use std::collections::HashSet;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -14,7 +13,7 @@ use serde_json::Value;
 
 use super::call::{Access, Call, Payload, Target};
 use super::catalog::{document_digest, document_path, said_digest};
-use super::download::{self, Holder, not_its_word};
+use super::download::{self, Holder};
 use super::endpoint::Endpoint;
 use super::fresh::{self, Fresh};
 use super::limits::Turn;
@@ -116,14 +115,8 @@ impl RegistryDestination {
 
     fn upload(&self, contents: &Contents, blob: BlobId, scope: ScopeId) -> Result<Upload> {
         let blob = contents.blob(blob);
-        Ok(Upload {
-            endpoint: self.endpoint.clone(),
-            repository: self.repository(contents, scope)?,
-            digest: blob.digest,
-            size: blob.size,
-            sessions: self.sessions.clone(),
-            waiting: None,
-        })
+        let repository = self.repository(contents, scope)?;
+        Ok(Upload::new(self.endpoint.clone(), repository, blob.digest, blob.size, self.sessions.clone()))
     }
 
     /// Returns whether the registry says that it took notice of the document's subject. `there` is what its tag points to
@@ -209,35 +202,6 @@ impl RegistryDestination {
         Ok(())
     }
 
-    /// Whether the repository has the blob.
-    async fn held(&self, blob: &Blob, repository: &Repository, turn: Turn) -> Result<Presence> {
-        let (host, digest) = (self.endpoint.host(), blob.digest);
-        let what = format!("ask {host}/{repository} for blob {digest}");
-        let target = Target::Path(format!("{repository}/blobs/{digest}"));
-        // With the right to push, as everything here: one token does for all, and a repository that is still to be made
-        // may be hidden from who wants only to read.
-        let call = Call::new(Method::HEAD, target, Access::Push(repository.clone()), what).turn(turn);
-        self.endpoint
-            .budget()
-            .run(async || {
-                let response = self.endpoint.send(&call, Payload::Nothing).await?;
-                match response.status() {
-                    StatusCode::NOT_FOUND => Ok(Presence::Absent),
-                    _ if response.knows_no_head() => Ok(Presence::Unknown),
-                    StatusCode::OK => match response.content_length() {
-                        Some(found) if found != blob.size => Err(Failure::lasting(not_its_word(
-                            &format!("{host}/{repository}"),
-                            digest,
-                            &format!("it has {found} bytes there, not {}", blob.size),
-                        ))),
-                        _ => Ok(Presence::Here),
-                    },
-                    _ => Err(response.refusal().await),
-                }
-            })
-            .await
-    }
-
     /// Whether an interrupted run has left the blob in a new repository, about which nobody has asked yet.
     async fn was_left(&self, blob: &Blob, scope: ScopeId, upload: &mut Upload) -> Result<bool> {
         if !self.fresh.spares(blob, scope, &upload.repository) {
@@ -245,7 +209,7 @@ impl RegistryDestination {
         }
         // Its body may hold a place among those who read from here.
         let repository = upload.repository.clone();
-        let held = self.held(blob, &repository, Turn::GoesOn);
+        let held = self.endpoint.blob_status(&repository, blob.digest, blob.size, Turn::GoesOn);
         match fresh::is_small(blob) {
             // What the answer says is looked at: whoever mounts may not have looked himself.
             true => Ok(upload.is_there().await? && held.await? != Presence::Absent),
@@ -387,7 +351,7 @@ impl Destination for RegistryDestination {
         let (blob, repository) = (contents.blob(blob), self.repository(contents, scope)?);
         match self.fresh.spares(blob, scope, &repository) {
             true => Ok(Presence::Unknown),
-            false => self.held(blob, &repository, Turn::Waits).await,
+            false => self.endpoint.blob_status(&repository, blob.digest, blob.size, Turn::Waits).await,
         }
     }
 
@@ -467,6 +431,8 @@ impl Destination for RegistryDestination {
     }
 
     async fn commit(&self, contents: &Contents) -> Result<()> {
+        // Sessions whose last response was lost.
+        self.endpoint.cancel_all(&self.sessions).await;
         for ((repository, subject), entries) in self.subjects.take() {
             let tag = fallback_tag(subject);
             let added_to = {
@@ -487,11 +453,7 @@ impl Destination for RegistryDestination {
     }
 
     async fn abandon(&self) {
-        let jobs = self.endpoint.settings().jobs.max(1);
-        let calls = stream::iter(self.sessions.take());
-        let all = calls.for_each_concurrent(jobs, async |call| drop(self.endpoint.send(&call, Payload::Nothing).await));
-        // Someone is waiting for the prompt; what is left the registry clears away in its own time.
-        let _ = tokio::time::timeout(ABANDON, all).await;
+        self.endpoint.cancel_all(&self.sessions).await;
     }
 }
 
@@ -500,5 +462,3 @@ const DOCKER: &[u8] = b"application/vnd.docker.";
 /// What may be behind a refusal of such an image.
 const NO_DOCKER: &str = "this image has Docker's media types, which some registries take only when they are told to (zot: \
 http, compat: [\"docker2s2\"]); it is never converted, so that its digest stays";
-/// How long is spent on taking back what was begun.
-const ABANDON: Duration = Duration::from_secs(3);

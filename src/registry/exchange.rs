@@ -156,7 +156,8 @@ fn limited(chunks: Chunks, rate: Arc<Rate>) -> Chunks {
         .boxed()
 }
 
-fn sliced(bytes: Bytes) -> Chunks {
+/// `bytes` in slices.
+pub(super) fn sliced(bytes: Bytes) -> Chunks {
     let slices = (0..bytes.len()).step_by(SLICE).map(move |at| Ok(bytes.slice(at..bytes.len().min(at + SLICE))));
     stream::iter(slices).boxed()
 }
