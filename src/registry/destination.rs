@@ -1,37 +1,38 @@
 //! A registry as the place that is written to.
 
 use std::collections::HashSet;
-use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
-use reqwest::header::CONTENT_TYPE;
 use reqwest::{Method, StatusCode};
 use serde_json::Value;
 
+use super::Client;
 use super::call::{Access, Call, Payload, Target};
 use super::catalog::{document_digest, document_path, said_digest};
 use super::download::{self, Holder};
 use super::endpoint::Endpoint;
 use super::fresh::{self, Fresh};
 use super::limits::Turn;
+use super::mounted::Mounted;
 use super::news::News;
+use super::put_manifest::{Manifest, Place, Pushed};
 use super::retry::Failure;
 use super::sessions::Sessions;
 use super::subjects::{Subjects, fallback_tag, merged, subject_of};
 use super::upload::Upload;
-use super::{Client, fault};
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Digest, Document, Host, MediaType, Name, Repository, Selector};
 use crate::place::{
-    Blob, BlobId, Body, Catalog, Chunks, Contents, Destination, LandingId, Linked, Order, Presence, ScopeId, Stored,
+    Blob, BlobId, Body, Catalog, Chunks, Contents, Destination, LandingId, Linked, Order, Presence, PutManifest,
+    ScopeId, Stored,
 };
 
 /// A registry, or a part of one below a prefix, that is written to.
 pub struct RegistryDestination {
-    endpoint: Arc<Endpoint>,
+    pub(super) endpoint: Arc<Endpoint>,
     prefix: Option<Repository>,
     client: Client,
     subjects: Subjects,
@@ -42,7 +43,8 @@ pub struct RegistryDestination {
     /// The lists that were added to instead of being replaced.
     added_to: Mutex<HashSet<(Repository, Digest)>>,
     fresh: Fresh,
-    news: News,
+    pub(super) news: News,
+    pub(super) mounted: Mounted,
 }
 
 /// What is done about a tag that is there with other content. One with the same content is left alone.
@@ -69,6 +71,7 @@ impl RegistryDestination {
             added_to: Mutex::default(),
             fresh: Fresh::default(),
             news: News::default(),
+            mounted: Mounted::default(),
         }
     }
 
@@ -119,54 +122,6 @@ impl RegistryDestination {
         Ok(Upload::new(self.endpoint.clone(), repository, blob.digest, blob.size, self.sessions.clone()))
     }
 
-    /// Returns whether the registry says that it took notice of the document's subject. `there` is what its tag points to
-    /// so far.
-    async fn put_document(
-        &self,
-        call: &Call,
-        bytes: &Bytes,
-        place: &Place<'_>,
-        digest: Digest,
-        there: Option<Digest>,
-    ) -> Result<bool, Failure> {
-        let response = self.endpoint.send(call, Payload::Bytes(bytes.clone())).await?;
-        let status = response.status();
-        if !matches!(status, StatusCode::CREATED | StatusCode::OK | StatusCode::ACCEPTED) {
-            let failure = response.refusal().await;
-            let of_docker = call.headers.get(CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(DOCKER));
-            let failure = match status {
-                StatusCode::BAD_REQUEST | StatusCode::UNSUPPORTED_MEDIA_TYPE if of_docker => failure.hint(NO_DOCKER),
-                _ => failure,
-            };
-            return Err(match there {
-                Some(there) if keeps_tags(status, &failure) => Failure::lasting(
-                    Error::registry(format!(
-                        "{} does not let {place} be moved from {there} to {digest}",
-                        self.endpoint.host()
-                    ))
-                    .caused_by(failure.into_error())
-                    .hint("tags are immutable there: delete that tag, or import below another prefix"),
-                ),
-                _ => failure,
-            });
-        }
-        let host = self.endpoint.host();
-        match said_digest(&response, host).map_err(Failure::lasting)? {
-            Some(said) if said != digest => {
-                Err(Failure::lasting(fault::protocol(host, format!("it took manifest {digest} for {said}"))))
-            }
-            _ => Ok(response.header("oci-subject").is_some()),
-        }
-    }
-
-    fn put_call(&self, place: &Place<'_>, media_type: &str) -> Call {
-        let target = Target::Path(document_path(place.repository, &place.selector));
-        let what = format!("push {}/{place}", self.endpoint.host());
-        Call::new(Method::PUT, target, Access::Push(place.repository.clone()), what)
-            .header(CONTENT_TYPE, media_type)
-            .patience(self.endpoint.settings().commit_timeout)
-    }
-
     /// Adds what was pushed to the index of referrers that clients look for where there is no API.
     async fn keep_fallback(&self, repository: &Repository, subject: Digest, entries: Vec<Value>) -> Result<()> {
         let place = Place { repository, selector: Selector::Tag(fallback_tag(subject)) };
@@ -179,8 +134,8 @@ impl RegistryDestination {
         let merged = merged(there.as_ref(), entries)
             .map_err(|e| e.context(format!("cannot list referrers under {}/{place}", self.endpoint.host())))?;
         if let Some(bytes) = merged {
-            let call = self.put_call(&place, MediaType::OCI_INDEX);
-            self.endpoint.budget().run(|| self.put_document(&call, &bytes, &place, Digest::of(&bytes), listed)).await?;
+            let manifest = Manifest::new(&bytes, MediaType::OCI_INDEX, Digest::of(&bytes), &place, listed);
+            self.endpoint.budget().run(|| self.endpoint.put_manifest(&manifest)).await?;
         }
         Ok(())
     }
@@ -218,7 +173,7 @@ impl RegistryDestination {
     }
 
     /// What is there: what the tag points to, or the digest itself.
-    async fn now(&self, place: &Place<'_>) -> Result<Option<Digest>, Failure> {
+    pub(super) async fn now(&self, place: &Place<'_>) -> Result<Option<Digest>, Failure> {
         let host = self.endpoint.host();
         let target = Target::Path(document_path(place.repository, &place.selector));
         let access = Access::Push(place.repository.clone());
@@ -286,30 +241,6 @@ impl RegistryDestination {
     }
 }
 
-/// A repository and what is named in it; shown as `path:tag` or `path@digest`.
-struct Place<'a> {
-    repository: &'a Repository,
-    selector: Selector,
-}
-
-impl fmt::Display for Place<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}{}", self.repository, self.selector)
-    }
-}
-
-/// Whether a manifest was refused because its tag may not be moved. There is no code for it in the specification: Harbor
-/// answers 412, quay 409, ECR 400 and others 403 with words of their own.
-fn keeps_tags(status: StatusCode, failure: &Failure) -> bool {
-    match status.as_u16() {
-        409 | 412 => true,
-        400 | 403 | 405 => {
-            ["mmutable", "MMUTABLE", "cannot be overwritten", "already exists"].iter().any(|word| failure.says(word))
-        }
-        _ => false,
-    }
-}
-
 #[async_trait]
 impl Destination for RegistryDestination {
     fn order(&self) -> Order {
@@ -357,16 +288,25 @@ impl Destination for RegistryDestination {
 
     async fn put(&self, contents: &Contents, blob: BlobId, scope: ScopeId, body: &mut Body) -> Result<Stored> {
         let mut upload = self.upload(contents, blob, scope)?;
-        if self.was_left(contents.blob(blob), scope, &mut upload).await? {
+        let is_missing = self.mounted.is_missing(&upload.repository, upload.digest);
+        if !is_missing && self.was_left(contents.blob(blob), scope, &mut upload).await? {
+            // By a mount from itself, which need not be true either.
+            self.mounted.note(&upload.repository, upload.digest);
             return Ok(Stored::WasThere);
         }
         upload.send(body).await?;
         self.news.note(&upload.repository, upload.digest);
+        self.mounted.note_sent(&upload.repository, upload.digest);
         Ok(Stored::Sent)
     }
 
     async fn link(&self, contents: &Contents, blob: BlobId, from: ScopeId, to: ScopeId) -> Result<Linked> {
-        self.upload(contents, blob, to)?.mount(&self.repository(contents, from)?).await
+        let upload = self.upload(contents, blob, to)?;
+        let linked = upload.mount(&self.repository(contents, from)?).await?;
+        if linked == Linked::Done {
+            self.mounted.note(&upload.repository, upload.digest);
+        }
+        Ok(linked)
     }
 
     async fn read_back(&self, contents: &Contents, blob: BlobId, scope: ScopeId) -> Result<Chunks> {
@@ -375,7 +315,7 @@ impl Destination for RegistryDestination {
         download::open(vec![holder], blob.digest, blob.size, 0).await
     }
 
-    async fn land(&self, contents: &Contents, landing: LandingId) -> Result<()> {
+    async fn land(&self, contents: &Contents, landing: LandingId) -> Result<PutManifest> {
         let landing = contents.landing(landing);
         let repository = self.repository(contents, landing.scope)?;
         let (bytes, media_type) = contents.documents.get(landing.document)?;
@@ -399,7 +339,8 @@ impl Destination for RegistryDestination {
         match there {
             // Left alone: a tag may be immutable, and an interrupted run sends nothing twice.
             Some(found) if found == landing.document => {
-                return self.keep_listed(&repository, bytes, media_type, landing.document).await;
+                self.keep_listed(&repository, bytes, media_type, landing.document).await?;
+                return Ok(PutManifest::Done);
             }
             Some(found) if self.existing == ExistingTags::Keep => {
                 return Err(Error::registry(format!("{host}/{place} is {found} since a moment (--no-clobber)"))
@@ -410,13 +351,20 @@ impl Destination for RegistryDestination {
                     && self.subjects.note_list(&repository, subject, &bytes)
                 {
                     self.added_to.lock().unwrap_or_else(PoisonError::into_inner).insert((repository, subject));
-                    return Ok(());
+                    return Ok(PutManifest::Done);
                 }
             }
             _ => {}
         }
-        let call = self.put_call(&place, media_type.as_str());
-        let noticed = budget.run(|| self.put_document(&call, &bytes, &place, landing.document, there)).await?;
+        let manifest = Manifest::new(&bytes, media_type.as_str(), landing.document, &place, there);
+        let noticed = match self.put_until_taken(contents, landing, &manifest, &mut budget).await? {
+            Pushed::Taken { noticed } => noticed,
+            Pushed::IsThere => {
+                self.keep_listed(&repository, bytes, media_type, landing.document).await?;
+                return Ok(PutManifest::Done);
+            }
+            Pushed::BlobsMissing(missing) => return Ok(PutManifest::BlobsMissing(missing)),
+        };
         self.news.note(&repository, landing.document);
         if !noticed {
             let document = Document::parse_known(bytes, media_type, landing.document)?;
@@ -427,7 +375,7 @@ impl Destination for RegistryDestination {
         if landing.tag.is_some() {
             budget.run(|| self.check_tag(&place, landing.document)).await?;
         }
-        Ok(())
+        Ok(PutManifest::Done)
     }
 
     async fn commit(&self, contents: &Contents) -> Result<()> {
@@ -456,9 +404,3 @@ impl Destination for RegistryDestination {
         self.endpoint.cancel_all(&self.sessions).await;
     }
 }
-
-/// How Docker's media types begin.
-const DOCKER: &[u8] = b"application/vnd.docker.";
-/// What may be behind a refusal of such an image.
-const NO_DOCKER: &str = "this image has Docker's media types, which some registries take only when they are told to (zot: \
-http, compat: [\"docker2s2\"]); it is never converted, so that its digest stays";

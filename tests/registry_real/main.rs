@@ -7,6 +7,7 @@ mod content;
 mod downloads;
 mod faulty;
 mod known;
+mod missing;
 mod real;
 mod refusals;
 mod uploads;
