@@ -38,7 +38,7 @@ impl Endpoint {
     /// Cancels every open session, within a few seconds.
     pub(super) async fn cancel_all(&self, sessions: &Sessions) {
         let cancelling = async {
-            let _ = tokio::time::timeout(ALL / 2, sessions.idle()).await;
+            let _ = tokio::time::timeout(UNDER_WAY, sessions.idle()).await;
             let jobs = self.settings().jobs.max(1);
             let calls = stream::iter(sessions.take());
             calls.for_each_concurrent(jobs, async |call| self.cancel_session(&call).await).await;
@@ -58,3 +58,5 @@ const TRIES: usize = 3;
 const ONE: Duration = Duration::from_secs(5);
 /// For all of them: someone waits for the prompt.
 const ALL: Duration = Duration::from_secs(3);
+/// For requests that move a session.
+const UNDER_WAY: Duration = Duration::from_secs(2);

@@ -102,6 +102,8 @@ impl Upload {
         let rules = self.endpoint.clone();
         let rules = rules.uploads();
         let mut budget = self.endpoint.budget();
+        // For lost sessions: the pieces that each of them accepts refill the other budget.
+        let mut restarts = self.endpoint.budget();
         let mut course = Course {
             in_pieces: rules.wants_pieces(self.size),
             refused_whole: None,
@@ -149,7 +151,7 @@ impl Upload {
                         rules.send_pieces_from(self.size);
                     }
                 }
-                Setback::SessionLost(failure) => budget.spend(failure.that_may_pass()).await?,
+                Setback::SessionLost(failure) => restarts.spend(failure.that_may_pass()).await?,
                 Setback::Failed(failure) => {
                     let may_be_there = failure.may_pass()
                         && failure.status() != Some(StatusCode::TOO_MANY_REQUESTS)

@@ -278,6 +278,22 @@ async fn a_blob_whose_session_is_lost_is_sent_in_pieces_in_a_new_one() {
     assert_eq!(lines.iter().filter(|line| *line == START).count(), 3, "{lines:?}");
 }
 
+#[tokio::test]
+async fn a_registry_that_loses_every_session_is_given_up() {
+    let server = Faulty::start(|_, request| {
+        by_patch(request, |request| match range(request).0 {
+            0 => accepted(),
+            _ => Reply::new("500 Internal Server Error").body(b""),
+        })
+    })
+    .await;
+    let image = layer_of(PIECE + 300_000);
+    let error = put(&server, &image, image.body(LAYER)).await.unwrap_err();
+    assert!(error.chain().contains("cannot go on"), "{error:?}");
+    // One PUT that is refused, and pieces in four sessions.
+    assert_eq!(server.lines().iter().filter(|line| *line == START).count(), 5, "{:?}", server.lines());
+}
+
 /// A proxy that keeps a request until it is whole: the token is looked at when the last byte has come
 /// (cesanta/docker_auth#240, moby/moby#33558).
 #[tokio::test]

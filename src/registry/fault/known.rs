@@ -14,7 +14,7 @@ pub(super) fn known(status: StatusCode, said: &str) -> Option<Known> {
     let says = |words: &[&str]| words.iter().any(|words| said.contains(words));
     match () {
         () if says(FULL) => Some(Known::Full),
-        () if says(QUOTA) => Some(Known::Quota),
+        () if says(QUOTA) && status != StatusCode::SERVICE_UNAVAILABLE => Some(Known::Quota),
         () if says(IMMUTABLE) => Some(Known::Immutable),
         () if status == StatusCode::INSUFFICIENT_STORAGE => Some(Known::Full),
         () => None,
