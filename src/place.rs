@@ -131,6 +131,24 @@ pub enum Stored {
     WasThere,
 }
 
+/// The result of putting a manifest in place.
+#[derive(Debug)]
+pub enum PutManifest {
+    /// It is there.
+    Done,
+    /// It is not: the place lacks blobs that it took, mounted or said it had.
+    BlobsMissing(MissingBlobs),
+}
+
+/// Blobs that a place lacks, in the scope of a manifest that it refused.
+#[derive(Debug)]
+pub struct MissingBlobs {
+    /// At least one. They are put again, whatever the place says of them, and then the manifest.
+    pub blobs: Vec<BlobId>,
+    /// How the place refused the manifest.
+    pub error: Error,
+}
+
 /// A place that is written to.
 ///
 /// The order of calls: `prepare` once; then, in the order that [`Destination::order`] asks for, for every blob
@@ -158,7 +176,7 @@ pub trait Destination: Send + Sync {
     async fn read_back(&self, contents: &Contents, blob: BlobId, scope: ScopeId) -> Result<Chunks>;
 
     /// Puts a document (and its tag, if it has one) in place and makes sure that it is there.
-    async fn land(&self, contents: &Contents, landing: LandingId) -> Result<()>;
+    async fn land(&self, contents: &Contents, landing: LandingId) -> Result<PutManifest>;
 
     /// Whether images can still be left out when blobs fail: not of what carries its seal ahead of them.
     fn leaves_out(&self) -> bool {

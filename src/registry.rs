@@ -12,7 +12,9 @@
 
 mod admission;
 mod auth;
+mod blob_status;
 mod call;
+mod cancel;
 mod catalog;
 mod destination;
 mod documents;
@@ -25,15 +27,18 @@ mod header;
 mod limits;
 mod link;
 mod mount;
+mod mounted;
 mod news;
 mod pages;
 mod peer;
 mod piecewise;
 mod proxies;
+mod put_manifest;
 mod referrers;
 mod resolve;
 mod response;
 mod retry;
+mod send;
 mod sessions;
 mod stall;
 mod subjects;
@@ -41,6 +46,7 @@ mod tags;
 mod tls;
 mod transport;
 mod upload;
+mod upload_rules;
 
 use std::collections::HashMap;
 use std::fmt;

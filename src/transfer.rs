@@ -17,6 +17,7 @@ mod landing;
 mod ordered;
 mod pass;
 mod random;
+mod resend;
 #[cfg(test)]
 mod suite;
 
@@ -28,6 +29,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
+
+use resend::Resend;
 
 use crate::error::{Error, Failure, Kind, Result};
 use crate::place::{Blob, BlobId, Body, Contents, Destination, Linked, Order, Pass, Presence, ScopeId, Source, Stored};
@@ -98,6 +101,7 @@ pub async fn run(
             bytes: contents.blob_bytes(),
         });
         let destination_leaves_out = destination.leaves_out();
+        let resend = Arc::new(Resend::new(&supply, contents.clone()));
         let job = Job {
             contents,
             destination,
@@ -108,6 +112,7 @@ pub async fn run(
             tally: Arc::default(),
             keep_going: options.keep_going && destination_leaves_out,
             failed: Arc::default(),
+            resend,
         };
         match (supply, job.destination.order()) {
             (Supply::Source(source), Order::Any) => random::run(&job, source).await?,
@@ -148,6 +153,8 @@ struct Job {
     keep_going: bool,
     /// Blobs that failed, with `keep_going`.
     failed: Arc<Mutex<BTreeMap<BlobId, Error>>>,
+    /// For blobs that the destination turns out to lack.
+    resend: Arc<Resend>,
 }
 
 impl Job {

@@ -12,7 +12,9 @@ use jiff::Timestamp;
 
 use crate::bundle::{Bundle, BundleStream, Head};
 use crate::error::{Error, Result};
-use crate::place::{BlobId, Body, Chunks, Contents, Destination, LandingId, Linked, Order, Presence, ScopeId, Stored};
+use crate::place::{
+    BlobId, Body, Chunks, Contents, Destination, LandingId, Linked, Order, Presence, PutManifest, ScopeId, Stored,
+};
 use crate::transfer::{self, Options, Summary, Supply};
 use crate::trust::Trust;
 
@@ -148,8 +150,8 @@ impl Destination for Nowhere {
         unreachable!("a link is never refused here")
     }
 
-    async fn land(&self, _: &Contents, _: LandingId) -> Result<()> {
-        Ok(())
+    async fn land(&self, _: &Contents, _: LandingId) -> Result<PutManifest> {
+        Ok(PutManifest::Done)
     }
 
     async fn commit(&self, _: &Contents) -> Result<()> {

@@ -25,7 +25,9 @@ use super::source::{hash_blob, stream_blob};
 use super::workshop::{Left, Workshop};
 use crate::error::{Error, Failure, Kind, Result};
 use crate::oci::Digest;
-use crate::place::{BlobId, Body, Chunks, Contents, Destination, LandingId, Linked, Order, Presence, ScopeId, Stored};
+use crate::place::{
+    BlobId, Body, Chunks, Contents, Destination, LandingId, Linked, Order, Presence, PutManifest, ScopeId, Stored,
+};
 use crate::trust::SigningKey;
 
 /// Writes one bundle directory.
@@ -177,22 +179,22 @@ impl Destination for DirectoryWriter {
         stream_blob(self.ready()?.workshop.root(), blob.digest, blob.size, 0)
     }
 
-    async fn land(&self, contents: &Contents, landing: LandingId) -> Result<()> {
+    async fn land(&self, contents: &Contents, landing: LandingId) -> Result<PutManifest> {
         let ready = self.ready()?;
         let digest = contents.landing(landing).document;
         if ready.there().contains(&digest) {
-            return Ok(());
+            return Ok(PutManifest::Done);
         }
         let (bytes, _): (Bytes, _) = contents.documents.get(digest)?;
         // Several landings of one document may run at once: only one of them makes the file.
         if !ready.there().insert(digest) {
-            return Ok(());
+            return Ok(PutManifest::Done);
         }
         let written = write_whole(&ready.workshop, digest, &bytes);
         if written.is_err() {
             ready.there().remove(&digest);
         }
-        written
+        written.map(|()| PutManifest::Done)
     }
 
     async fn replan(&self, contents: &Contents, _: &[Failure]) -> Result<()> {

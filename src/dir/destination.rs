@@ -18,7 +18,9 @@ use super::site::{Site, WORKSHOP};
 use crate::error::{Error, Failure, Kind, Result};
 use crate::files::{blocking, remove, show};
 use crate::oci::Name;
-use crate::place::{BlobId, Body, Chunks, Contents, Destination, LandingId, Linked, Order, Presence, ScopeId, Stored};
+use crate::place::{
+    BlobId, Body, Chunks, Contents, Destination, LandingId, Linked, Order, Presence, PutManifest, ScopeId, Stored,
+};
 use crate::progress::{Event, Progress};
 
 /// Where an image of the contents goes.
@@ -153,10 +155,10 @@ impl Destination for DirDestination {
         ready.pool.open(&ready.site, blob.digest, blob.size)
     }
 
-    async fn land(&self, contents: &Contents, landing: LandingId) -> Result<()> {
+    async fn land(&self, contents: &Contents, landing: LandingId) -> Result<PutManifest> {
         let ready = self.ready()?;
         // The manifests below an index are written into the directory of the index.
-        let Some(image) = contents.landing(landing).image else { return Ok(()) };
+        let Some(image) = contents.landing(landing).image else { return Ok(PutManifest::Done) };
         let name = &contents.images[image as usize].name;
         let directory = &self.placement(name)?.directory;
         let folder = ready.site.image(directory)?;
@@ -175,7 +177,7 @@ impl Destination for DirDestination {
         if changed {
             filled.written.push(directory.clone());
         }
-        Ok(())
+        Ok(PutManifest::Done)
     }
 
     async fn commit(&self, contents: &Contents) -> Result<()> {

@@ -141,6 +141,11 @@ impl Body {
         Ok(watched)
     }
 
+    /// Whether all bytes of the last opening were handed on.
+    pub fn is_read_to_the_end(&self) -> bool {
+        self.passed.load(Ordering::Relaxed) >= self.size
+    }
+
     /// How many bytes of the last opening the destination had already.
     pub fn kept(&self) -> u64 {
         self.kept

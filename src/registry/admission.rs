@@ -29,7 +29,7 @@ impl Endpoint {
             self.ask_the_way(base).await?;
         }
         let pass = self.auth().pass(&call.access).await.map_err(failed)?;
-        let again = payload.copy();
+        let (again, size) = (payload.copy(), payload.size());
         let response = self.exchange(&call.showing(pass.header.clone()), url.clone(), payload).await?;
         if response.status() != StatusCode::UNAUTHORIZED {
             return Ok(response);
@@ -39,7 +39,8 @@ impl Endpoint {
             Verdict::Again(fresh) => {
                 let Some(payload) = again else {
                     let host = self.host();
-                    return Err(failed(Failure::passing(Error::registry(format!("{host} {NEW_TOKEN}")))));
+                    let sent = format!("{host} {NEW_TOKEN}: the token expired while {} were sent", size_in_words(size));
+                    return Err(failed(Failure::passing(Error::registry(sent)).with_status(StatusCode::UNAUTHORIZED)));
                 };
                 let response = self.exchange(&call.showing(fresh.header.clone()), url, payload).await?;
                 if response.status() != StatusCode::UNAUTHORIZED {
@@ -89,6 +90,14 @@ impl Client {
 
 fn challenges(response: &Response) -> Vec<Challenge> {
     response.headers(WWW_AUTHENTICATE).take(MAX_HEADERS).flat_map(parse_challenges).collect()
+}
+
+/// `3 MiB`, or bytes below 1 MiB.
+fn size_in_words(bytes: u64) -> String {
+    match bytes >> 20 {
+        0 => format!("{bytes} bytes"),
+        mebibytes => format!("{mebibytes} MiB"),
+    }
 }
 
 /// What is said of a registry that refused a body for its token.

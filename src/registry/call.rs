@@ -142,6 +142,15 @@ impl Access {
 }
 
 impl Payload {
+    /// In bytes.
+    pub(super) fn size(&self) -> u64 {
+        match self {
+            Payload::Nothing => 0,
+            Payload::Bytes(bytes) => bytes.len() as u64,
+            Payload::Stream { size, .. } => *size,
+        }
+    }
+
     /// The same once more; nothing for a stream, which can be sent once.
     pub(super) fn copy(&self) -> Option<Payload> {
         match self {

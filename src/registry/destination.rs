@@ -1,40 +1,38 @@
 //! A registry as the place that is written to.
 
 use std::collections::HashSet;
-use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
-use reqwest::header::CONTENT_TYPE;
-use reqwest::{Method, StatusCode};
+use reqwest::StatusCode;
 use serde_json::Value;
 
-use super::call::{Access, Call, Payload, Target};
-use super::documents::{document_path, said_digest};
-use super::download::{self, Holder, wrong_size};
+use super::Client;
+use super::call::{Access, Call, Payload};
+use super::download::{self, Holder};
 use super::endpoint::Endpoint;
 use super::fresh::{self, Fresh};
 use super::limits::Turn;
+use super::mounted::Mounted;
 use super::news::News;
+use super::put_manifest::{Manifest, Place, Pushed};
 use super::referrers::TagList;
 use super::resolve::{Resolved, resolve, resolve_by_get};
 use super::retry::Failure;
 use super::sessions::Sessions;
 use super::subjects::{Subjects, fallback_tag, merged, subject_of};
 use super::upload::Upload;
-use super::{Client, fault};
 use crate::error::{Error, Result};
 use crate::oci::{Digest, Document, Host, MediaType, Name, Repository, Selector};
 use crate::place::{
-    Blob, BlobId, Body, Chunks, Contents, Destination, LandingId, Linked, Order, Presence, ScopeId, Stored,
+    Blob, BlobId, Body, Chunks, Contents, Destination, LandingId, Linked, Order, Presence, PutManifest, ScopeId, Stored,
 };
 
 /// A registry, or a part of one below a prefix, that is written to.
 pub struct RegistryDestination {
-    endpoint: Arc<Endpoint>,
+    pub(super) endpoint: Arc<Endpoint>,
     prefix: Option<Repository>,
     client: Client,
     subjects: Subjects,
@@ -45,7 +43,8 @@ pub struct RegistryDestination {
     /// The lists that were added to instead of being replaced.
     added_to: Mutex<HashSet<(Repository, Digest)>>,
     fresh: Fresh,
-    news: News,
+    pub(super) news: News,
+    pub(super) mounted: Mounted,
 }
 
 /// What is done about a tag that is there with other content. One with the same content is left alone.
@@ -72,6 +71,7 @@ impl RegistryDestination {
             added_to: Mutex::default(),
             fresh: Fresh::default(),
             news: News::default(),
+            mounted: Mounted::default(),
         }
     }
 
@@ -119,62 +119,8 @@ impl RegistryDestination {
 
     fn upload(&self, contents: &Contents, blob: BlobId, scope: ScopeId) -> Result<Upload> {
         let blob = contents.blob(blob);
-        Ok(Upload {
-            endpoint: self.endpoint.clone(),
-            repository: self.repository(contents, scope)?,
-            digest: blob.digest,
-            size: blob.size,
-            sessions: self.sessions.clone(),
-            waiting: None,
-        })
-    }
-
-    /// Returns whether the registry says that it took notice of the document's subject. `there` is what its tag points to
-    /// so far.
-    async fn put_document(
-        &self,
-        call: &Call,
-        bytes: &Bytes,
-        place: &Place<'_>,
-        digest: Digest,
-        there: Option<Digest>,
-    ) -> Result<bool, Failure> {
-        let response = self.endpoint.send(call, Payload::Bytes(bytes.clone())).await?;
-        let status = response.status();
-        if !matches!(status, StatusCode::CREATED | StatusCode::OK | StatusCode::ACCEPTED) {
-            let failure = response.refusal().await;
-            let of_docker = call.headers.get(CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(DOCKER));
-            let failure = match status {
-                StatusCode::BAD_REQUEST | StatusCode::UNSUPPORTED_MEDIA_TYPE if of_docker => failure.hint(NO_DOCKER),
-                _ => failure,
-            };
-            return Err(match there {
-                Some(there) if keeps_tags(status, &failure) => Failure::lasting(
-                    Error::registry(format!(
-                        "{} does not let {place} be moved from {there} to {digest}",
-                        self.endpoint.host()
-                    ))
-                    .caused_by(failure.into_error())
-                    .hint("tags are immutable there: delete that tag, or import below another prefix"),
-                ),
-                _ => failure,
-            });
-        }
-        let host = self.endpoint.host();
-        match said_digest(&response, host).map_err(Failure::lasting)? {
-            Some(said) if said != digest => {
-                Err(Failure::lasting(fault::protocol(host, format!("it took manifest {digest} for {said}"))))
-            }
-            _ => Ok(response.header("oci-subject").is_some()),
-        }
-    }
-
-    fn put_call(&self, place: &Place<'_>, media_type: &str) -> Call {
-        let target = Target::Path(document_path(place.repository, &place.selector));
-        let what = format!("push {}/{place}", self.endpoint.host());
-        Call::new(Method::PUT, target, Access::Push(place.repository.clone()), what)
-            .header(CONTENT_TYPE, media_type)
-            .patience(self.endpoint.settings().commit_timeout)
+        let repository = self.repository(contents, scope)?;
+        Ok(Upload::new(self.endpoint.clone(), repository, blob.digest, blob.size, self.sessions.clone()))
     }
 
     /// Adds what was pushed to the index of referrers that clients look for where there is no API.
@@ -191,8 +137,8 @@ impl RegistryDestination {
         let merged = merged(there.as_ref(), entries)
             .map_err(|e| e.context(format!("cannot list referrers under {}/{place}", self.endpoint.host())))?;
         if let Some(bytes) = merged {
-            let call = self.put_call(&place, MediaType::OCI_INDEX);
-            self.endpoint.budget().run(|| self.put_document(&call, &bytes, &place, Digest::of(&bytes), listed)).await?;
+            let manifest = Manifest::new(&bytes, MediaType::OCI_INDEX, Digest::of(&bytes), &place, listed);
+            self.endpoint.budget().run(|| self.endpoint.put_manifest(&manifest)).await?;
         }
         Ok(())
     }
@@ -222,37 +168,6 @@ impl RegistryDestination {
             .hint("give the login the right to read that tag, or import into an empty repository, below another prefix")
     }
 
-    /// Whether the repository has the blob.
-    async fn held(&self, blob: &Blob, repository: &Repository, turn: Turn) -> Result<Presence> {
-        let (host, digest) = (self.endpoint.host(), blob.digest);
-        let what = format!("ask {host}/{repository} for blob {digest}");
-        let target = Target::Path(format!("{repository}/blobs/{digest}"));
-        // With the right to push, as everything here: one token does for all, and a repository that is still to be made
-        // may be hidden from who wants only to read.
-        let call = Call::new(Method::HEAD, target, Access::Push(repository.clone()), what).turn(turn);
-        self.endpoint
-            .budget()
-            .run(async || {
-                let response = self.endpoint.send(&call, Payload::Nothing).await?;
-                match response.status() {
-                    StatusCode::NOT_FOUND => Ok(Presence::Absent),
-                    _ if response.knows_no_head() => Ok(Presence::Unknown),
-                    // An error page is no blob, and uploading it once more does no harm.
-                    StatusCode::OK if response.is_web_page() => Ok(Presence::Unknown),
-                    StatusCode::OK => match response.content_length() {
-                        // Some caches announce 0 for every HEAD (varnishcache/varnish-cache issue 4245).
-                        Some(found) if found != blob.size && found != 0 => {
-                            let place = format!("{host}/{repository}");
-                            Err(Failure::lasting(wrong_size(&place, digest, blob.size, found)))
-                        }
-                        _ => Ok(Presence::Here),
-                    },
-                    _ => Err(response.refusal().await),
-                }
-            })
-            .await
-    }
-
     /// Whether an interrupted run has left the blob in a new repository, about which nobody has asked yet.
     async fn was_left(&self, blob: &Blob, scope: ScopeId, upload: &mut Upload) -> Result<bool> {
         if !self.fresh.spares(blob, scope, &upload.repository) {
@@ -260,7 +175,7 @@ impl RegistryDestination {
         }
         // Its body may hold a place among those who read from here.
         let repository = upload.repository.clone();
-        let held = self.held(blob, &repository, Turn::GoesOn);
+        let held = self.endpoint.blob_status(&repository, blob.digest, blob.size, Turn::GoesOn);
         match fresh::is_small(blob) {
             // What the answer says is looked at: whoever mounts may not have looked himself.
             true => Ok(upload.is_there().await? && held.await? != Presence::Absent),
@@ -269,7 +184,7 @@ impl RegistryDestination {
     }
 
     /// What is there: what the tag points to, or the digest itself.
-    async fn now(&self, place: &Place<'_>) -> Result<Resolved, Failure> {
+    pub(super) async fn now(&self, place: &Place<'_>) -> Result<Resolved, Failure> {
         resolve(&self.endpoint, place.repository, &place.selector).await
     }
 
@@ -319,33 +234,9 @@ impl RegistryDestination {
     }
 }
 
-/// A repository and what is named in it; shown as `path:tag` or `path@digest`.
-struct Place<'a> {
-    repository: &'a Repository,
-    selector: Selector,
-}
-
-impl fmt::Display for Place<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}{}", self.repository, self.selector)
-    }
-}
-
 /// With `--no-clobber` nothing is pushed to a tag that may be there.
 fn cannot_keep(error: Error) -> Error {
     error.hint("--no-clobber needs to see every tag: give the login the right to read, or import without --no-clobber")
-}
-
-/// Whether a manifest was refused because its tag may not be moved. There is no code for it in the specification: Harbor
-/// answers 412, quay 409, ECR 400 and others 403 with words of their own.
-fn keeps_tags(status: StatusCode, failure: &Failure) -> bool {
-    match status.as_u16() {
-        409 | 412 => true,
-        400 | 403 | 405 => {
-            ["mmutable", "MMUTABLE", "cannot be overwritten", "already exists"].iter().any(|word| failure.says(word))
-        }
-        _ => false,
-    }
 }
 
 #[async_trait]
@@ -389,22 +280,31 @@ impl Destination for RegistryDestination {
         let (blob, repository) = (contents.blob(blob), self.repository(contents, scope)?);
         match self.fresh.spares(blob, scope, &repository) {
             true => Ok(Presence::Unknown),
-            false => self.held(blob, &repository, Turn::Waits).await,
+            false => self.endpoint.blob_status(&repository, blob.digest, blob.size, Turn::Waits).await,
         }
     }
 
     async fn put(&self, contents: &Contents, blob: BlobId, scope: ScopeId, body: &mut Body) -> Result<Stored> {
         let mut upload = self.upload(contents, blob, scope)?;
-        if self.was_left(contents.blob(blob), scope, &mut upload).await? {
+        let is_missing = self.mounted.is_missing(&upload.repository, upload.digest);
+        if !is_missing && self.was_left(contents.blob(blob), scope, &mut upload).await? {
+            // By a mount from itself, which need not be true either.
+            self.mounted.note(&upload.repository, upload.digest);
             return Ok(Stored::WasThere);
         }
         upload.send(body).await?;
         self.news.note(&upload.repository, upload.digest);
+        self.mounted.note_sent(&upload.repository, upload.digest);
         Ok(Stored::Sent)
     }
 
     async fn link(&self, contents: &Contents, blob: BlobId, from: ScopeId, to: ScopeId) -> Result<Linked> {
-        self.upload(contents, blob, to)?.mount(&self.repository(contents, from)?).await
+        let upload = self.upload(contents, blob, to)?;
+        let linked = upload.mount(&self.repository(contents, from)?).await?;
+        if linked == Linked::Done {
+            self.mounted.note(&upload.repository, upload.digest);
+        }
+        Ok(linked)
     }
 
     async fn read_back(&self, contents: &Contents, blob: BlobId, scope: ScopeId) -> Result<Chunks> {
@@ -413,7 +313,7 @@ impl Destination for RegistryDestination {
         download::open(vec![holder], blob.digest, blob.size, 0).await
     }
 
-    async fn land(&self, contents: &Contents, landing: LandingId) -> Result<()> {
+    async fn land(&self, contents: &Contents, landing: LandingId) -> Result<PutManifest> {
         let landing = contents.landing(landing);
         let repository = self.repository(contents, landing.scope)?;
         let (bytes, media_type) = contents.documents.get(landing.document)?;
@@ -447,7 +347,8 @@ impl Destination for RegistryDestination {
         match there {
             // Left alone: a tag may be immutable, and an interrupted run sends nothing twice.
             Some(found) if found == landing.document => {
-                return self.keep_listed(&repository, bytes, media_type, landing.document).await;
+                self.keep_listed(&repository, bytes, media_type, landing.document).await?;
+                return Ok(PutManifest::Done);
             }
             Some(found) if self.existing == ExistingTags::Keep => {
                 return Err(Error::registry(format!("{host}/{place} is {found} since a moment (--no-clobber)"))
@@ -458,13 +359,20 @@ impl Destination for RegistryDestination {
                     && self.subjects.note_list(&repository, subject, &bytes)
                 {
                     self.added_to.lock().unwrap_or_else(PoisonError::into_inner).insert((repository, subject));
-                    return Ok(());
+                    return Ok(PutManifest::Done);
                 }
             }
             _ => {}
         }
-        let call = self.put_call(&place, media_type.as_str());
-        let noticed = budget.run(|| self.put_document(&call, &bytes, &place, landing.document, there)).await?;
+        let manifest = Manifest::new(&bytes, media_type.as_str(), landing.document, &place, there);
+        let noticed = match self.put_until_taken(contents, landing, &manifest, &mut budget).await? {
+            Pushed::Taken { noticed } => noticed,
+            Pushed::IsThere => {
+                self.keep_listed(&repository, bytes, media_type, landing.document).await?;
+                return Ok(PutManifest::Done);
+            }
+            Pushed::BlobsMissing(missing) => return Ok(PutManifest::BlobsMissing(missing)),
+        };
         self.news.note(&repository, landing.document);
         if !noticed {
             let document = Document::parse_known(bytes, media_type, landing.document)?;
@@ -475,10 +383,12 @@ impl Destination for RegistryDestination {
         if landing.tag.is_some() {
             budget.run(|| self.check_tag(&place, landing.document)).await?;
         }
-        Ok(())
+        Ok(PutManifest::Done)
     }
 
     async fn commit(&self, contents: &Contents) -> Result<()> {
+        // Sessions whose last response was lost.
+        self.endpoint.cancel_all(&self.sessions).await;
         for ((repository, subject), entries) in self.subjects.take() {
             let tag = fallback_tag(subject);
             let added_to = {
@@ -499,18 +409,6 @@ impl Destination for RegistryDestination {
     }
 
     async fn abandon(&self) {
-        let jobs = self.endpoint.settings().jobs.max(1);
-        let calls = stream::iter(self.sessions.take());
-        let all = calls.for_each_concurrent(jobs, async |call| drop(self.endpoint.send(&call, Payload::Nothing).await));
-        // Someone is waiting for the prompt; what is left the registry clears away in its own time.
-        let _ = tokio::time::timeout(ABANDON, all).await;
+        self.endpoint.cancel_all(&self.sessions).await;
     }
 }
-
-/// How Docker's media types begin.
-const DOCKER: &[u8] = b"application/vnd.docker.";
-/// What may be behind a refusal of such an image.
-const NO_DOCKER: &str = "this image has Docker's media types, which some registries take only when they are told to (zot: \
-http, compat: [\"docker2s2\"]); it is never converted, so that its digest stays";
-/// How long is spent on taking back what was begun.
-const ABANDON: Duration = Duration::from_secs(3);

@@ -14,6 +14,7 @@ use super::limits::Gate;
 use super::peer::Peer;
 use super::retry::{Budget, Failure};
 use super::transport::Transport;
+use super::upload_rules::UploadRules;
 use super::{Settings, Tls};
 use crate::error::Error;
 use crate::oci::Host;
@@ -28,8 +29,7 @@ pub(super) struct Endpoint {
     answered: AtomicBool,
     auth: Auth,
     gate: Arc<Gate>,
-    /// It takes blobs by PATCH only, as was found out.
-    pieces: AtomicBool,
+    uploads: UploadRules,
     /// Whether it has the referrers API, once that was found out.
     referrers_api: OnceCell<bool>,
 }
@@ -46,7 +46,7 @@ impl Endpoint {
             answered: AtomicBool::new(false),
             auth,
             gate,
-            pieces: AtomicBool::new(false),
+            uploads: UploadRules::default(),
             referrers_api: OnceCell::new(),
         }
     }
@@ -81,14 +81,9 @@ impl Endpoint {
         &self.auth
     }
 
-    /// Whether blobs are to be sent by PATCH.
-    pub(super) fn wants_pieces(&self) -> bool {
-        self.pieces.load(Ordering::Relaxed)
-    }
-
-    /// From now on blobs are sent by PATCH.
-    pub(super) fn send_pieces_from_now_on(&self) {
-        self.pieces.store(true, Ordering::Relaxed);
+    /// How it takes blobs, as far as this run has found out.
+    pub(super) fn uploads(&self) -> &UploadRules {
+        &self.uploads
     }
 
     /// Whether it has the referrers API, once that was found out.

@@ -105,10 +105,10 @@ impl Endpoint {
                 Some(rate) => limited(chunks, rate),
                 None => chunks,
             };
-            let (timed, watch) = stall::watch(chunks, start, Limits { chunk: settings.read_timeout, answer });
+            let (timed, watch) = stall::watch(chunks, size, start, Limits { chunk: settings.read_timeout, answer });
             tokio::select! {
                 sent = request.body(reqwest::Body::wrap_stream(timed)).send() => Ok(sent),
-                () = watch.stalled() => Err(settings.read_timeout),
+                limit = watch.stalled() => Err(limit),
             }
         };
         self.answer(call, permit, route, sent)
@@ -156,7 +156,8 @@ fn limited(chunks: Chunks, rate: Arc<Rate>) -> Chunks {
         .boxed()
 }
 
-fn sliced(bytes: Bytes) -> Chunks {
+/// `bytes` in slices.
+pub(super) fn sliced(bytes: Bytes) -> Chunks {
     let slices = (0..bytes.len()).step_by(SLICE).map(move |at| Ok(bytes.slice(at..bytes.len().min(at + SLICE))));
     stream::iter(slices).boxed()
 }

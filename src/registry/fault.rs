@@ -2,6 +2,7 @@
 //! escaped; URLs lose their query, which may hold a signature or a token.
 
 mod certificate;
+mod known;
 mod transport;
 mod unreadable;
 mod words;
@@ -15,7 +16,7 @@ pub(super) use unreadable::{Unreadable, web_page};
 pub(super) use words::clip;
 
 use super::peer::{Peer, Role};
-use super::retry::{self, Failure};
+use super::retry::{self, Failure, Known};
 use crate::error::{Error, Kind};
 use words::said;
 
@@ -54,7 +55,12 @@ impl Refusal<'_> {
         let separator = if said.is_empty() { "" } else { ": " };
         let kind = if *status == StatusCode::NOT_FOUND { Kind::NotFound } else { Kind::Registry };
         let error = Error::new(kind, format!("cannot {what}: {peer} answered {status}{separator}{said}"));
-        let error = match self.advice(&said) {
+        let known = known::known(*status, &words::words(self.body)).filter(|_| self.writes);
+        let advice = match known {
+            Some(known) => Some(self.advice_on(known)),
+            None => self.advice(&said),
+        };
+        let error = match advice {
             Some(advice) => error.hint(advice),
             None => error,
         };
@@ -65,7 +71,28 @@ impl Refusal<'_> {
             )),
             None => error,
         };
-        Failure::new(error, retry::after_status(*status, self.pause)).status(*status)
+        let failure = Failure::new(error, retry::after_status(*status, self.pause)).with_status(*status);
+        match known {
+            Some(known) => failure.recognised(known),
+            None => failure,
+        }
+    }
+
+    fn advice_on(&self, known: Known) -> String {
+        let authority = self.peer.authority();
+        match known {
+            Known::Quota => format!(
+                "the quota of the project or account at {authority} is used up: raise it or delete images there, then run \
+                 the same command again"
+            ),
+            Known::Full => format!(
+                "the storage of {authority} is full: free some space there (delete images, then run its garbage \
+                 collection), then run the same command again"
+            ),
+            Known::Immutable => format!(
+                "{authority} does not let anything there be replaced: delete it there, or import below another prefix"
+            ),
+        }
     }
 
     fn advice(&self, said: &str) -> Option<String> {
@@ -115,7 +142,6 @@ impl Refusal<'_> {
                 "raise the limit for request bodies at the registry or at the proxy in front of it".into()
             }
             (StatusCode::TOO_MANY_REQUESTS, _) => "the registry limits requests: log in, or lower --jobs".into(),
-            (StatusCode::INSUFFICIENT_STORAGE, _) => "the registry is full".into(),
             (status, _) if status.is_server_error() => format!("look into the log of {authority}"),
             _ => return None,
         })

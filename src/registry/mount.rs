@@ -4,11 +4,26 @@ use bytes::Bytes;
 use reqwest::{Method, StatusCode};
 
 use super::call::{Access, Call, Payload, Target};
-use super::response::Response;
-use super::upload::Upload;
-use crate::error::Result;
+use super::retry::Failure;
+use super::upload::{Opened, Upload};
+use super::upload_rules::MountFrom;
+use crate::error::{Error, Result};
 use crate::oci::Repository;
 use crate::place::Linked;
+
+/// The answer to a mount.
+enum Mount {
+    /// The registry says that the blob is there.
+    Done,
+    /// It opened a session instead.
+    Opened(Opened),
+    /// It does not mount this.
+    Refused,
+    /// It failed.
+    Broken,
+    /// It mounted something else.
+    Wrong(Error),
+}
 
 impl Upload {
     /// Asks for a mount from another repository of the registry.
@@ -17,23 +32,16 @@ impl Upload {
         let host = self.endpoint.host();
         let what = format!("mount blob {} from {host}/{from} in {host}/{}", self.digest, self.repository);
         let call = Call::new(Method::POST, self.mount_target(from), access, what);
-        let Some(response) = self.asked(&call, |status| status.is_server_error()).await? else {
-            return Ok(Linked::Refused);
-        };
-        match response.status() {
-            StatusCode::CREATED => {
-                self.check_said(&response)?;
-                Ok(Linked::Done)
-            }
-            StatusCode::ACCEPTED => {
-                // It opened a session instead, which is not used here.
-                if let Ok(session) = self.opened(&response) {
-                    self.cancel(session.id, &session.url).await;
-                }
+        match self.ask_to_mount(call, MountFrom::Another).await? {
+            Mount::Done => Ok(Linked::Done),
+            Mount::Opened(session) => {
+                // Not used here.
+                self.cancel(session.id, &session.url).await;
                 Ok(Linked::Refused)
             }
+            Mount::Wrong(error) => Err(error),
             // A mount saves time only: whoever will not do it gets the bytes, and says then what is wrong.
-            _ => Ok(Linked::Refused),
+            Mount::Refused | Mount::Broken => Ok(Linked::Refused),
         }
     }
 
@@ -41,44 +49,54 @@ impl Upload {
     /// One request does what a question and the opening do in two. Whoever does not understand it is sent the blob.
     pub(super) async fn is_there(&mut self) -> Result<bool> {
         let call = self.call(Method::POST, self.mount_target(&self.repository));
-        // Some answer 500 to what they do not expect; that ends nothing here.
-        let Some(response) = self.asked(&call, |status| status == StatusCode::SERVICE_UNAVAILABLE).await? else {
-            return Ok(false);
-        };
-        match response.status() {
-            StatusCode::CREATED => {
-                self.check_said(&response)?;
-                return Ok(true);
-            }
-            StatusCode::ACCEPTED => self.waiting = self.opened(&response).ok(),
-            _ => {}
+        match self.ask_to_mount(call, MountFrom::Itself).await? {
+            Mount::Done => return Ok(true),
+            Mount::Opened(session) => self.waiting = Some(session),
+            Mount::Wrong(error) => return Err(error),
+            Mount::Refused | Mount::Broken => {}
         }
         Ok(false)
     }
 
-    /// The answer to a mount, asked again while it may pass; `passes` tells of which statuses that is to be hoped, besides
-    /// those that say so. Nothing where the request cannot be made, or fails in such a way each time.
-    async fn asked(&self, call: &Call, passes: impl Fn(StatusCode) -> bool) -> Result<Option<Response>> {
+    /// Asks for a mount; again if the registry is busy (408, 429, 503) or the connection fails. After any other 5xx this run
+    /// mounts nothing more at this registry: a mount is optional.
+    async fn ask_to_mount(&self, call: Call, from: MountFrom) -> Result<Mount> {
+        let rules = self.endpoint.uploads();
         let mut budget = self.endpoint.budget();
-        loop {
-            let response = match self.endpoint.send(call, Payload::Bytes(Bytes::new())).await {
-                Ok(response) => response,
-                // Perhaps no token is to be had for both repositories.
-                Err(failure) if !failure.may_pass() => return Ok(None),
-                Err(failure) => {
-                    budget.spend(failure).await?;
-                    continue;
-                }
+        while rules.mounts(from) {
+            let (upload, call) = (self.detached(), call.clone());
+            let failure = match self.sessions.to_the_end(async move { upload.ask_once(&call).await }).await {
+                Ok(Mount::Broken) => break,
+                Ok(answer) => return Ok(answer),
+                Err(failure) => failure,
             };
-            let status = response.status();
-            let said_so = matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT);
-            if !said_so && !passes(status) {
-                return Ok(Some(response));
+            // The upload of the blob would get the same response.
+            let wants_less =
+                matches!(failure.status(), Some(StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT));
+            if !failure.may_pass() && !wants_less {
+                // Perhaps no token is to be had for both repositories.
+                return Ok(Mount::Refused);
             }
-            match budget.spend(response.refusal().await).await {
-                Err(_) if !said_so => return Ok(None),
-                spent => spent?,
+            match budget.spend(failure).await {
+                Err(error) if wants_less => return Err(error),
+                Err(_) => break,
+                Ok(()) => {}
             }
+        }
+        rules.stop_mounts(from);
+        Ok(Mount::Refused)
+    }
+
+    async fn ask_once(&self, call: &Call) -> Result<Mount, Failure> {
+        let response = self.endpoint.send(call, Payload::Bytes(Bytes::new())).await?;
+        match response.status() {
+            StatusCode::CREATED => Ok(self.check_said(&response).map_or_else(Mount::Wrong, |()| Mount::Done)),
+            StatusCode::ACCEPTED => Ok(self.opened(&response).map_or(Mount::Refused, Mount::Opened)),
+            StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT | StatusCode::SERVICE_UNAVAILABLE => {
+                Err(response.refusal().await)
+            }
+            status if status.is_server_error() => Ok(Mount::Broken),
+            _ => Ok(Mount::Refused),
         }
     }
 

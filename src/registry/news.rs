@@ -19,6 +19,11 @@ impl News {
         self.known().insert((repository.clone(), digest));
     }
 
+    /// Whether it was sent.
+    pub(super) fn has(&self, repository: &Repository, digest: Digest) -> bool {
+        self.known().contains(&(repository.clone(), digest))
+    }
+
     /// Whether a part of it is news in its repository.
     pub(super) fn is_below(&self, contents: &Contents, landing: &Landing, repository: &Repository) -> bool {
         let known = self.known();

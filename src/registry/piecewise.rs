@@ -1,123 +1,210 @@
-//! A blob that can be read once only, sent in pieces: each is kept until the registry has accepted it.
+//! A blob sent in pieces by PATCH: each is kept until the registry has accepted it.
 
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
-use reqwest::header::{CONTENT_RANGE, CONTENT_TYPE, RANGE};
+use reqwest::header::{CONTENT_RANGE, CONTENT_TYPE, LOCATION, RANGE};
 use reqwest::{Method, StatusCode};
 use url::Url;
 
-use super::call::{Payload, Target};
-use super::header;
+use super::call::{Call, Payload, Target};
+use super::response::Response;
 use super::retry::{Budget, Failure};
-use super::upload::{OCTETS, Upload, lost};
-use crate::error::{Error, Result};
-use crate::place::{Body, Chunks};
+use super::upload::{MAX_REDIRECTS, OCTETS, Setback, Upload, is_late_token, moved};
+use super::{exchange, header};
+use crate::error::Error;
+use crate::place::Chunks;
 
 impl Upload {
-    /// Sends a body that cannot be opened again.
-    pub(super) async fn pieces(&mut self, body: &mut Body) -> Result<()> {
-        let chunks = body.open().await?;
-        let sent = match self.size <= PIECE as u64 && !self.endpoint.wants_pieces() {
-            // All of it is kept, so it may as well be one request, tried as often as need be.
-            true => match Pieces::new(chunks, self.size, PIECE).next().await {
-                Ok(bytes) => return self.whole(bytes).await,
-                Err(error) => Err(error),
-            },
-            false => self.in_pieces(chunks, self.endpoint.budget()).await,
-        };
-        sent.map_err(|error| body.blame().unwrap_or(error))
-    }
-
-    /// Sends by PATCH, and notes that it works.
-    pub(super) async fn in_pieces(&mut self, chunks: Chunks, mut budget: Budget) -> Result<()> {
-        let opened = self.start(&mut budget).await?;
+    /// Sends a blob by PATCH.
+    pub(super) async fn in_pieces(&mut self, chunks: Chunks, budget: &mut Budget) -> Result<(), Setback> {
+        let opened = self.start(budget).await.map_err(Setback::fatal)?;
         let mut session = Session { id: opened.id, url: opened.url, accepted: 0 };
         let sent = match usize::try_from(opened.least) {
             Ok(least) if least <= MAX_PIECE => {
-                let mut pieces = Pieces::new(chunks, self.size, least.max(PIECE));
-                self.send_pieces(&mut session, &mut pieces, &mut budget).await
+                let step = self.endpoint.uploads().piece().max(least);
+                let mut pieces = Pieces { floor: least.max(SMALLEST), ..Pieces::new(chunks, self.size, step) };
+                self.send_pieces(&mut session, &mut pieces, budget).await
             }
-            _ => Err(lost(self, &format!("the registry takes no piece below {} bytes", opened.least))),
+            _ => Err(Setback::fatal(self.lost(&format!("the registry takes no piece below {} bytes", opened.least)))),
         };
         match &sent {
-            Ok(()) => {
-                self.sessions.ended(session.id);
-                self.endpoint.send_pieces_from_now_on();
-            }
+            Ok(()) => self.sessions.ended(session.id),
             Err(_) => self.cancel(session.id, &session.url).await,
         }
         sent
     }
 
-    async fn send_pieces(&self, session: &mut Session, pieces: &mut Pieces, budget: &mut Budget) -> Result<()> {
+    async fn send_pieces(
+        &mut self,
+        session: &mut Session,
+        pieces: &mut Pieces,
+        budget: &mut Budget,
+    ) -> Result<(), Setback> {
         loop {
-            let piece = pieces.next().await?;
+            let piece = pieces.next().await.map_err(Setback::fatal)?;
             if piece.is_empty() {
-                break;
+                return self.complete(session, budget).await;
             }
-            let size = piece.len() as u64;
-            self.send_piece(session, piece, budget).await?;
-            budget.gain(size);
+            let before = session.accepted;
+            self.send_piece(session, pieces, piece, budget).await?;
+            budget.gain(session.accepted - before);
         }
-        let url = session.url.clone();
-        budget
-            .run(async || {
-                let response = self.send_bytes(self.complete_call(&url), &Bytes::new()).await?;
-                if response.status() == StatusCode::NOT_FOUND {
-                    return Err(Failure::lasting(lost(self, "the registry has forgotten the session")));
-                }
-                self.completed(response).await
-            })
-            .await
     }
 
-    /// Sends one piece until all of it is accepted, and no byte twice that the registry says it has.
-    async fn send_piece(&self, session: &mut Session, mut piece: Bytes, budget: &mut Budget) -> Result<()> {
+    /// Sends one piece until all of it is accepted, and no byte twice that the registry says it has. What is to be sent in
+    /// another size goes back to `pieces`.
+    async fn send_piece(
+        &self,
+        session: &mut Session,
+        pieces: &mut Pieces,
+        mut piece: Bytes,
+        budget: &mut Budget,
+    ) -> Result<(), Setback> {
         while !piece.is_empty() {
             let start = session.accepted;
             let end = start + piece.len() as u64;
-            if let Err(failure) = self.patch(session, &piece).await {
-                budget.spend(failure).await?;
-                let state = budget.run(async || self.state(session.clone()).await).await?;
-                *session = state;
+            let (upload, before, sent) = (self.detached(), session.clone(), piece.clone());
+            match self.sessions.to_the_end(async move { upload.patch(before, sent).await }).await {
+                Ok(after) => *session = after,
+                Err(failure) => {
+                    let smaller =
+                        self.after_failed_piece(session, failure, budget, || pieces.shrink(piece.len())).await?;
+                    if smaller {
+                        pieces.put_back(piece);
+                        return Ok(());
+                    }
+                }
             }
             if session.accepted < start || session.accepted > end {
-                return Err(lost(
-                    self,
-                    &format!("the registry has {} bytes, and {start} to {end} were to be sent", session.accepted),
-                ));
+                return Err(Setback::SessionLost(Failure::lasting(self.lost(&format!(
+                    "the registry has {} bytes, and {start} to {end} were to be sent",
+                    session.accepted
+                )))));
             }
             piece = piece.slice((session.accepted - start) as usize..);
+            if piece.len() < pieces.floor && pieces.left > 0 {
+                pieces.put_back(piece);
+                return Ok(());
+            }
         }
         Ok(())
     }
 
-    /// One PATCH; on success the session knows what was accepted.
-    async fn patch(&self, session: &mut Session, piece: &Bytes) -> Result<(), Failure> {
+    /// Decides what follows a failed piece: `true` for smaller pieces, `false` to go on where the registry says that the
+    /// session stands. `shrink` makes pieces smaller and returns their size, or nothing at the smallest size.
+    async fn after_failed_piece(
+        &self,
+        session: &mut Session,
+        failure: Failure,
+        budget: &mut Budget,
+        mut shrink: impl FnMut() -> Option<usize>,
+    ) -> Result<bool, Setback> {
+        let status = failure.status().filter(|_| failure.known().is_none());
+        if is_late_token(&failure) && shrink().is_some() {
+            budget.tell(&failure);
+            return Ok(true);
+        }
+        if status == Some(StatusCode::PAYLOAD_TOO_LARGE) {
+            return self.smaller_pieces(failure, shrink());
+        }
+        // 416 is about the size of the piece, or about the offset of the session: GET tells them apart.
+        if status == Some(StatusCode::RANGE_NOT_SATISFIABLE) {
+            let state = budget.run(async || self.state(session.clone()).await).await;
+            return match state {
+                Ok(state) if state.accepted != session.accepted => {
+                    budget.spend(failure.that_may_pass()).await.map_err(Setback::fatal)?;
+                    *session = state;
+                    Ok(false)
+                }
+                _ => self.smaller_pieces(failure, shrink()),
+            };
+        }
+        budget.spend(failure).await.map_err(Setback::fatal)?;
+        let state = budget.run(async || self.state(session.clone()).await).await;
+        *session = state.map_err(|error| Setback::SessionLost(Failure::lasting(error)))?;
+        Ok(false)
+    }
+
+    /// Limits the pieces of this registry to the size `shrunk`; fails with `failure` if there is none.
+    fn smaller_pieces(&self, failure: Failure, shrunk: Option<usize>) -> Result<bool, Setback> {
+        let step = shrunk.ok_or(Setback::Failed(failure))?;
+        self.endpoint.uploads().limit_piece(step);
+        Ok(true)
+    }
+
+    /// Completes the session.
+    async fn complete(&mut self, session: &Session, budget: &mut Budget) -> Result<(), Setback> {
+        let mut is_first = true;
+        loop {
+            let Err(failure) = self.complete_once(session).await else { return Ok(()) };
+            let status = failure.status().filter(|_| failure.known().is_none()).map(|status| status.as_u16());
+            if matches!(status, Some(400 | 416 | 422)) {
+                return match !is_first && self.has_arrived().await {
+                    true => Ok(()),
+                    false => Err(Setback::DigestRefused(failure)),
+                };
+            }
+            let may_pass = failure.may_pass();
+            let spent = budget.spend(failure).await;
+            // The failed request may have completed it.
+            if may_pass && self.has_arrived().await {
+                return Ok(());
+            }
+            spent.map_err(Setback::fatal)?;
+            if status == Some(404) {
+                let lost = self.lost("the registry has forgotten the session");
+                return Err(Setback::SessionLost(Failure::lasting(lost)));
+            }
+            is_first = false;
+        }
+    }
+
+    async fn complete_once(&self, session: &Session) -> Result<(), Failure> {
+        let call = self.complete_call(&session.url);
+        let response = self.send_redirected(call, || Payload::Bytes(Bytes::new())).await?;
+        self.completed(response).await
+    }
+
+    /// Sends a request, again wherever a redirect points.
+    async fn send_redirected(&self, mut call: Call, payload: impl Fn() -> Payload) -> Result<Response, Failure> {
+        for _ in 0..MAX_REDIRECTS {
+            let response = self.endpoint.send(&call, payload()).await?;
+            match moved(&response) {
+                Some(url) => call = call.redirected(url?),
+                None => return Ok(response),
+            }
+        }
+        Err(self.in_a_circle())
+    }
+
+    /// One PATCH; returns where the session stands after it.
+    async fn patch(&self, session: Session, piece: Bytes) -> Result<Session, Failure> {
         let start = session.accepted;
-        let end = start + piece.len() as u64;
+        let (size, end) = (piece.len() as u64, start + piece.len() as u64);
         let call = self
             .call(Method::PATCH, Target::Url(session.url.clone()))
             .header(CONTENT_TYPE, OCTETS)
-            .header(CONTENT_RANGE, &format!("{start}-{}", end - 1));
-        let response = self.send_bytes(call, piece).await?;
-        if response.status() == StatusCode::RANGE_NOT_SATISFIABLE {
-            // It has another opinion about where the session stands: to be asked.
-            return Err(Failure::passing(response.refusal().await.into_error()));
-        }
-        let response = response.expect(&[StatusCode::ACCEPTED]).await?;
-        let accepted = match response.header(RANGE) {
-            None => end,
-            Some(text) => {
-                header::held(text).ok_or_else(|| Failure::lasting(lost(self, "its Range header is not a range")))?
-            }
+            .header(CONTENT_RANGE, &format!("{start}-{}", end - 1))
+            .patience(self.endpoint.settings().commit_timeout);
+        // A stream: bytes would be sent again at once after a late 401, in the same size.
+        let payload = || Payload::Stream { chunks: exchange::sliced(piece.clone()), size };
+        let response = self.send_redirected(call, payload).await?;
+        // Pulp returns 204 (pulp/pulp_container#2199), ECR 201.
+        let taken = [StatusCode::ACCEPTED, StatusCode::NO_CONTENT, StatusCode::CREATED, StatusCode::OK];
+        let response = response.expect(&taken).await?;
+        let url = match response.header(LOCATION) {
+            Some(_) => response.location().map_err(Failure::lasting)?,
+            None => session.url,
         };
-        if accepted == start {
-            return Err(Failure::passing(lost(self, "the registry took nothing in")));
+        self.sessions.moved(session.id, self.cancel_call(&url));
+        let session = Session { id: session.id, url, accepted: end };
+        if !is_in_part(response.header(RANGE), start, end) {
+            return Ok(session);
         }
-        *session = Session { url: response.location().map_err(Failure::lasting)?, accepted, ..*session };
-        self.sessions.moved(session.id, self.take_back(&session.url));
-        Ok(())
+        match self.state(session.clone()).await {
+            Ok(state) if start < state.accepted && state.accepted <= end => Ok(state),
+            _ => Ok(session),
+        }
     }
 
     /// Asks where the session stands.
@@ -131,7 +218,7 @@ impl Upload {
                 return Err(match failure.may_pass() {
                     true => failure,
                     false => Failure::lasting(
-                        lost(self, "the registry cannot say how much it has").caused_by(failure.into_error()),
+                        self.lost("the registry cannot say how much it has").caused_by(failure.into_error()),
                     ),
                 });
             }
@@ -140,11 +227,20 @@ impl Upload {
             // Of an empty session distribution says `0-0`, too; only a last piece can be of one byte.
             Some(1) | None if session.accepted == 0 => 0,
             Some(accepted) => accepted,
-            None => return Err(Failure::lasting(lost(self, "the registry does not say how much it has"))),
+            None => return Err(Failure::lasting(self.lost("the registry does not say how much it has"))),
         };
         let url = response.location().unwrap_or(session.url);
+        self.sessions.moved(session.id, self.cancel_call(&url));
         Ok(Session { url, accepted, ..session })
     }
+}
+
+/// Whether the `Range` after the piece from `start` to `end` ends inside that piece. Registries that have all bytes also
+/// return the range of the piece alone (zot, opencontainers/distribution-spec#581) or an older one (ECR,
+/// aws/containers-roadmap#2831); the digest is checked at the end.
+fn is_in_part(range: Option<&str>, start: u64, end: u64) -> bool {
+    let Some(held) = range.and_then(header::held) else { return false };
+    start < held && held < end
 }
 
 /// Where an upload stands.
@@ -158,22 +254,32 @@ struct Session {
 }
 
 /// Chunks, gathered into pieces.
-struct Pieces {
+pub(super) struct Pieces {
     chunks: Chunks,
+    /// What comes next, before `later` and `chunks`.
     rest: Bytes,
+    /// What was put back, the last first.
+    later: Vec<Bytes>,
     /// Bytes that are still to come, by the descriptor.
     left: u64,
     /// The size of a piece.
     step: usize,
+    /// The smallest size of a piece that is not the last.
+    floor: usize,
 }
 
 impl Pieces {
-    fn new(chunks: Chunks, size: u64, step: usize) -> Self {
-        Pieces { chunks, rest: Bytes::new(), left: size, step }
+    pub(super) fn new(chunks: Chunks, size: u64, step: usize) -> Self {
+        Pieces { chunks, rest: Bytes::new(), later: Vec::new(), left: size, step, floor: SMALLEST }
     }
 
     /// The next piece, of `step` bytes except for the last; empty at the end.
-    async fn next(&mut self) -> Result<Bytes, Error> {
+    pub(super) async fn next(&mut self) -> Result<Bytes, Error> {
+        // What was put back is cut without a copy.
+        if self.rest.len() >= self.step {
+            self.left = self.left.saturating_sub(self.step as u64);
+            return Ok(self.rest.split_to(self.step));
+        }
         let mut piece = BytesMut::new();
         loop {
             let take = self.rest.len().min(self.step - piece.len());
@@ -185,11 +291,31 @@ impl Pieces {
             if piece.len() == self.step {
                 return Ok(piece.freeze());
             }
-            match self.chunks.next().await {
-                Some(chunk) => self.rest = chunk?,
-                None => return Ok(piece.freeze()),
-            }
+            self.rest = match self.later.pop() {
+                Some(bytes) => bytes,
+                None => match self.chunks.next().await {
+                    Some(chunk) => chunk?,
+                    None => return Ok(piece.freeze()),
+                },
+            };
         }
+    }
+
+    /// Takes back what was not accepted of the last piece.
+    fn put_back(&mut self, piece: Bytes) {
+        self.left += piece.len() as u64;
+        self.later.push(std::mem::replace(&mut self.rest, piece));
+    }
+
+    /// Makes pieces smaller than `len`, which was too large for one, and returns their size; nothing if they are as small
+    /// as they may be.
+    fn shrink(&mut self, len: usize) -> Option<usize> {
+        let now = self.step.min(len);
+        if now <= self.floor {
+            return None;
+        }
+        self.step = (now / 4).max(self.floor);
+        Some(self.step)
     }
 }
 
@@ -197,3 +323,5 @@ impl Pieces {
 pub(super) const PIECE: usize = 8 << 20;
 /// The largest piece that a registry can ask for, 64 MiB: it is held in memory.
 const MAX_PIECE: usize = 64 << 20;
+/// The smallest piece that is tried, 64 KiB.
+const SMALLEST: usize = 64 << 10;

@@ -159,7 +159,7 @@ impl Response {
     /// What a status that was not hoped for means, with the server's own words.
     pub(super) async fn refusal(mut self) -> Failure {
         if let Some(why) = self.refused.take() {
-            return Failure::lasting(why.context(format!("cannot {}", self.what))).status(self.status());
+            return Failure::lasting(why.context(format!("cannot {}", self.what))).with_status(self.status());
         }
         let (status, peer, what, writes) = (self.status(), self.peer.clone(), self.what.clone(), self.writes);
         let pause = pause(self.inner.headers());

@@ -18,6 +18,18 @@ pub(super) struct Failure {
     again: Again,
     /// The status of the answer, if there was one.
     status: Option<StatusCode>,
+    known: Option<Known>,
+}
+
+/// A refusal for which registries have no common status or code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Known {
+    /// The project or account may not store more.
+    Quota,
+    /// The disk of the registry is full.
+    Full,
+    /// What is there must not be replaced.
+    Immutable,
 }
 
 /// Whether another try can help.
@@ -32,27 +44,47 @@ pub(super) enum Again {
 impl Failure {
     /// One that will not pass.
     pub(super) fn lasting(error: Error) -> Self {
-        Failure { error, again: Again::Never, status: None }
+        Failure::new(error, Again::Never)
     }
 
     /// One that may pass.
     pub(super) fn passing(error: Error) -> Self {
-        Failure { error, again: Again::After(None), status: None }
+        Failure::new(error, Again::After(None))
     }
 
     /// One that may pass, or not.
     pub(super) fn new(error: Error, again: Again) -> Self {
-        Failure { error, again, status: None }
+        Failure { error, again, status: None, known: None }
     }
 
-    /// The same for an answer with this status.
-    pub(super) fn status(self, status: StatusCode) -> Self {
+    /// The same, with the status that the server returned.
+    pub(super) fn with_status(self, status: StatusCode) -> Self {
         Failure { status: Some(status), ..self }
+    }
+
+    /// The same, recognised by its words; another try does not help.
+    pub(super) fn recognised(self, known: Known) -> Self {
+        Failure { known: Some(known), again: Again::Never, ..self }
+    }
+
+    /// The same, but it may pass.
+    pub(super) fn that_may_pass(self) -> Self {
+        Failure { again: Again::After(None), ..self }
+    }
+
+    /// The status that the server returned, if it returned one.
+    pub(super) fn status(&self) -> Option<StatusCode> {
+        self.status
     }
 
     /// Whether the answer was 401 or 403. Some registries answer so for what is not there.
     pub(super) fn is_denied(&self) -> bool {
         matches!(self.status, Some(StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN))
+    }
+
+    /// What was recognised by its words.
+    pub(super) fn known(&self) -> Option<Known> {
+        self.known
     }
 
     /// Whether another try can help.
@@ -146,6 +178,11 @@ impl Budget {
         tracing::debug!(error = failure.error.chain(), ?pause, "retrying");
         tokio::time::sleep(pause).await;
         Ok(())
+    }
+
+    /// Tells of a failure after which the work goes on at once in another way.
+    pub(super) fn tell(&self, failure: &Failure) {
+        self.progress.event(Event::Retrying { what: &failure.error.chain(), after: Duration::ZERO });
     }
 
     /// So many bytes got through. Enough of them fill the budget again: a large blob over a bad line may be cut any

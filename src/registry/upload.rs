@@ -1,11 +1,9 @@
-//! Upload sessions: a blob by one streamed PUT, begun again from its start when it fails; in pieces where a registry does
-//! not take that.
+//! The upload of one blob into one repository: its sessions, and the requests that open, complete and cancel one. `send`
+//! and `piecewise` use them to upload by one PUT or by PATCH.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::{StreamExt, stream};
 use reqwest::header::CONTENT_TYPE;
 use reqwest::{Method, StatusCode};
 use url::Url;
@@ -15,12 +13,13 @@ use super::call::{Access, Call, Payload, Target};
 use super::documents::said_digest;
 use super::endpoint::Endpoint;
 use super::fault;
+use super::limits::Turn;
 use super::response::Response;
 use super::retry::{Budget, Failure};
 use super::sessions::Sessions;
 use crate::error::{Error, Result};
 use crate::oci::{Digest, Repository};
-use crate::place::Body;
+use crate::place::Presence;
 use crate::registry::header;
 
 /// One blob on its way into one repository.
@@ -32,6 +31,8 @@ pub(super) struct Upload {
     pub(super) sessions: Arc<Sessions>,
     /// A session that was opened before it was known to be needed.
     pub(super) waiting: Option<Opened>,
+    /// Sessions to which all bytes were sent, without a response: the registry may still commit them.
+    pub(super) unsettled: Vec<u64>,
 }
 
 /// A session that the registry has opened.
@@ -43,114 +44,54 @@ pub(super) struct Opened {
     pub(super) least: u64,
 }
 
-/// What came of a blob sent by one PUT.
-enum Sent {
-    /// It is there.
-    Whole,
-    /// The registry, or what is in front of it, does not take blobs like this.
-    NotAsOne,
+/// Why an upload failed, by what is tried next.
+#[derive(Debug)]
+pub(super) enum Setback {
+    /// Any other reason.
+    Failed(Failure),
+    /// The registry, or what is in front of it, does not take a blob by one PUT.
+    NotAsOne(Failure),
+    /// The registry returned 401 after all bytes were sent: the token expired meanwhile.
+    LateToken(Failure),
+    /// The registry refused to complete the pieces: it has other bytes than were sent.
+    DigestRefused(Failure),
+    /// The registry does not have the session any more, or not all of its bytes.
+    SessionLost(Failure),
+}
+
+impl Setback {
+    /// A failure after which nothing else is tried.
+    pub(super) fn fatal(error: Error) -> Self {
+        Setback::Failed(Failure::lasting(error))
+    }
+
+    /// The failure alone.
+    pub(super) fn into_failure(self) -> Failure {
+        match self {
+            Setback::Failed(failure)
+            | Setback::NotAsOne(failure)
+            | Setback::LateToken(failure)
+            | Setback::DigestRefused(failure)
+            | Setback::SessionLost(failure) => failure,
+        }
+    }
 }
 
 impl Upload {
-    /// Sends a blob.
-    pub(super) async fn send(&mut self, body: &mut Body) -> Result<()> {
-        let sent = match body.replayable() {
-            true => self.stream(body).await,
-            false => self.pieces(body).await,
-        };
-        // The body failed before its session was used.
-        if let Some(session) = self.waiting.take() {
-            self.cancel(session.id, &session.url).await;
-        }
-        sent
+    pub(super) fn new(
+        endpoint: Arc<Endpoint>,
+        repository: Repository,
+        digest: Digest,
+        size: u64,
+        sessions: Arc<Sessions>,
+    ) -> Self {
+        Upload { endpoint, repository, digest, size, sessions, waiting: None, unsettled: Vec::new() }
     }
 
-    /// Sends a body that can be opened again.
-    async fn stream(&mut self, body: &mut Body) -> Result<()> {
-        let mut budget = self.endpoint.budget();
-        let mut expired = 0;
-        loop {
-            if self.endpoint.wants_pieces() {
-                return self.pieces(body).await;
-            }
-            let session = self.start(&mut budget).await?;
-            let sent = self.stream_into(&session.url, body).await;
-            if let Ok(Sent::Whole) = sent {
-                self.sessions.ended(session.id);
-                return Ok(());
-            }
-            self.cancel(session.id, &session.url).await;
-            if let Some(error) = body.blame() {
-                return Err(error);
-            }
-            // A proxy that keeps a request until it is whole hands on a token that has expired meanwhile, each time anew.
-            // Each piece has its own.
-            expired += usize::from(sent.as_ref().is_err_and(|failure| failure.says(NEW_TOKEN)));
-            match sent {
-                Err(failure) if expired < TWICE => budget.spend(failure).await?,
-                _ => {
-                    let chunks = body.open().await?;
-                    let sent = self.in_pieces(chunks, budget).await;
-                    return sent.map_err(|error| body.blame().unwrap_or(error));
-                }
-            }
-        }
-    }
-
-    async fn stream_into(&self, session: &Url, body: &mut Body) -> Result<Sent, Failure> {
-        let mut call = self.complete_call(session);
-        for _ in 0..MAX_REDIRECTS {
-            // A body that cannot be opened is at fault itself, and has mended what it could.
-            let chunks = body.open().await.map_err(Failure::lasting)?;
-            let response = self.endpoint.send(&call, Payload::Stream { chunks, size: self.size }).await?;
-            match moved(&response) {
-                Some(url) => call = call.redirected(url?),
-                None => return self.sent(response).await,
-            }
-        }
-        Err(Failure::lasting(fault::protocol(self.endpoint.host(), "its uploads are redirected in a circle")))
-    }
-
-    /// Sends a blob that is in memory.
-    pub(super) async fn whole(&mut self, bytes: Bytes) -> Result<()> {
-        let mut budget = self.endpoint.budget();
-        loop {
-            let session = self.start(&mut budget).await?;
-            let sent = async { self.sent(self.send_bytes(self.complete_call(&session.url), &bytes).await?).await };
-            let sent = sent.await;
-            if let Ok(Sent::Whole) = sent {
-                self.sessions.ended(session.id);
-                return Ok(());
-            }
-            self.cancel(session.id, &session.url).await;
-            match sent {
-                Ok(_) => return self.in_pieces(stream::once(async { Ok(bytes) }).boxed(), budget).await,
-                Err(failure) => budget.spend(failure).await?,
-            }
-        }
-    }
-
-    /// What came of a PUT with the whole blob.
-    async fn sent(&self, response: Response) -> Result<Sent, Failure> {
-        if !may_mean_pieces(response.status()) {
-            return self.completed(response).await.map(|()| Sent::Whole);
-        }
-        let failure = response.refusal().await;
-        let about_content = ["DIGEST_INVALID", "SIZE_INVALID"].iter().any(|code| failure.says(code));
-        tracing::debug!(about_content, "the blob was not taken as one request");
-        if about_content { Err(failure) } else { Ok(Sent::NotAsOne) }
-    }
-
-    /// Sends bytes, again wherever a redirect points.
-    pub(super) async fn send_bytes(&self, mut call: Call, bytes: &Bytes) -> Result<Response, Failure> {
-        for _ in 0..MAX_REDIRECTS {
-            let response = self.endpoint.send(&call, Payload::Bytes(bytes.clone())).await?;
-            match moved(&response) {
-                Some(url) => call = call.redirected(url?),
-                None => return Ok(response),
-            }
-        }
-        Err(Failure::lasting(fault::protocol(self.endpoint.host(), "its uploads are redirected in a circle")))
+    /// The same blob for a request that goes on if this one is dropped.
+    pub(super) fn detached(&self) -> Upload {
+        let Upload { endpoint, repository, digest, size, sessions, .. } = self;
+        Upload::new(endpoint.clone(), repository.clone(), *digest, *size, sessions.clone())
     }
 
     /// Opens a session, unless one is waiting.
@@ -158,33 +99,37 @@ impl Upload {
         if let Some(session) = self.waiting.take() {
             return Ok(session);
         }
-        let path = format!("{}/blobs/uploads/", self.repository);
-        let call = self.call(Method::POST, Target::Path(path));
-        budget
-            .run(async || {
-                let response = self.endpoint.send(&call, Payload::Bytes(Bytes::new())).await?;
-                let response = response.expect(&[StatusCode::ACCEPTED]).await?;
-                self.opened(&response).map_err(Failure::lasting)
-            })
-            .await
+        loop {
+            let upload = self.detached();
+            match self.sessions.to_the_end(async move { upload.open().await }).await {
+                Ok(session) => return Ok(session),
+                Err(failure) => budget.spend(failure).await?,
+            }
+        }
+    }
+
+    async fn open(&self) -> Result<Opened, Failure> {
+        let call = self.call(Method::POST, Target::Path(format!("{}/blobs/uploads/", self.repository)));
+        let response = self.endpoint.send(&call, Payload::Bytes(Bytes::new())).await?;
+        let response = response.expect(&[StatusCode::ACCEPTED]).await?;
+        self.opened(&response).map_err(Failure::lasting)
     }
 
     /// The session that an answer tells of.
     pub(super) fn opened(&self, response: &Response) -> Result<Opened> {
         let least = response.header(CHUNK_MIN_LENGTH).and_then(|text| text.trim().parse().ok()).unwrap_or(0);
         let url = response.location()?;
-        Ok(Opened { id: self.sessions.opened(self.take_back(&url)), url, least })
+        Ok(Opened { id: self.sessions.opened(self.cancel_call(&url)), url, least })
     }
 
-    /// Takes back a session. If that fails, the registry clears it away in its own time.
+    /// Cancels a session. If that fails, the registry deletes it in its own time.
     pub(super) async fn cancel(&self, id: u64, session: &Url) {
-        let call = self.take_back(session);
-        let _ = tokio::time::timeout(CANCEL, self.endpoint.send(&call, Payload::Nothing)).await;
+        self.endpoint.cancel_session(&self.cancel_call(session)).await;
         self.sessions.ended(id);
     }
 
-    /// The request that takes back a session.
-    pub(super) fn take_back(&self, session: &Url) -> Call {
+    /// The request that cancels a session.
+    pub(super) fn cancel_call(&self, session: &Url) -> Call {
         self.call(Method::DELETE, Target::Url(session.clone()))
     }
 
@@ -199,10 +144,24 @@ impl Upload {
     pub(super) async fn completed(&self, response: Response) -> Result<(), Failure> {
         if response.status() == StatusCode::NOT_FOUND {
             // The session is gone; a new one may live longer.
-            return Err(Failure::passing(response.refusal().await.into_error()));
+            return Err(response.refusal().await.that_may_pass());
         }
         let response = response.expect(&[StatusCode::CREATED]).await?;
         self.check_said(&response).map_err(Failure::lasting)
+    }
+
+    /// Returns whether the registry has the blob although the upload failed: the response may be lost, or may come from a
+    /// proxy that timed out. One request; an error counts as no.
+    pub(super) async fn has_arrived(&mut self) -> bool {
+        let Upload { endpoint, repository, digest, size, .. } = self;
+        // Not in line: the body of this upload may hold a read permit of the same host.
+        let status = endpoint.blob_status_once(repository, *digest, *size, Turn::GoesOn).await;
+        let has_arrived = matches!(status, Ok(Presence::Here));
+        tracing::debug!(has_arrived, "asked for a blob after its upload failed");
+        if has_arrived {
+            self.unsettled.drain(..).for_each(|id| self.sessions.ended(id));
+        }
+        has_arrived
     }
 
     pub(super) fn call(&self, method: Method, target: Target) -> Call {
@@ -219,37 +178,38 @@ impl Upload {
             _ => Ok(()),
         }
     }
+
+    /// Uploads that are redirected again and again.
+    pub(super) fn in_a_circle(&self) -> Failure {
+        Failure::lasting(fault::protocol(self.endpoint.host(), "its uploads are redirected in a circle"))
+    }
+
+    /// Nothing is sent twice without need: an unexpected state is named.
+    pub(super) fn lost(&self, what: &str) -> Error {
+        Error::registry(format!(
+            "the upload of blob {} to {}/{} cannot go on: {what}",
+            self.digest,
+            self.endpoint.host(),
+            self.repository
+        ))
+        .hint("run the same command again: what has landed is not sent again")
+    }
 }
 
 /// Where a request with a body is to be sent again with the same method.
-fn moved(response: &Response) -> Option<Result<Url, Failure>> {
+pub(super) fn moved(response: &Response) -> Option<Result<Url, Failure>> {
     matches!(response.status(), StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT)
         .then(|| response.location().map_err(Failure::lasting))
 }
 
-/// Whether a registry that answers so to a PUT with a body may take the same by PATCH: it does not know of such a PUT, or
-/// a proxy in front of it finds it too large.
-fn may_mean_pieces(status: StatusCode) -> bool {
-    matches!(status.as_u16(), 400 | 405 | 411 | 413 | 415 | 416 | 501)
+/// Whether a token expired while a body was sent that cannot be sent again.
+pub(super) fn is_late_token(failure: &Failure) -> bool {
+    failure.may_pass() && failure.says(NEW_TOKEN)
 }
 
 /// distribution-spec, "Pushing a blob in chunks".
 const CHUNK_MIN_LENGTH: &str = "oci-chunk-min-length";
 /// The media type of bytes without one.
 pub(super) const OCTETS: &str = "application/octet-stream";
-const MAX_REDIRECTS: usize = 5;
-/// So often a token may expire while one blob is sent as a whole.
-const TWICE: usize = 2;
-/// Nobody waits long for a session to be taken back.
-const CANCEL: Duration = Duration::from_secs(5);
-
-/// Nothing is sent twice without need: an unexpected state is named.
-pub(super) fn lost(upload: &Upload, what: &str) -> Error {
-    Error::registry(format!(
-        "the upload of blob {} to {}/{} cannot go on: {what}",
-        upload.digest,
-        upload.endpoint.host(),
-        upload.repository
-    ))
-    .hint("run the same command again: what has landed is not sent again")
-}
+/// So often a request with a body is sent to another place.
+pub(super) const MAX_REDIRECTS: usize = 5;

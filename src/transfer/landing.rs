@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::Job;
+use super::{Job, resend};
 use crate::error::{Error, Failure, Kind, Result};
 use crate::oci::{Digest, Name};
 use crate::place::{BlobId, Contents, LandingId, ScopeId};
@@ -64,7 +64,7 @@ async fn land(job: &Job, id: LandingId, failed: &Failed) -> Result<()> {
         note(error);
         return Ok(());
     }
-    match job.destination.land(&job.contents, id).await {
+    match resend::put_manifest(job, id).await {
         Ok(()) => {}
         Err(error) if job.keep_going && !matches!(error.kind(), Kind::Interrupted | Kind::Io) => {
             note(error);

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use futures_util::TryStreamExt;
 use sealift::place::{
-    BlobId, Body, Chunks, Contents, Destination, LandingId, Linked, Order, Presence, ScopeId, Stored,
+    BlobId, Body, Chunks, Contents, Destination, LandingId, Linked, Order, Presence, PutManifest, ScopeId, Stored,
 };
 use sealift::progress::Silent;
 use sealift::transfer::{self, Options};
@@ -101,10 +101,10 @@ impl Destination for Recording {
         unreachable!("a link is never refused here")
     }
 
-    async fn land(&self, contents: &Contents, landing: LandingId) -> Result<()> {
+    async fn land(&self, contents: &Contents, landing: LandingId) -> Result<PutManifest> {
         let (bytes, _) = contents.documents.get(contents.landing(landing).document)?;
         self.landed.lock().unwrap().push(bytes.to_vec());
-        Ok(())
+        Ok(PutManifest::Done)
     }
 
     async fn commit(&self, _: &Contents) -> Result<()> {

@@ -65,6 +65,23 @@ fn with_no_clobber_a_tag_that_would_be_moved_is_an_error_before_the_first_push()
 #[case::quay(409, r#"{"errors":[{"code":"TAG_IMMUTABLE","message":""}]}"#)]
 #[case::ecr(400, r#"{"errors":[{"code":"TAG_INVALID","message":"the tag already exists and cannot be overwritten"}]}"#)]
 #[case::others(403, r#"{"errors":[{"code":"DENIED","message":"tag is immutable"}]}"#)]
+// GoogleContainerTools/jib#3057
+#[case::nexus(400, r#"{"errors":[{"code":"BLOB_UPLOAD_INVALID","message":"blob upload invalid","detail":"Repository does not allow updating assets: docker"}]}"#)]
+#[case::artifactory(
+    403,
+    r#"{"errors":[{"code":"DENIED","message":"Not enough permissions to delete/overwrite artifact 'manifest.json'"}]}"#
+)]
+// https://www.alibabacloud.com/help/doc-detail/186029.htm
+#[case::alibaba(
+    404,
+    r#"{"errors":[{"code":"DENIED","message":"The requested tag already exists and cannot be overwritten."}]}"#
+)]
+// https://docs.mirantis.com/msr/current/ops/manage-images/prevent-tags-from-being-overwritten.html
+#[case::mirantis(500, r#"{"errors":[{"code":"UNKNOWN","message":"tag=1 cannot be overwritten because library/busybox is an immutable repository"}]}"#)]
+#[case::azure(
+    405,
+    r#"{"errors":[{"code":"DENIED","message":"The operation is disallowed on this registry, repository or image."}]}"#
+)]
 fn a_registry_that_keeps_its_tags_is_understood(#[case] status: u16, #[case] body: &str) {
     let destination = RealRegistry::start();
     occupy(&destination);
@@ -74,6 +91,18 @@ fn a_registry_that_keeps_its_tags_is_understood(#[case] status: u16, #[case] bod
     let refused = desk.import("bundle", proxy.host(), &[]);
     refused.code(1).stderr_contains("does not let").stderr_contains("tags are immutable there");
     assert_eq!(proxy.count("PUT", &format!("/manifests/{}", tag().1)), 1, "it is no use to try again");
+}
+
+/// Artifactory does not say why (GoogleContainerTools/kaniko#1095).
+#[rstest]
+fn a_tag_that_is_there_may_be_why_a_registry_refuses_without_words(#[values(403, 404)] status: u16) {
+    let destination = RealRegistry::start();
+    occupy(&destination);
+    let proxy = FaultProxy::start(destination.host());
+    let body = r#"{"errors":[{"code":"MANIFEST_INVALID","message":"manifest invalid"}]}"#;
+    proxy.inject(Rule::on("PUT", &format!("/manifests/{}", tag().1)).answer(status, &[], body));
+    let refused = bundle_of_busybox().import("bundle", proxy.host(), &[]);
+    refused.code(1).stderr_contains("manifest invalid").stderr_contains("tags may be immutable there");
 }
 
 #[test]

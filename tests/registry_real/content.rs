@@ -155,8 +155,13 @@ impl Log {
 
 /// A client that does not wait long, and its log.
 pub(crate) fn client() -> (Client, Arc<Log>) {
+    client_with(|_| {})
+}
+
+/// The same with other settings.
+pub(crate) fn client_with(change: impl FnOnce(&mut Settings)) -> (Client, Arc<Log>) {
     let log = Arc::new(Log::default());
-    let settings = Settings {
+    let mut settings = Settings {
         retry: Retry { times: 3, delay: Duration::from_millis(5) },
         connect_timeout: Duration::from_secs(2),
         read_timeout: Duration::from_millis(700),
@@ -165,6 +170,7 @@ pub(crate) fn client() -> (Client, Arc<Log>) {
         progress: log.clone(),
         ..Settings::default()
     };
+    change(&mut settings);
     (Client::new(settings).expect("a client"), log)
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -25,11 +26,18 @@ pub(crate) struct Reply {
     body: Vec<u8>,
     read: usize,
     silent: bool,
+    pause: Duration,
 }
 
 impl Reply {
     pub(crate) fn new(status: &str) -> Self {
-        Reply { head: format!("HTTP/1.1 {status}\r\n"), body: Vec::new(), read: usize::MAX, silent: false }
+        Reply {
+            head: format!("HTTP/1.1 {status}\r\n"),
+            body: Vec::new(),
+            read: usize::MAX,
+            silent: false,
+            pause: Duration::ZERO,
+        }
     }
 
     pub(crate) fn header(mut self, name: &str, value: impl std::fmt::Display) -> Self {
@@ -55,7 +63,13 @@ impl Reply {
 
     /// Nothing is read and nothing answered, and the connection stays open.
     pub(crate) fn stall() -> Self {
-        Reply { read: 0, silent: true, head: "stall".into(), body: Vec::new() }
+        Reply { read: 0, silent: true, head: "stall".into(), ..Reply::new("") }
+    }
+
+    /// Waits so long once it has read the request.
+    pub(crate) fn after(mut self, pause: Duration) -> Self {
+        self.pause = pause;
+        self
     }
 }
 
@@ -137,9 +151,10 @@ async fn serve(
         }
     }
     log.lock().expect("not poisoned")[number].body = body;
+    tokio::time::sleep(reply.pause).await;
     if reply.silent {
         if reply.head == "stall" {
-            tokio::time::sleep(std::time::Duration::from_secs(60)).await;
+            tokio::time::sleep(Duration::from_secs(60)).await;
         }
         return None;
     }

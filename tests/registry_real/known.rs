@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use rstest::rstest;
 use sealift::error::{Error, Kind};
@@ -10,7 +11,7 @@ use sealift::place::{BlobId, Body, Destination, Linked, Presence, ScopeId, Store
 use sealift::registry::RegistryDestination;
 use tokio_util::sync::CancellationToken;
 
-use crate::content::{Image, LAYER, Log, client, host, image, noise};
+use crate::content::{Image, LAYER, Log, Memory, client, host, image, noise};
 use crate::faulty::{Faulty, Reply, Request};
 
 const SCOPE: ScopeId = ScopeId(0);
@@ -147,27 +148,29 @@ async fn what_is_missing_goes_into_the_session_that_was_opened(#[case] once: boo
 }
 
 #[rstest]
-#[case::lost(|| Reply::new("404 Not Found").body(b""))]
-#[case::cut(|| Reply::hang_up_after(100_000))]
+#[case::lost(|| Reply::new("404 Not Found").body(b""), true)]
+#[case::cut(|| Reply::hang_up_after(100_000), false)]
 #[tokio::test]
-async fn a_session_that_fails_is_taken_back_and_another_one_opened(#[case] fails: fn() -> Reply) {
+async fn a_session_that_fails_is_taken_back_and_another_one_opened(
+    #[case] fails: fn() -> Reply,
+    #[case] all_was_sent: bool,
+) {
     let server = Faulty::start(move |_, request| match (request.method.as_str(), request.path.as_str()) {
         ("PUT", path) if path.starts_with("/opened") => fails(),
         _ => answer(request, 0, &|| Reply::new("202 Accepted").header("Location", "/opened").body(b"")),
     })
     .await;
     let image = image(noise(500_000), &["ns/app:1"], &[]);
-    let (stored, lines) = put(&server, &image, image.body(LAYER)).await;
+    // The connection is cut long before the last chunk comes.
+    let slow = Arc::new(Memory { blobs: image.blobs.clone(), pause: Duration::from_millis(100) });
+    let (stored, lines) = put(&server, &image, image.body_from(slow, LAYER)).await;
     assert_eq!(stored.unwrap(), Stored::Sent);
     let digest = escaped(&image);
     let plain = "POST /v2/ns/app/blobs/uploads/".to_owned();
-    let expected = [
-        mount_of(&image),
-        format!("PUT /opened?digest={digest}"),
-        "DELETE /opened".to_owned(),
-        plain,
-        format!("PUT /plain?digest={digest}"),
-    ];
+    let mut expected = vec![mount_of(&image), format!("PUT /opened?digest={digest}"), "DELETE /opened".to_owned()];
+    // Another request may have completed the session.
+    expected.extend(all_was_sent.then(|| head_of(&image)));
+    expected.extend([plain, format!("PUT /plain?digest={digest}")]);
     assert_eq!(lines, expected);
 }
 
@@ -222,4 +225,19 @@ async fn a_session_is_taken_back_when_the_body_fails_first() {
     let (stored, lines) = put(&server, &image, unreadable(&image, 500_000)).await;
     assert_eq!(stored.unwrap_err().kind(), Kind::Damaged);
     assert_eq!(lines, [mount_of(&image), "DELETE /opened".to_owned()]);
+}
+
+#[tokio::test]
+async fn after_a_question_by_mount_at_which_the_registry_fails_none_is_asked() {
+    let server = without_tags(0, || Reply::new("500 Internal Server Error").body(b"")).await;
+    let image = image(noise(500_000), &["ns/app:1"], &[]);
+    let (client, log) = client();
+    let registry = RegistryDestination::new(&client, &host(server.port), None);
+    registry.prepare(&image.contents).await.unwrap();
+    for blob in [LAYER, BlobId(0)] {
+        registry.put(&image.contents, blob, SCOPE, &mut image.body(blob)).await.unwrap();
+    }
+    let mounts = asked(&server).into_iter().filter(|line| line.contains("mount="));
+    assert_eq!(mounts.collect::<Vec<_>>(), [mount_of(&image)]);
+    assert!(log.retries().is_empty(), "{:?}", log.retries());
 }

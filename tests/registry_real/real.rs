@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use sealift::error::Kind;
 use sealift::oci::{Digest, Selector};
-use sealift::place::{BlobId, Catalog, Destination, Linked, Presence, ScopeId, Source, Stored};
+use sealift::place::{BlobId, Catalog, Destination, Linked, Presence, PutManifest, ScopeId, Source, Stored};
 use sealift::registry::{Client, RegistryDestination, Settings, Tls};
 
 use crate::content::{Image, LAYER, client, host, image, noise, read};
@@ -228,7 +228,10 @@ async fn a_manifest_before_its_blobs_is_refused_with_the_registrys_reason() {
     let image = Arc::new(image(noise(10), &["ns/app:1"], &[]));
     let registry = RegistryDestination::new(&client, &host(server.port), None);
     for landing in image.contents.landing_ids() {
-        let error = registry.land(&image.contents, landing).await.unwrap_err();
-        assert!(error.chain().contains("MANIFEST_BLOB_UNKNOWN"), "{error:?}");
+        let PutManifest::BlobsMissing(missing) = registry.land(&image.contents, landing).await.unwrap() else {
+            panic!("it is refused");
+        };
+        assert_eq!(missing.blobs, image.contents.landing(landing).blobs);
+        assert!(missing.error.chain().contains("MANIFEST_BLOB_UNKNOWN"), "{:?}", missing.error);
     }
 }

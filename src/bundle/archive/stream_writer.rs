@@ -25,7 +25,9 @@ use super::members::{header, padding};
 use super::zstd::{Frames, is_packed};
 use crate::error::{Error, Kind, Result};
 use crate::oci::Digest;
-use crate::place::{BlobId, Body, Chunks, Contents, Destination, LandingId, Linked, Order, Presence, ScopeId, Stored};
+use crate::place::{
+    BlobId, Body, Chunks, Contents, Destination, LandingId, Linked, Order, Presence, PutManifest, ScopeId, Stored,
+};
 use crate::trust::SigningKey;
 
 /// Whether a stream is compressed.
@@ -150,9 +152,9 @@ impl Destination for StreamWriter {
         Err(Error::new(Kind::Io, "what went into a pipe cannot be read again"))
     }
 
-    async fn land(&self, _: &Contents, _: LandingId) -> Result<()> {
+    async fn land(&self, _: &Contents, _: LandingId) -> Result<PutManifest> {
         // Documents went ahead of the blobs.
-        self.ready().map(drop)
+        self.ready().map(|_| PutManifest::Done)
     }
 
     /// The seal has gone out.

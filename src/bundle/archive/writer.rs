@@ -27,7 +27,9 @@ use super::recall::{self, Pinned};
 use super::site::{Content, Region, Site};
 use crate::error::{Error, Failure, Kind, Result};
 use crate::oci::Digest;
-use crate::place::{BlobId, Body, Chunks, Contents, Destination, LandingId, Linked, Order, Presence, ScopeId, Stored};
+use crate::place::{
+    BlobId, Body, Chunks, Contents, Destination, LandingId, Linked, Order, Presence, PutManifest, ScopeId, Stored,
+};
 use crate::trust::SigningKey;
 
 /// Writes one `BUNDLE.tar`.
@@ -244,9 +246,9 @@ impl Destination for ArchiveWriter {
         Ok(())
     }
 
-    async fn land(&self, _: &Contents, _: LandingId) -> Result<()> {
+    async fn land(&self, _: &Contents, _: LandingId) -> Result<PutManifest> {
         // Documents are written when the archive is planned.
-        self.ready().map(drop)
+        self.ready().map(|_| PutManifest::Done)
     }
 
     async fn commit(&self, contents: &Contents) -> Result<()> {

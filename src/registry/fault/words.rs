@@ -20,6 +20,11 @@ pub(in crate::registry) fn clip(text: &str) -> String {
 
 /// The registry's own words (distribution-spec, "Error Codes"), or the first line of a plain answer.
 pub(super) fn said(body: &[u8]) -> String {
+    clip(&words(body))
+}
+
+/// The same at full length.
+pub(super) fn words(body: &[u8]) -> String {
     #[derive(serde::Deserialize)]
     struct Errors {
         errors: Vec<One>,
@@ -38,13 +43,13 @@ pub(super) fn said(body: &[u8]) -> String {
             serde_json::Value::Null => format!("{} {}", one.code, one.message),
             detail => format!("{} {} {detail}", one.code, one.message),
         });
-        return clip(&discreet(&told.collect::<Vec<_>>().join("; ")));
+        return discreet(&told.collect::<Vec<_>>().join("; "));
     }
     let text = String::from_utf8_lossy(body);
     match text.trim_start().starts_with('<') {
         // A proxy's web page.
         true => title(body).map(|title| format!("web page \"{title}\"")).unwrap_or_default(),
-        false => clip(&discreet(text.lines().next().unwrap_or_default())),
+        false => discreet(text.lines().next().unwrap_or_default()),
     }
 }
 

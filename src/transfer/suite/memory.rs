@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::oci::Digest;
 use crate::place::{
     Blob, BlobId, Body, Chunks, Contents, Destination, Landing, LandingId, Linked, Mismatch, Order, Pass, Presence,
-    SMALL_BLOB, ScopeId, Source, Stored,
+    PutManifest, SMALL_BLOB, ScopeId, Source, Stored,
 };
 
 /// How a memory place misbehaves.
@@ -203,7 +203,7 @@ impl Destination for Recorder {
         Ok(stream::iter([Ok(bytes)]).boxed())
     }
 
-    async fn land(&self, contents: &Contents, id: LandingId) -> Result<()> {
+    async fn land(&self, contents: &Contents, id: LandingId) -> Result<PutManifest> {
         let Landing { after, blobs, scope, tag, document, .. } = contents.landing(id);
         assert!(self.state.lock().unwrap().landing.insert((*scope, *document)), "one document twice at the same time");
         tokio::time::sleep(Duration::from_millis(1)).await;
@@ -219,7 +219,7 @@ impl Destination for Recorder {
         }
         assert!(state.landed.insert(id), "landed twice");
         state.landing.remove(&(*scope, *document));
-        Ok(())
+        Ok(PutManifest::Done)
     }
 
     async fn commit(&self, _: &Contents) -> Result<()> {
