@@ -18,7 +18,7 @@ use crate::error::{Error, Result};
 use crate::oci::{Host, Repository};
 
 /// What is shown to a registry.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub enum Credential {
     /// A user name and a password, shown to the registry or to its token service.
     Login {

@@ -29,6 +29,7 @@ mod piecewise;
 mod proxies;
 mod response;
 mod retry;
+mod run_state;
 mod sessions;
 mod stall;
 mod subjects;
@@ -47,6 +48,7 @@ pub use destination::{ExistingTags, RegistryDestination};
 use endpoint::Endpoint;
 pub use limits::Rate;
 pub use proxies::{Exempt, Proxies, ProxyUrl};
+pub use run_state::RunState;
 pub use tls::CertificateDirectories;
 use transport::Transport;
 
@@ -86,6 +88,8 @@ pub struct Settings {
     pub page_size: usize,
     /// Who is told of retries.
     pub progress: Arc<dyn Progress>,
+    /// What the clients of one run share.
+    pub run: Arc<RunState>,
 }
 
 /// What is different at one host; also for the servers that it names (a token service, storage elsewhere).
@@ -191,6 +195,7 @@ impl Default for Settings {
             rate: None,
             page_size: 1000,
             progress: Arc::new(Silent),
+            run: Arc::default(),
         }
     }
 }

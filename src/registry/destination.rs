@@ -356,21 +356,11 @@ impl Destination for RegistryDestination {
         for (number, _) in contents.scopes.iter().enumerate() {
             self.repository(contents, ScopeId(number as u32))?;
         }
-        let host = self.endpoint.host();
-        let call = Call::get(String::new(), Access::None, format!("use {host} as a registry"));
-        self.endpoint
-            .budget()
-            .run(async || {
-                let response = self.endpoint.send(&call, Payload::Nothing).await?;
-                match response.status() {
-                    StatusCode::NOT_FOUND => Err(Failure::lasting(
-                        Error::registry(format!("{host} answers, but not as a registry does: there is no /v2/"))
-                            .hint("check host and port"),
-                    )),
-                    _ => response.expect(&[StatusCode::OK]).await.map(drop),
-                }
-            })
-            .await?;
+        let access = match contents.scopes.is_empty() {
+            true => Access::None,
+            false => Access::Push(self.repository(contents, ScopeId(0))?),
+        };
+        self.endpoint.check_registry(access).await?;
         if self.existing == ExistingTags::Keep {
             let clobbered = self.clobbered(contents).await?;
             if !clobbered.is_empty() {

@@ -10,12 +10,11 @@ use std::time::Duration;
 use reqwest::StatusCode;
 
 pub(super) use transport::{First, NOT_TLS, Route, transport};
-pub(super) use words::clip;
+pub(super) use words::{clip, said};
 
 use super::peer::{Peer, Role};
 use super::retry::{self, Failure};
 use crate::error::{Error, Kind};
-use words::said;
 
 /// An answer that says no.
 pub(super) struct Refusal<'a> {

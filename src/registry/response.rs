@@ -136,6 +136,18 @@ impl Response {
         Refusal { what: &what, writes, peer: &peer, status, body: &body, pause }.failure()
     }
 
+    /// The server's own words in the body of a refusal. A body that breaks off or is too long says what came of it.
+    pub(super) async fn words(&mut self) -> String {
+        let mut body = Vec::new();
+        while let Ok(Some(chunk)) = self.chunk().await {
+            body.extend_from_slice(&chunk[..chunk.len().min(MAX_ERROR as usize - body.len())]);
+            if body.len() as u64 == MAX_ERROR {
+                break;
+            }
+        }
+        fault::said(&body)
+    }
+
     /// The next piece of the body.
     pub(super) async fn chunk(&mut self) -> Result<Option<Bytes>, Failure> {
         let failed = |failure: Failure| failure.context(format!("cannot {}", self.what));

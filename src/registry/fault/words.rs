@@ -19,7 +19,7 @@ pub(in crate::registry) fn clip(text: &str) -> String {
 }
 
 /// The registry's own words (distribution-spec, "Error Codes"), or the first line of a plain answer.
-pub(super) fn said(body: &[u8]) -> String {
+pub(in crate::registry) fn said(body: &[u8]) -> String {
     #[derive(serde::Deserialize)]
     struct Errors {
         errors: Vec<One>,

@@ -1,6 +1,9 @@
 //! Logins: on real registries with a password file and with a token service. What is secret is planted, and looked for
 //! in everything that is said and in every request that goes elsewhere.
 
+mod namespaces;
+mod refused;
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
