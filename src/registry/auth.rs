@@ -312,8 +312,11 @@ impl Auth {
         }
         let (lookup, host, wanted) = (self.settings.credentials.clone(), self.host.clone(), key.clone());
         // A helper may take its time.
-        let found = tokio::task::spawn_blocking(move || lookup.find(&host, wanted.as_ref()))
-            .await
+        let found = tokio::task::spawn_blocking(move || lookup.find(&host, wanted.as_ref())).await;
+        for warning in self.settings.credentials.take_warnings() {
+            self.settings.run.warn_once(&*self.settings.progress, &warning);
+        }
+        let found = found
             .map_err(|_| Failure::lasting(Error::registry("the search for credentials was ended")))?
             .map_err(|error| Failure::lasting(error.context(format!("cannot log in to {}", self.host))))?;
         bounded(&mut known, MAX_KEPT).insert(key, found.clone());

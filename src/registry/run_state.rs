@@ -1,9 +1,9 @@
-//! What the clients of one run share: which logins a registry refused.
+//! What the clients of one run share: which logins a registry refused, and which warnings were given.
 //!
 //! Registries lock accounts after a few wrong passwords. A login that a registry refuses is therefore sent once in a
 //! run, and concurrent first uses of a login wait for the answer to one of them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::OwnedMutexGuard;
@@ -11,11 +11,13 @@ use tokio::sync::OwnedMutexGuard;
 use crate::credentials::Credential;
 use crate::error::Error;
 use crate::oci::Host;
+use crate::progress::{Event, Progress};
 
 /// Shared by all clients of one run.
 #[derive(Debug, Default)]
 pub struct RunState {
     logins: Mutex<HashMap<(Host, Credential), Login>>,
+    warnings: Mutex<HashSet<String>>,
 }
 
 /// Whoever tries the login holds the lock.
@@ -52,6 +54,14 @@ impl RunState {
             Standing::Untried => Ok(Trial(Some(standing))),
             Standing::Accepted => Ok(Trial(None)),
             Standing::Refused(error) => Err(error.flattened()),
+        }
+    }
+
+    /// Passes a warning on to `progress`, unless this run gave it before.
+    pub(super) fn warn_once(&self, progress: &dyn Progress, warning: &str) {
+        let new = self.warnings.lock().unwrap_or_else(PoisonError::into_inner).insert(warning.to_owned());
+        if new {
+            progress.event(Event::Warning(warning));
         }
     }
 }
