@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use reqwest::StatusCode;
 
-pub(super) use transport::{First, NOT_TLS, Route, transport};
+pub(super) use transport::{First, NOT_TLS, Route, Tunnel, is_refused_tunnel, transport};
 pub(super) use words::{clip, said};
 
 use super::peer::{Peer, Role};

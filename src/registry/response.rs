@@ -154,7 +154,7 @@ impl Response {
         let chunk = tokio::time::timeout(self.read_timeout, self.inner.chunk())
             .await
             .map_err(|_| failed(fault::timeout(&self.peer, self.read_timeout.as_secs())))?
-            .map_err(|error| failed(fault::transport(Route::later(&self.peer), error)))?;
+            .map_err(|error| failed(fault::transport(Route::later(&self.peer), error, None)))?;
         if let (Some(chunk), Some(rate)) = (&chunk, &self.rate) {
             rate.take(chunk.len()).await;
         }

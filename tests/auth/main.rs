@@ -2,6 +2,7 @@
 //! in everything that is said and in every request that goes elsewhere.
 
 mod files;
+mod messages;
 mod namespaces;
 mod refused;
 

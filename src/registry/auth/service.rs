@@ -84,7 +84,7 @@ impl Service {
         match url.scheme() {
             "https" => {}
             "http" if tls == Tls::Unverified || here() => {}
-            "http" => return Err(fault("does not use HTTPS")),
+            "http" => return Err(plain_http(registry, &url)),
             _ => return Err(fault("is not a web address")),
         }
         url.set_fragment(None);
@@ -226,10 +226,13 @@ impl Service {
         let limit = asking.settings.connect_timeout + asking.settings.read_timeout;
         let failed = |failure: Failure| failure.context(format!("cannot get a token for {}", asking.registry));
         let permit = asking.gate.enter(Lane::Read, Turn::Waits).await;
-        let response = tokio::time::timeout(limit, request.send())
+        let sent = tokio::time::timeout(limit, request.send())
             .await
-            .map_err(|_| failed(fault::timeout(&peer, limit.as_secs())))?
-            .map_err(|error| failed(fault::transport(route, error)))?;
+            .map_err(|_| failed(fault::timeout(&peer, limit.as_secs())))?;
+        let response = match sent {
+            Ok(response) => response,
+            Err(error) => return Err(failed(asking.http.failure(route, &self.realm, error).await)),
+        };
         match response.status() {
             StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
                 permit.refused(response::pause(response.headers()));
@@ -252,7 +255,7 @@ impl Service {
             let chunk = tokio::time::timeout(limit_of_time, response.chunk())
                 .await
                 .map_err(|_| fault::timeout(&peer, limit_of_time.as_secs()))?
-                .map_err(|error| fault::transport(Route::later(&peer), error))?;
+                .map_err(|error| fault::transport(Route::later(&peer), error, None))?;
             let Some(chunk) = chunk else { return Ok(body) };
             if body.len() + chunk.len() > limit {
                 let what = format!("it answers with more than {limit} bytes");
@@ -307,6 +310,17 @@ impl fmt::Debug for Service {
 fn good_for(seconds: f64) -> Duration {
     let seconds = if seconds.is_finite() && seconds > 0.0 { seconds.min(MAX_LIFE) } else { DEFAULT_LIFE };
     Duration::from_secs_f64(seconds - (seconds / 4.0).min(30.0))
+}
+
+/// A token service that a password would reach in the clear.
+fn plain_http(registry: &Host, realm: &Url) -> Error {
+    let realm = fault::clip(&header::public(realm));
+    Error::registry(format!(
+        "{registry} names a token service over plain HTTP, {realm}, and no login is sent there: others could read it on \
+         the way"
+    ))
+    .hint(format!("have whoever runs {registry} give its token service (realm) an https:// address"))
+    .hint("--tls-verify=false allows plain HTTP, where the network itself is trusted")
 }
 
 /// The `error` of an answer (RFC 6749, section 5.2).
