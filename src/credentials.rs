@@ -16,6 +16,7 @@ pub use secret::Secret;
 
 use crate::error::{Error, Result};
 use crate::oci::{Host, Repository};
+use crate::text::secrets;
 
 /// What is shown to a registry.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -85,6 +86,7 @@ impl Credential {
         if password.is_empty() {
             return Err(Error::usage(format!("the password of user {user} is empty")));
         }
+        secrets::remember_login(user, password.expose());
         Ok(Credential::Login { user: user.to_owned(), password })
     }
 

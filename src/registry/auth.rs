@@ -31,6 +31,7 @@ use super::transport::Transport;
 use crate::credentials::{Credential, Secret};
 use crate::error::Error;
 use crate::oci::{Host, Repository};
+use crate::text::secrets;
 
 /// The logins for one registry.
 pub(super) struct Auth {
@@ -389,6 +390,8 @@ fn wants_a_login(host: &Host) -> Error {
 
 /// `Basic` with user and password.
 fn basic(user: &str, password: &Secret) -> HeaderValue {
+    // An identity token takes the place of a password at some services.
+    secrets::remember_login(user, password.expose());
     let pair = Zeroizing::new(format!("{user}:{}", password.expose()));
     let text = Zeroizing::new(format!("Basic {}", STANDARD.encode(pair.as_bytes())));
     let mut value = HeaderValue::from_str(&text).expect("base64 can stand in a header");
@@ -399,6 +402,7 @@ fn basic(user: &str, password: &Secret) -> HeaderValue {
 /// `Bearer` with a token, if that can stand in a header.
 fn bearer(token: &str) -> Option<HeaderValue> {
     token.bytes().all(|c| c.is_ascii_graphic()).then_some(())?;
+    secrets::remember_token(token);
     let text = Zeroizing::new(format!("Bearer {token}"));
     let mut value = HeaderValue::from_str(&text).ok()?;
     value.set_sensitive(true);

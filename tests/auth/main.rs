@@ -3,6 +3,7 @@
 
 mod files;
 mod messages;
+mod mistyped;
 mod namespaces;
 mod refused;
 

@@ -1,11 +1,12 @@
 //! A server's own words, fit for a message: bounded, escaped, and without what lets one in.
 
 use crate::text::is_hidden;
+use crate::text::secrets::redact;
 
 /// Untrusted text for a message: escaped, and at most 300 characters.
 pub(in crate::registry) fn clip(text: &str) -> String {
     let mut clipped = String::new();
-    for (count, c) in text.trim().chars().enumerate() {
+    for (count, c) in redact(text.trim()).chars().enumerate() {
         if count == MAX_SAID {
             clipped.push('…');
             break;
@@ -18,6 +19,8 @@ pub(in crate::registry) fn clip(text: &str) -> String {
     clipped
 }
 
+/// Known secrets are taken out before the words are cut to their length, which could leave a part of one.
+///
 /// The registry's own words (distribution-spec, "Error Codes"), or the first line of a plain answer.
 pub(in crate::registry) fn said(body: &[u8]) -> String {
     #[derive(serde::Deserialize)]
@@ -38,9 +41,10 @@ pub(in crate::registry) fn said(body: &[u8]) -> String {
             serde_json::Value::Null => format!("{} {}", one.code, one.message),
             detail => format!("{} {} {detail}", one.code, one.message),
         });
-        return clip(&discreet(&told.collect::<Vec<_>>().join("; ")));
+        return clip(&discreet(&redact(&told.collect::<Vec<_>>().join("; "))));
     }
     let text = String::from_utf8_lossy(body);
+    let text = redact(&text);
     match text.trim_start().starts_with('<') {
         true => String::new(), // a proxy's web page
         false => clip(&discreet(text.lines().next().unwrap_or_default())),
