@@ -106,9 +106,13 @@ impl Transport {
 
     fn make(&self, server: &Server) -> Result<reqwest::Client> {
         let Some(directory) = self.settings.certificates.of(&server.authority) else { return Ok(self.common.clone()) };
+        let certificates = Certificates::read(&directory)?;
+        for warning in certificates.warnings() {
+            self.settings.run.warn_once(&*self.settings.progress, warning);
+        }
         let certificates = match server.role {
-            Role::Registry => Certificates::read(&directory)?,
-            Role::Elsewhere => Certificates::read(&directory)?.without_client(),
+            Role::Registry => certificates,
+            Role::Elsewhere => certificates.without_client(),
         };
         if certificates.is_empty() {
             return Ok(self.common.clone());
