@@ -27,6 +27,7 @@ mod sync;
 mod trust;
 mod verify;
 
+use std::borrow::Cow;
 use std::fs::File;
 use std::io::{IsTerminal, Read};
 use std::os::fd::AsFd;
@@ -42,12 +43,14 @@ use tokio_util::sync::CancellationToken;
 use crate::clock;
 use crate::error::{Error, Failure, Result, exit};
 use crate::progress::{Progress, Silent};
+use crate::text::secrets;
 use crate::trust::Trust;
 use crate::verify::Verified;
 use progress::ProgressKind;
 
 /// Parses the process's arguments, runs the command, and says how it went.
 pub fn main() -> ExitCode {
+    output::remember_secrets(std::env::args_os());
     let arguments = Arguments::try_parse().unwrap_or_else(|error| wrong_usage(&error));
     stderr::set_voice(arguments.global.progress.voice(arguments.global.noisy()));
     output::init_tracing(if arguments.skopeo.debug { 2 } else { arguments.global.verbose });
@@ -63,8 +66,12 @@ pub fn main() -> ExitCode {
 
 /// Ends the program with what clap says, and with what to do next where it does not say that.
 fn wrong_usage(error: &clap::Error) -> ! {
-    // Help goes to stdout, errors to stderr.
-    let _ = error.print();
+    let text = error.render().to_string();
+    match secrets::redact(&text) {
+        // Help goes to stdout, errors to stderr.
+        Cow::Borrowed(_) => drop(error.print()),
+        Cow::Owned(redacted) => output::print_plain(&redacted),
+    }
     let missing = error.get(ContextKind::InvalidArg).map(ToString::to_string).unwrap_or_default();
     if error.kind() == ErrorKind::MissingRequiredArgument {
         for (argument, hint) in MISSING.iter().filter(|(argument, _)| missing.contains(argument)) {

@@ -11,14 +11,15 @@ use std::fmt;
 use std::sync::Arc;
 
 pub use file::{AuthFile, LoginKey, MAX_AUTH_FILE};
-pub use helper::Helper;
+pub use helper::{Answer, Helper};
 pub use secret::Secret;
 
 use crate::error::{Error, Result};
 use crate::oci::{Host, Repository};
+use crate::text::secrets;
 
 /// What is shown to a registry.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub enum Credential {
     /// A user name and a password, shown to the registry or to its token service.
     Login {
@@ -43,8 +44,14 @@ pub trait Lookup: Send + Sync {
     /// What to show to `host`, for work in `repository` if that is known; nothing means to ask as nobody.
     ///
     /// # Errors
-    /// When there should be something that cannot be had: a broken file, a helper that fails. It is never passed over.
+    /// When there should be something that cannot be had: a broken file, a helper that fails. It is never passed over; a
+    /// helper that is not installed is skipped with a warning.
     fn find(&self, host: &Host, repository: Option<&Repository>) -> Result<Option<Credential>>;
+
+    /// Warnings that came up since the last call.
+    fn take_warnings(&self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 /// Logs in nowhere.
@@ -79,6 +86,7 @@ impl Credential {
         if password.is_empty() {
             return Err(Error::usage(format!("the password of user {user} is empty")));
         }
+        secrets::remember_login(user, password.expose());
         Ok(Credential::Login { user: user.to_owned(), password })
     }
 
@@ -126,6 +134,10 @@ impl Lookup for First {
         }
         Ok(None)
     }
+
+    fn take_warnings(&self) -> Vec<String> {
+        self.0.iter().flat_map(|place| place.take_warnings()).collect()
+    }
 }
 
 impl Lookup for Files {
@@ -136,6 +148,10 @@ impl Lookup for Files {
             }
         }
         Ok(None)
+    }
+
+    fn take_warnings(&self) -> Vec<String> {
+        self.0.iter().flat_map(AuthFile::take_warnings).collect()
     }
 }
 

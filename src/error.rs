@@ -5,12 +5,12 @@
 //!
 //! Messages are lower-case fragments without a full stop, so that they can stand after `error: `. They often repeat
 //! what a stranger wrote: a file name, a key of his JSON, a server's answer. Whatever is in it, a message is one line of
-//! bounded length without control characters ([`text::one_line`]): nobody can make an error print lines that look like
-//! ours. What is a list is given as one ([`Error::list`]).
+//! bounded length without control characters ([`text::one_line`]) and without known secrets ([`secrets::redact`]): nobody
+//! can make an error print lines that look like ours, or a password. What is a list is given as one ([`Error::list`]).
 
 use std::fmt;
 
-use crate::text;
+use crate::text::{self, secrets};
 
 /// What every fallible function of this crate returns.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -329,6 +329,10 @@ impl Failure {
 }
 
 fn plain(text: String) -> String {
+    let text = match secrets::redact(&text) {
+        std::borrow::Cow::Borrowed(_) => text,
+        std::borrow::Cow::Owned(redacted) => redacted,
+    };
     match text::one_line(&text, LONGEST) {
         std::borrow::Cow::Borrowed(same) if same.len() == text.len() => text,
         changed => changed.into_owned(),

@@ -38,6 +38,7 @@ mod referrers;
 mod resolve;
 mod response;
 mod retry;
+mod run_state;
 mod send;
 mod sessions;
 mod stall;
@@ -59,6 +60,7 @@ pub use destination::{ExistingTags, RegistryDestination};
 use endpoint::Endpoint;
 pub use limits::Rate;
 pub use proxies::{Exempt, Proxies, ProxyUrl};
+pub use run_state::RunState;
 use tags::Warned;
 pub use tls::CertificateDirectories;
 use transport::Transport;
@@ -99,6 +101,8 @@ pub struct Settings {
     pub page_size: usize,
     /// Who is told of retries.
     pub progress: Arc<dyn Progress>,
+    /// What the clients of one run share.
+    pub run: Arc<RunState>,
 }
 
 /// What is different at one host; also for the servers that it names (a token service, storage elsewhere).
@@ -214,6 +218,7 @@ impl Default for Settings {
             rate: None,
             page_size: 1000,
             progress: Arc::new(Silent),
+            run: Arc::default(),
         }
     }
 }

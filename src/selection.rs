@@ -22,6 +22,7 @@ use crate::credentials::Credential;
 use crate::error::{Error, Failure, Kind, Result};
 use crate::oci::{Host, Reference, Repository, Selector, Tag};
 use crate::place::Catalog;
+use crate::text::secrets;
 
 /// What is asked for, and how the registries are to be spoken to that it comes from.
 #[derive(Debug, Default)]
@@ -89,6 +90,7 @@ impl Selection {
     /// `Usage`, with file and line.
     pub fn from_list(text: &str, origin: &str) -> Result<Selection> {
         check_size(text, origin)?;
+        secrets::remember_logins_in(text);
         Ok(Selection { wanted: list::parse(text, origin)?, ..Selection::default() })
     }
 
@@ -98,6 +100,7 @@ impl Selection {
     /// `Usage`, with file, line and key. Values below `credentials` are never repeated.
     pub fn from_yaml(text: &str, origin: &str) -> Result<Selection> {
         check_size(text, origin)?;
+        secrets::remember_logins_in(text);
         yaml::parse(text, origin)
     }
 

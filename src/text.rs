@@ -3,8 +3,12 @@
 //!
 //! Every [`Error`](crate::Error) sends what it is told through [`one_line`], so that no place has to think of it.
 
+pub mod secrets;
+mod spelling;
+
 use std::borrow::Cow;
 use std::fmt::Write as _;
+use std::ops::Range;
 
 /// `text` with its control characters (line feeds too) and hidden characters as escapes, and with its middle left out
 /// if it has more than `longest` bytes.
@@ -46,20 +50,39 @@ fn shortened(text: &str, longest: usize) -> Cow<'_, str> {
 /// `text` without the login that someone put in front of a host (`user:password@host`, with or without `scheme://`), so
 /// that no message repeats it. What only has a digest behind its `@`, right or misspelt, is left alone.
 pub fn without_login(text: &str) -> Cow<'_, str> {
-    let (scheme, rest) = text.split_at(text.find("://").map_or(0, |at| at + 3));
-    let Some((login, host)) = rest.rsplit_once('@').map(|(front, back)| match is_like_a_digest(back) {
+    match login_range(text) {
+        Some(login) => Cow::Owned(format!("{}{}", &text[..login.start], &text[login.end + 1..])),
+        None => Cow::Borrowed(text),
+    }
+}
+
+/// The login in front of a host, as [`without_login`] takes it out.
+fn login_in(text: &str) -> Option<&str> {
+    login_range(text).map(|login| &text[login])
+}
+
+fn login_range(text: &str) -> Option<Range<usize>> {
+    let start = text.find("://").map_or(0, |at| at + 3);
+    let rest = &text[start..];
+    let (mut login, mut host) = rest.rsplit_once('@')?;
+    if is_like_a_digest(host) {
         // `user:password@host/path@digest`
-        true => front.rsplit_once('@').map_or((None, rest), |(login, _)| (Some(login), &rest[login.len() + 1..])),
-        false => (Some(front), back),
-    }) else {
-        return Cow::Borrowed(text);
-    };
-    let Some(login) = login else { return Cow::Borrowed(text) };
+        (login, host) = (login.rsplit_once('@')?.0, "/");
+    }
     let (user, password) = login.split_once(':').unwrap_or((login, ""));
     // `localhost:5000/app@latest` is no login, nor is `ns/app:1@latest`.
     let port = || password.split('/').next().is_some_and(|port| port.parse::<u16>().is_ok());
-    let names = scheme.is_empty() && (user.contains('/') || login.contains('/') && port());
-    if names && !host.contains(['/', ':']) { Cow::Borrowed(text) } else { Cow::Owned(format!("{scheme}{host}")) }
+    let names = start == 0 && (user.contains('/') || login.contains('/') && port());
+    let is_host = host.contains(['/', ':']) || is_like_a_host(host);
+    (!names || is_host).then_some(start..start + login.len())
+}
+
+/// Whether it looks like the name of a machine, and not like a tag.
+fn is_like_a_host(text: &str) -> bool {
+    let last = text.rsplit_once('.').map_or("", |(_, last)| last);
+    text == "localhost"
+        || last.starts_with(|c: char| c.is_ascii_alphabetic())
+        || text.parse::<std::net::Ipv4Addr>().is_ok()
 }
 
 fn is_like_a_digest(text: &str) -> bool {
@@ -82,7 +105,17 @@ mod tests {
                 assert_eq!(without_login(&format!("{login}@{host}@{digest}")), format!("{host}@{digest}"));
             }
         }
-        for text in ["reg.local/app:1", "app:1", "app@latest", "ns/app:1@latest", "localhost:5000/app@latest"] {
+        for text in ["ns/robot:s3cret@reg.local", "robot:12/s3cret@10.0.0.1", "/robot:s3cret@localhost"] {
+            assert!(!without_login(text).contains("s3cret"), "{text}");
+        }
+        for text in [
+            "reg.local/app:1",
+            "app:1",
+            "localhost:5000/app@1.35",
+            "app@latest",
+            "ns/app:1@latest",
+            "localhost:5000/app@latest",
+        ] {
             let kept = if text == "app@latest" { "latest" } else { text };
             assert_eq!(without_login(text), kept);
         }

@@ -11,7 +11,9 @@ use crate::credentials::Lookup;
 use crate::error::{Error, Result};
 use crate::oci::Host;
 use crate::progress::Progress;
-use crate::registry::{CertificateDirectories, Client, HostSettings, Proxies, ProxyUrl, Rate, Retry, Settings, Tls};
+use crate::registry::{
+    CertificateDirectories, Client, HostSettings, Proxies, ProxyUrl, Rate, Retry, RunState, Settings, Tls,
+};
 use crate::selection::Registry;
 use crate::transfer;
 
@@ -45,6 +47,9 @@ pub(super) struct Effort {
     /// How many bytes of blobs may pass a second, such as 500KiB or 20MiB
     #[arg(long, value_name = "RATE", value_parser = parse_rate)]
     limit_rate: Option<NonZeroU64>,
+    /// Both sides of a sync share it.
+    #[arg(skip)]
+    run: Arc<RunState>,
 }
 
 impl Access {
@@ -92,6 +97,7 @@ impl Effort {
             jobs: self.jobs.get(),
             rate: self.limit_rate.map(|rate| Arc::new(Rate::new(rate))),
             progress: progress.clone(),
+            run: self.run.clone(),
             ..Settings::default()
         })
     }

@@ -168,7 +168,7 @@ pub(super) fn read_file(path: &Path) -> Result<Option<AuthFile>> {
     AuthFile::parse(&path.display().to_string(), &bytes).map(Some)
 }
 
-/// podman's in the session's own directory and in the home directory, then docker's.
+/// podman's in the session's own directory and in the home directory, then docker's, the one of old versions last.
 pub(super) fn default_paths() -> Vec<PathBuf> {
     let home = variable("HOME");
     let below_home = |path: &str| home.as_ref().map(|home| home.join(path));
@@ -178,6 +178,7 @@ pub(super) fn default_paths() -> Vec<PathBuf> {
         variable("XDG_CONFIG_HOME").or_else(|| below_home(".config")).map(podman),
         variable("DOCKER_CONFIG").map(|directory| directory.join("config.json")),
         below_home(".docker/config.json"),
+        below_home(".dockercfg"),
     ]
     .into_iter()
     .flatten()

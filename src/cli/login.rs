@@ -12,7 +12,7 @@ use super::access::Access;
 use super::credentials::{default_paths, path_to_write, read_file};
 use super::output::note;
 use super::{Global, password};
-use crate::credentials::{AuthFile, Credential, ForHost, LoginKey, Secret};
+use crate::credentials::{Answer, AuthFile, Credential, ForHost, LoginKey, Secret};
 use crate::error::{Error, Result};
 
 /// Log in to a registry, and keep the login for every later command
@@ -121,8 +121,15 @@ pub(super) fn run_logout(command: &Logout, global: &Global) -> Result<()> {
     let helper = file.helper(&key.host)?;
     let mut known = false;
     if let Some(helper) = helper {
-        known |= helper.get()?.is_some();
-        helper.erase()?;
+        match helper.get()? {
+            Answer::NotInstalled => {
+                note(&format!("warning: {} is not installed, so what it keeps stays there", helper.program()));
+            }
+            answer => {
+                known |= matches!(answer, Answer::Login(_));
+                helper.erase()?;
+            }
+        }
     }
     if file.remove(&key) {
         write_file(&path, &file)?;

@@ -1,14 +1,15 @@
 //! Words on the terminal: errors, sizes, and the guard that keeps control characters of strangers off it.
 
+use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::io::{self, BufWriter, Write};
 
 use serde_json::Value;
 
 use super::stderr;
-pub(super) use super::stderr::{note, print_error, print_hint};
+pub(super) use super::stderr::{note, print_error, print_hint, print_plain};
 use crate::error::{Error, Result};
-use crate::text;
+use crate::text::{self, secrets};
 
 /// Data on stdout, as it is.
 pub(super) fn print_data(text: &str) -> Result<()> {
@@ -95,14 +96,55 @@ pub(super) fn human_size(bytes: u64) -> String {
 
 const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
 
-/// Diagnostics for `-vv`; never secrets, which types keep out of every message.
+/// Enters the secrets in the program's arguments into their registry: errors about arguments repeat them. These are
+/// logins in front of hosts, and the values of options whose names say so, right or misspelt.
+pub(super) fn remember_secrets(arguments: impl Iterator<Item = OsString>) {
+    let mut is_secret = false;
+    for argument in arguments {
+        let argument = argument.to_string_lossy();
+        secrets::remember_logins_in(&argument);
+        let (option, value) = match argument.split_once('=').filter(|_| argument.starts_with("--")) {
+            Some((option, value)) => (option, Some(value)),
+            None => (&*argument, None),
+        };
+        let takes_value = !option.ends_with("-stdin") && !option.contains("no-");
+        let names_secret =
+            option.starts_with("--") && takes_value && SECRET_OPTIONS.iter().any(|part| option.contains(part));
+        for value in value.filter(|_| names_secret).into_iter().chain(is_secret.then_some(&*argument)) {
+            match value.split_once(':') {
+                Some((user, password)) => secrets::remember_login(user, password),
+                None => secrets::remember(value),
+            }
+        }
+        is_secret = names_secret && value.is_none();
+    }
+}
+
+/// Parts of the names of options that have a secret as their value.
+const SECRET_OPTIONS: [&str; 4] = ["cred", "pass", "token", "secret"];
+
+/// Diagnostics for `-vv`, without the secrets that are known.
 pub(super) fn init_tracing(verbose: u8) {
     if verbose >= 2 {
         tracing_subscriber::fmt()
             .with_env_filter(tracing_subscriber::EnvFilter::new("sealift=debug"))
-            .with_writer(io::stderr)
+            .with_writer(|| Redacting)
             .with_ansi(false)
             .init();
+    }
+}
+
+/// Stderr without the secrets that are known. An event is one write.
+struct Redacting;
+
+impl Write for Redacting {
+    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        io::stderr().write_all(secrets::redact(&String::from_utf8_lossy(buffer)).as_bytes())?;
+        Ok(buffer.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
     }
 }
 

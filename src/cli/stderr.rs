@@ -11,6 +11,7 @@ use super::output::{escape_controls, json_line};
 use super::signals;
 use crate::error::{Error, Kind};
 use crate::text::one_line;
+use crate::text::secrets::redact;
 
 /// How stderr is written to; chosen once, before anything is said.
 pub(super) enum Voice {
@@ -39,6 +40,7 @@ pub(super) fn set_voice(voice: Voice) {
 
 /// A line, whatever strangers wrote into it.
 pub(super) fn note(line: &str) {
+    let line = &*redact(line);
     match voice() {
         Voice::Lines => write(&format!("{}\n", one_line(line, usize::MAX))),
         Voice::Status(status) => status.print(&one_line(line, usize::MAX)),
@@ -71,15 +73,23 @@ pub(super) fn summary(value: Value, lines: &str) {
 /// `error: ...` and `hint: ...` lines, or an event.
 pub(super) fn print_error(error: &Error) {
     clear_status();
+    // Secrets may have become known since the error was made.
+    let (chain, hints) = (error.chain(), error.hints().iter().map(|hint| redact(hint)));
+    let chain = redact(&chain);
     if let Voice::Json = voice() {
         return event(&json!({
-            "event": "error", "kind": kind_name(error.kind()), "message": error.chain(), "hints": error.hints(),
+            "event": "error", "kind": kind_name(error.kind()), "message": chain, "hints": Vec::from_iter(hints),
             "exitCode": signals::exit_code(error.kind()),
         }));
     }
-    let hints = error.hints().iter().map(|hint| format!("hint: {hint}\n"));
-    let text: String = std::iter::once(format!("error: {}\n", error.chain())).chain(hints).collect();
+    let hints = hints.map(|hint| format!("hint: {hint}\n"));
+    let text: String = std::iter::once(format!("error: {chain}\n")).chain(hints).collect();
     write(&escape_controls(&text));
+}
+
+/// Lines that are written as they are.
+pub(super) fn print_plain(text: &str) {
+    write(&escape_controls(text));
 }
 
 /// A `hint: ...` line beside an error that others have told.

@@ -11,11 +11,14 @@
 //! }
 //! ```
 //!
+//! `~/.dockercfg`, which docker wrote before it had a `config.json`, and Kubernetes secrets of the type
+//! `kubernetes.io/dockercfg` are the object `auths` alone.
+//!
 //! Keys are hosts, hosts with a path (podman: the longest that fits wins), or URLs (docker; their path says nothing).
 //! All else in the file is somebody else's and is kept. Read by hand and not by a typed reader, whose complaints
 //! would repeat what they stumbled over.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::str::FromStr;
 use std::sync::{Mutex, PoisonError};
@@ -25,7 +28,8 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
 use zeroize::Zeroizing;
 
-use super::{Credential, Helper, Secret};
+use super::helper::{Answer, Helper};
+use super::{Credential, Secret};
 use crate::error::{Error, Result};
 use crate::oci::{Host, Repository};
 use crate::text::without_login;
@@ -37,8 +41,20 @@ pub const MAX_AUTH_FILE: u64 = 4 << 20;
 pub struct AuthFile {
     origin: String,
     value: Map<String, Value>,
-    /// What helpers have answered: each is asked once.
-    answered: Mutex<HashMap<Helper, Option<Credential>>>,
+    form: Form,
+    /// What helpers have answered: each is asked once, also one that fails.
+    answered: Mutex<HashMap<Helper, Result<Answer>>>,
+    /// Helpers that are not installed, and of which nobody was told.
+    missing: Mutex<BTreeSet<String>>,
+}
+
+/// Where the logins stand in a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// In `auths`.
+    Config,
+    /// At the top: the form of `~/.dockercfg`.
+    Legacy,
 }
 
 /// What a login is for: `HOST`, or `HOST/PATH` for the repositories below a path.
@@ -71,10 +87,13 @@ impl AuthFile {
                 return Err(fault(&format!("has {part:?} that is not an object")));
             }
         }
-        Ok(AuthFile { origin: origin.to_owned(), value, answered: Mutex::default() })
+        let form = if is_legacy(&value) { Form::Legacy } else { Form::Config };
+        let (answered, missing) = (Mutex::default(), Mutex::default());
+        Ok(AuthFile { origin: origin.to_owned(), value, form, answered, missing })
     }
 
-    /// What the file knows for `host` and `repository`, by the longest key that fits; its helpers are asked.
+    /// What the file knows for `host` and `repository`, by the longest key that fits; its helpers are asked. A helper that
+    /// is not installed is skipped, and [`AuthFile::take_warnings`] tells of it.
     ///
     /// # Errors
     /// `Usage` for an entry that cannot be read, `Io` for a helper that fails.
@@ -83,7 +102,11 @@ impl AuthFile {
             if let Some((server, helper)) = self.entry("credHelpers", &place) {
                 // An empty name turns the helper off for this host.
                 if let Some(name) = helper.as_str().filter(|name| !name.is_empty()) {
-                    return self.ask(Helper::new(name, server, &self.origin)?);
+                    match self.ask(Helper::new(name, server, &self.origin)?)? {
+                        Answer::Login(found) => return Ok(Some(found)),
+                        Answer::Nothing => return Ok(None),
+                        Answer::NotInstalled => {}
+                    }
                 }
             }
             if let Some((key, login)) = self.entry("auths", &place)
@@ -93,9 +116,25 @@ impl AuthFile {
             }
         }
         match self.store_name() {
-            Some(name) => self.ask(Helper::new(name, server_of(host), &self.origin)?),
+            Some(name) => match self.ask(Helper::new(name, server_of(host), &self.origin)?)? {
+                Answer::Login(found) => Ok(Some(found)),
+                Answer::Nothing | Answer::NotInstalled => Ok(None),
+            },
             None => Ok(None),
         }
+    }
+
+    /// Warnings that came up since the last call: a line for each helper that is not installed.
+    pub fn take_warnings(&self) -> Vec<String> {
+        let missing = std::mem::take(&mut *self.missing.lock().unwrap_or_else(PoisonError::into_inner));
+        let line = |program: String| {
+            format!(
+                "{} names the credential helper {program}, which is not installed: it is skipped (install it, or remove \
+                 it from that file)",
+                self.origin
+            )
+        };
+        missing.into_iter().map(line).collect()
     }
 
     /// The helper that keeps the login for `host`, if the file leaves that to one.
@@ -117,18 +156,29 @@ impl AuthFile {
     pub fn set(&mut self, key: &LoginKey, user: &str, password: &Secret) {
         self.remove(key);
         let pair = Zeroizing::new(format!("{user}:{}", password.expose()));
+        let entry = json!({"auth": STANDARD.encode(pair.as_bytes())});
+        if self.form == Form::Legacy {
+            self.value.insert(key.written(), entry);
+            return;
+        }
         let auths = self.value.entry("auths").or_insert_with(|| json!({}));
         if !auths.is_object() {
             *auths = json!({});
         }
         if let Value::Object(auths) = auths {
-            auths.insert(key.written(), json!({"auth": STANDARD.encode(pair.as_bytes())}));
+            auths.insert(key.written(), entry);
         }
     }
 
     /// Takes a login out, however its key is written; says whether there was one.
     pub fn remove(&mut self, key: &LoginKey) -> bool {
-        let Some(Value::Object(auths)) = self.value.get_mut("auths") else { return false };
+        let auths = match self.form {
+            Form::Legacy => &mut self.value,
+            Form::Config => match self.value.get_mut("auths") {
+                Some(Value::Object(auths)) => auths,
+                _ => return false,
+            },
+        };
         let before = auths.len();
         let place = key.to_string();
         auths.retain(|written, _| normal(written) != place);
@@ -146,19 +196,25 @@ impl AuthFile {
 
     /// The entry of `part` for a place, and its key: the key as it is written here before any other spelling.
     fn entry(&self, part: &str, place: &str) -> Option<(&str, &Value)> {
-        let entries = self.value.get(part)?.as_object()?;
+        let entries = match (part, self.form) {
+            ("auths", Form::Legacy) => &self.value,
+            _ => self.value.get(part)?.as_object()?,
+        };
         let found = entries.get_key_value(place).or_else(|| entries.iter().find(|(key, _)| normal(key) == place));
         found.map(|(key, value)| (key.as_str(), value))
     }
 
-    fn ask(&self, helper: Helper) -> Result<Option<Credential>> {
+    fn ask(&self, helper: Helper) -> Result<Answer> {
         let mut answered = self.answered.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(found) = answered.get(&helper) {
-            return Ok(found.clone());
-        }
-        let found = helper.get()?;
-        answered.insert(helper, found.clone());
-        Ok(found)
+        let program = helper.program();
+        let answer = answered.entry(helper).or_insert_with_key(|helper| {
+            let answer = helper.get();
+            if let Ok(Answer::NotInstalled) = answer {
+                self.missing.lock().unwrap_or_else(PoisonError::into_inner).insert(program);
+            }
+            answer
+        });
+        answer.as_ref().cloned().map_err(Error::flattened)
     }
 
     /// An entry of `auths`; an empty one says nothing (docker leaves such beside a helper).
@@ -171,7 +227,9 @@ impl AuthFile {
         if !field("registrytoken").is_empty() {
             return Ok(Some(Credential::RegistryToken(Secret::new(field("registrytoken")))));
         }
-        let (user, password) = match field("auth").trim() {
+        // Tools wrap long lines of base64; Go's decoder, which docker and skopeo use, ignores that.
+        let auth = Zeroizing::new(field("auth").split_ascii_whitespace().collect::<String>());
+        let (user, password) = match auth.as_str() {
             "" => (field("username").to_owned(), Secret::new(field("password"))),
             auth => {
                 let bytes = STANDARD.decode(auth).map_err(|_| fault("is not base64"))?;
@@ -232,6 +290,12 @@ impl fmt::Debug for AuthFile {
     }
 }
 
+/// Whether the logins stand at the top of a file.
+fn is_legacy(value: &Map<String, Value>) -> bool {
+    let is_login = |entry: &Value| LOGIN_FIELDS.iter().any(|name| entry.get(name).is_some_and(Value::is_string));
+    !CONFIG_KEYS.iter().any(|key| value.contains_key(*key)) && value.values().any(is_login)
+}
+
 /// `quay.io/ns/repo`, `quay.io/ns`, `quay.io`.
 fn places(host: &Host, repository: Option<&Repository>) -> Vec<String> {
     let host = normal(host.as_str());
@@ -270,6 +334,10 @@ fn server_of(host: &Host) -> &str {
     }
 }
 
+/// What only a `config.json` or `auth.json` has at its top.
+const CONFIG_KEYS: [&str; 3] = ["auths", "credHelpers", "credsStore"];
+/// What an entry holds that is a login.
+const LOGIN_FIELDS: [&str; 4] = ["auth", "username", "identitytoken", "registrytoken"];
 const DOCKER_HUB_KEY: &str = "https://index.docker.io/v1/";
 const DOCKER_HUB_NAMES: [&str; 3] = ["index.docker.io", "registry-1.docker.io", "registry.hub.docker.com"];
 
@@ -331,6 +399,46 @@ mod tests {
             matches!(found("c.io"), Credential::IdentityToken { user, token } if user.is_empty() && token.expose() == "I")
         );
         assert!(matches!(found("d.io"), Credential::RegistryToken(token) if token.expose() == "R"));
+    }
+
+    #[test]
+    fn base64_may_be_wrapped() {
+        let wrapped = STANDARD.encode(format!("alice:{}", "x".repeat(100)));
+        for end in ["\n", "\r\n", "\n  "] {
+            let (front, back) = wrapped.split_at(76);
+            let file = file(&json!({"auths": {"a.io": {"auth": format!("{front}{end}{back}{end}")}}}));
+            let found = file.find(&"a.io".parse().unwrap(), None).unwrap().unwrap();
+            assert!(matches!(found, Credential::Login { password, .. } if password.expose() == "x".repeat(100)));
+        }
+    }
+
+    #[test]
+    fn logins_may_stand_at_the_top_and_stay_there() {
+        let mut file = file(&json!({
+            "https://index.docker.io/v1/": {"auth": STANDARD.encode("hub:1"), "email": "a@b.io"},
+            "quay.io/ns": {"username": "ns", "password": "2"},
+        }));
+        assert_eq!(user(&file, "docker.io/library/busybox").as_deref(), Some("user hub"));
+        assert_eq!(user(&file, "quay.io/ns/repo").as_deref(), Some("user ns"));
+        assert_eq!(user(&file, "quay.io/other"), None);
+        file.set(&"quay.io/ns".parse().unwrap(), "new", &Secret::new("3"));
+        assert!(file.remove(&"docker.io".parse().unwrap()));
+        let value: Value = serde_json::from_str(&file.to_text()).unwrap();
+        assert_eq!(value, json!({"quay.io/ns": auth("new:3")}));
+    }
+
+    #[test]
+    fn a_config_without_logins_is_not_taken_for_the_old_form() {
+        for text in [
+            r#"{}"#,
+            r#"{"HttpHeaders": {"User-Agent": "x"}, "proxies": {"default": {"httpProxy": "http://p"}}}"#,
+            r#"{"credsStore": "", "a.io": {"auth": "YTpi"}}"#,
+        ] {
+            let mut file = AuthFile::parse("auth.json", text.as_bytes()).unwrap();
+            assert_eq!(user(&file, "a.io"), None);
+            file.set(&"a.io".parse().unwrap(), "a", &Secret::new("b"));
+            assert!(file.to_text().contains("\"auths\""), "{text}");
+        }
     }
 
     #[rstest]

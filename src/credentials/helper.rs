@@ -3,7 +3,7 @@
 //! The protocol is that of docker's credential helpers: the command (`get`, `store`, `erase`) is the only argument,
 //! the server's name or a JSON object comes on stdin, JSON or a complaint goes to stdout. Secrets pass by pipe only.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::thread;
@@ -20,6 +20,17 @@ use crate::error::{Error, Result};
 pub struct Helper {
     name: String,
     server: String,
+}
+
+/// What a helper answers when it is asked for a login.
+#[derive(Debug, Clone)]
+pub enum Answer {
+    /// This login.
+    Login(Credential),
+    /// That it keeps none for its server.
+    Nothing,
+    /// Nothing: there is no such program.
+    NotInstalled,
 }
 
 impl Helper {
@@ -40,16 +51,19 @@ impl Helper {
         format!("docker-credential-{}", self.name)
     }
 
-    /// What the helper keeps for its server; nothing when it says that it keeps nothing.
+    /// What the helper keeps for its server.
     ///
     /// # Errors
     /// `Io` when it cannot be run, fails, or does not keep to the protocol.
-    pub fn get(&self) -> Result<Option<Credential>> {
-        let (ended_well, output) = self.run("get", self.server.as_bytes())?;
+    pub fn get(&self) -> Result<Answer> {
+        let (ended_well, output) = match self.run("get", self.server.as_bytes()) {
+            Err(error) if is_not_installed(&error) => return Ok(Answer::NotInstalled),
+            ended => ended?,
+        };
         if !ended_well {
             // The one complaint that is an answer (docker-credential-helpers, `credentials.errCredentialsNotFound`).
             if output.windows(NOT_FOUND.len()).any(|window| window == NOT_FOUND) {
-                return Ok(None);
+                return Ok(Answer::Nothing);
             }
             return Err(self.fault("failed"));
         }
@@ -57,9 +71,9 @@ impl Helper {
         let field = |name: &str| value.get(name).and_then(Value::as_str).unwrap_or_default();
         let (user, secret) = (field("Username"), Secret::new(field("Secret")));
         match user {
-            _ if secret.is_empty() => Ok(None),
-            TOKEN_USER => Ok(Some(Credential::IdentityToken { user: String::new(), token: secret })),
-            user => Credential::login(user, secret).map(Some),
+            _ if secret.is_empty() => Ok(Answer::Nothing),
+            TOKEN_USER => Ok(Answer::Login(Credential::IdentityToken { user: String::new(), token: secret })),
+            user => Credential::login(user, secret).map(Answer::Login),
         }
     }
 
@@ -148,6 +162,11 @@ impl Helper {
         Error::new(crate::error::Kind::Io, format!("the credential helper {program} {what} when asked for {server}"))
             .hint(format!("try it by hand: echo {server} | {program} get"))
     }
+}
+
+fn is_not_installed(error: &Error) -> bool {
+    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<std::io::Error>());
+    cause.is_some_and(|cause| cause.kind() == ErrorKind::NotFound)
 }
 
 /// The user name that says that the secret is an identity token.

@@ -2,18 +2,23 @@
 
 use std::convert::Infallible;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::str::FromStr;
 
 use zeroize::Zeroizing;
 
+use crate::text::secrets;
+
 /// A password or a token. It cannot be printed, and is wiped from memory when it is dropped.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Secret(Zeroizing<String>);
 
 impl Secret {
-    /// Takes the text in.
+    /// Takes the text in, and enters it into the registry of [secrets](crate::text::secrets), so that no message repeats it.
     pub fn new(text: impl Into<String>) -> Self {
-        Secret(Zeroizing::new(text.into()))
+        let secret = Secret(Zeroizing::new(text.into()));
+        secrets::remember(&secret.0);
+        secret
     }
 
     /// The text itself, for the one request or file that it is meant for.
@@ -24,6 +29,12 @@ impl Secret {
     /// Whether there is nothing in it.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+}
+
+impl Hash for Secret {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.expose().hash(state);
     }
 }
 

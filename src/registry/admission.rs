@@ -7,7 +7,7 @@ use reqwest::{Method, StatusCode};
 use url::Url;
 
 use super::Client;
-use super::auth::{Challenge, Verdict, parse_challenges};
+use super::auth::{Challenge, Pass, Verdict, parse_challenges};
 use super::call::{Access, Call, Payload, Target};
 use super::endpoint::Endpoint;
 use super::response::Response;
@@ -26,30 +26,64 @@ impl Endpoint {
         let failed = |failure: Failure| failure.context(format!("cannot {}", call.what));
         // Before any body is sent: a 401 must not cost a layer.
         if !self.auth().is_informed() {
-            self.ask_the_way(base).await?;
+            self.greet().await?;
         }
         let pass = self.auth().pass(&call.access).await.map_err(failed)?;
         let (again, size) = (payload.copy(), payload.size());
-        let response = self.exchange(&call.showing(pass.header.clone()), url.clone(), payload).await?;
+        let response = self.exchange(&pass.shown_by(call), url.clone(), payload).await?;
         if response.status() != StatusCode::UNAUTHORIZED {
+            pass.answered(response.status());
             return Ok(response);
         }
-        match self.auth().judge(&call.access, &pass, &challenges(&response)).await.map_err(failed)? {
-            Verdict::Refused(why) => Ok(response.refused(why)),
+        match self.auth().judge(&call.access, pass, &challenges(&response)).await.map_err(failed)? {
+            Verdict::Refused(pass) => Ok(self.refused(response, pass).await),
             Verdict::Again(fresh) => {
                 let Some(payload) = again else {
                     let host = self.host();
                     let sent = format!("{host} {NEW_TOKEN}: the token expired while {} were sent", size_in_words(size));
                     return Err(failed(Failure::passing(Error::registry(sent)).with_status(StatusCode::UNAUTHORIZED)));
                 };
-                let response = self.exchange(&call.showing(fresh.header.clone()), url, payload).await?;
+                let response = self.exchange(&fresh.shown_by(call), url, payload).await?;
                 if response.status() != StatusCode::UNAUTHORIZED {
+                    fresh.answered(response.status());
                     return Ok(response);
                 }
-                let why = self.auth().refusal(&fresh, &challenges(&response));
-                Ok(response.refused(why))
+                Ok(self.refused(response, fresh).await)
             }
         }
+    }
+
+    /// A final 401, with what it means.
+    async fn refused(&self, mut response: Response, shown: Pass) -> Response {
+        let words = response.words().await;
+        let why = self.auth().refusal(shown, &challenges(&response), &words);
+        response.refused(why)
+    }
+
+    /// Checks that a registry answers. One that wants a login is one: logins are those of the repositories, and the first
+    /// request in each of them shows whether they are right. `access` is used where no answer comes without a login.
+    pub(super) async fn check_registry(&self, access: Access) -> Result<()> {
+        let host = self.host();
+        let call = Call::get(String::new(), access, format!("use {host} as a registry"));
+        let attempt = async || {
+            let greeting = self.greet().await?;
+            match greeting.status() {
+                StatusCode::OK => return greeting.nothing().await,
+                StatusCode::UNAUTHORIZED => return Ok(()),
+                _ => {}
+            }
+            let response = self.send(&call, Payload::Nothing).await?;
+            match response.status() {
+                StatusCode::OK => response.nothing().await,
+                StatusCode::UNAUTHORIZED => Ok(()),
+                StatusCode::NOT_FOUND => Err(Failure::lasting(
+                    Error::registry(format!("{host} answers, but not as a registry does: there is no /v2/"))
+                        .hint("check host and port"),
+                )),
+                _ => Err(response.refusal().await),
+            }
+        };
+        self.budget().run(attempt).await
     }
 
     /// Takes in what a first answer to `GET /v2/` says about logging in.
@@ -59,8 +93,9 @@ impl Endpoint {
         self.auth().learn(asks.then_some(&challenges))
     }
 
-    async fn ask_the_way(&self, base: &Url) -> Result<(), Failure> {
-        let url = base.join("/v2/").expect("a constant path");
+    /// The answer to `GET /v2/` without a login. It says how the registry wants to be logged in to.
+    pub(super) async fn greet(&self) -> Result<Response, Failure> {
+        let url = self.base().await?.join("/v2/").expect("a constant path");
         let what = format!("reach {}", self.host());
         let call = Call::new(Method::GET, Target::Url(url.clone()), Access::None, what);
         let response = self.exchange(&call, url, Payload::Nothing).await?;
@@ -68,7 +103,8 @@ impl Endpoint {
         if busy {
             return Err(response.refusal().await);
         }
-        self.inform(&response)
+        self.inform(&response)?;
+        Ok(response)
     }
 }
 

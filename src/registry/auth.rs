@@ -14,21 +14,24 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use reqwest::StatusCode;
 use reqwest::header::HeaderValue;
 use zeroize::Zeroizing;
 
 pub use challenge::{Challenge, parse_challenges};
 use scopes::Scopes;
-use service::{Asking, Service, Token};
+use service::{Asking, NoToken, Service, Token};
 
 use super::Settings;
-use super::call::Access;
-use super::limits::Gate;
+use super::call::{Access, Call};
+use super::limits::{Gate, Turn};
 use super::retry::Failure;
+use super::run_state::Trial;
 use super::transport::Transport;
 use crate::credentials::{Credential, Secret};
 use crate::error::Error;
 use crate::oci::{Host, Repository};
+use crate::text::secrets;
 
 /// The logins for one registry.
 pub(super) struct Auth {
@@ -45,11 +48,13 @@ pub(super) struct Auth {
 }
 
 /// What is shown with one request.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) struct Pass {
     /// Nothing: as nobody, without a token.
     pub(super) header: Option<HeaderValue>,
     credential: Option<Credential>,
+    /// Where the header is the credential itself: held until the registry has answered.
+    trial: Option<Trial>,
 }
 
 /// What a 401 comes to.
@@ -57,7 +62,7 @@ pub(super) enum Verdict {
     /// Another try with this is worth it.
     Again(Pass),
     /// It is meant.
-    Refused(Error),
+    Refused(Pass),
 }
 
 /// The way in that the registry wants.
@@ -137,10 +142,9 @@ impl Auth {
     pub(super) async fn judge(
         &self,
         access: &Access,
-        shown: &Pass,
+        mut shown: Pass,
         challenges: &[Challenge],
     ) -> Result<Verdict, Failure> {
-        let before = lock(&self.way).clone();
         self.learn(Some(challenges))?;
         let wanted = Scopes::of(access.scopes());
         let mut all = wanted.clone();
@@ -152,41 +156,68 @@ impl Auth {
         if all != wanted {
             bounded(&mut lock(&self.asked), MAX_KEPT).insert(wanted, all);
         }
-        let changed = before != *lock(&self.way);
-        let renewable = matches!(*lock(&self.way), Some(Way::Bearer(_)));
-        if changed || renewable {
-            let pass = self.pass_unlike(access, shown.header.as_ref()).await?;
-            if pass.header.is_some() && pass.header != shown.header {
-                return Ok(Verdict::Again(pass));
-            }
+        let by_token = matches!(*lock(&self.way), Some(Way::Bearer(_)));
+        let given = matches!(shown.credential, Some(Credential::RegistryToken(_)));
+        // A password and a token that the user gave stay the same; what a token service gives is renewed.
+        if shown.trial.is_some() && (given || !by_token) {
+            return Ok(Verdict::Refused(shown));
         }
-        Ok(Verdict::Refused(self.refusal(shown, challenges)))
+        shown.trial = None;
+        let pass = self.pass_unlike(access, shown.header.as_ref()).await?;
+        match pass.header.is_some() && pass.header != shown.header {
+            true => Ok(Verdict::Again(pass)),
+            false => Ok(Verdict::Refused(shown)),
+        }
     }
 
-    /// Why a 401 is final.
-    pub(super) fn refusal(&self, shown: &Pass, challenges: &[Challenge]) -> Error {
-        let enough = !challenges.iter().any(
-            |challenge| matches!(challenge, Challenge::Bearer { error: Some(error), .. } if error == "insufficient_scope"),
-        );
-        match (&shown.credential, &*lock(&self.way)) {
+    /// Why a 401 is final; `words` are the registry's own. A credential that the registry refuses is not shown again.
+    pub(super) fn refusal(&self, shown: Pass, challenges: &[Challenge], words: &str) -> Error {
+        let says = |wanted: &str| {
+            let errors = challenges.iter().filter_map(|challenge| match challenge {
+                Challenge::Bearer { error, .. } => error.as_deref(),
+                _ => None,
+            });
+            errors.into_iter().any(|error| error == wanted)
+        };
+        let error = match (&shown.credential, &*lock(&self.way)) {
             (_, Some(Way::Unknown(ways))) => Error::registry(format!("{} wants a login by {ways}", self.host))
                 .hint("sealift logs in with user and password (Basic) or by a token service (Bearer)"),
             (None, _) => wants_a_login(&self.host),
-            (Some(credential), _) if enough => refused(&self.host, credential),
-            (Some(credential), _) => Error::registry(format!("{} may not do this at {}", credential.who(), self.host))
-                .hint("ask whoever runs the registry for the right to do it, or log in as somebody who has it"),
+            (Some(credential), _) if says("insufficient_scope") => {
+                Error::registry(format!("{} may not do this at {}", credential.who(), self.host))
+                    .hint("ask whoever runs the registry for the right to do it, or log in as somebody who has it")
+            }
+            (Some(credential), _) => refused(&self.host, credential),
+        };
+        let error = quoting(error, words);
+        let refused = match shown.credential {
+            // It may be good for another repository.
+            Some(Credential::RegistryToken(_)) => says("invalid_token"),
+            _ => !says("insufficient_scope"),
+        };
+        if let Some(mut trial) = shown.trial.filter(|_| refused) {
+            trial.refused(&error);
         }
+        error
     }
 
     /// As [`Auth::pass`], but never with a token that was just refused.
     async fn pass_unlike(&self, access: &Access, refused: Option<&HeaderValue>) -> Result<Pass, Failure> {
         let credential = self.credential(access.repository()).await?;
         let way = lock(&self.way).clone();
+        let mut trial = None;
         let header = match (way, &credential) {
-            (_, Some(Credential::RegistryToken(token))) => Some(bearer(token.expose()).ok_or_else(|| {
-                Failure::lasting(Error::usage("the registry token has characters that no token has"))
-            })?),
-            (Some(Way::Basic), Some(Credential::Login { user, password })) => Some(basic(user, password)),
+            (_, Some(given @ Credential::RegistryToken(token))) => {
+                let header = bearer(token.expose()).ok_or_else(|| {
+                    Failure::lasting(Error::usage("the registry token has characters that no token has"))
+                })?;
+                trial = Some(self.trial(given).await?);
+                Some(header)
+            }
+            (Some(Way::Basic), Some(login @ Credential::Login { user, password })) => {
+                trial = Some(self.trial(login).await?);
+                Some(basic(user, password))
+            }
             (Some(Way::Basic), Some(Credential::IdentityToken { .. })) => {
                 return Err(Failure::lasting(
                     Error::registry(format!(
@@ -201,7 +232,12 @@ impl Auth {
             }
             _ => None,
         };
-        Ok(Pass { header, credential })
+        Ok(Pass { header, credential, trial })
+    }
+
+    /// Waits until the credential may be sent.
+    async fn trial(&self, credential: &Credential) -> Result<Trial, Failure> {
+        self.settings.run.trial(&self.host, credential).await.map_err(Failure::lasting)
     }
 
     async fn token(
@@ -229,13 +265,17 @@ impl Auth {
             credential,
             scopes: &scopes,
         };
-        match service.token(&asking).await {
+        match self.ask(&service, &asking).await {
             Ok(token) => {
                 let header = token.header.clone();
                 *held = Held::Token(token);
                 Ok(header)
             }
-            Err(failure) => {
+            Err(NoToken::Login(error)) => {
+                *held = Held::Refused(error.flattened());
+                Err(Failure::lasting(error))
+            }
+            Err(NoToken::Request(failure)) => {
                 *held = match failure.may_pass() {
                     true => Held::Nothing,
                     false => Held::Refused(failure.error().flattened()),
@@ -243,6 +283,26 @@ impl Auth {
                 Err(failure)
             }
         }
+    }
+
+    /// Asks for a token. A login that was not accepted before is checked first, and others that need it wait.
+    async fn ask(&self, service: &Service, asking: &Asking<'_>) -> Result<Token, NoToken> {
+        let Some(credential) = asking.credential else { return service.token(asking).await };
+        let mut trial = self.trial(credential).await?;
+        let is_checked = matches!(credential, Credential::Login { .. }) && !asking.scopes.is_empty();
+        let answer = async {
+            if trial.is_first() && is_checked && service.check_login(asking).await? {
+                trial.accepted();
+            }
+            service.token(asking).await
+        };
+        let answer = answer.await;
+        match &answer {
+            Ok(_) => trial.accepted(),
+            Err(NoToken::Login(error)) => trial.refused(error),
+            Err(NoToken::Request(_)) => {}
+        }
+        answer
     }
 
     async fn credential(&self, repository: Option<&Repository>) -> Result<Option<Credential>, Failure> {
@@ -253,8 +313,11 @@ impl Auth {
         }
         let (lookup, host, wanted) = (self.settings.credentials.clone(), self.host.clone(), key.clone());
         // A helper may take its time.
-        let found = tokio::task::spawn_blocking(move || lookup.find(&host, wanted.as_ref()))
-            .await
+        let found = tokio::task::spawn_blocking(move || lookup.find(&host, wanted.as_ref())).await;
+        for warning in self.settings.credentials.take_warnings() {
+            self.settings.run.warn_once(&*self.settings.progress, &warning);
+        }
+        let found = found
             .map_err(|_| Failure::lasting(Error::registry("the search for credentials was ended")))?
             .map_err(|error| Failure::lasting(error.context(format!("cannot log in to {}", self.host))))?;
         bounded(&mut known, MAX_KEPT).insert(key, found.clone());
@@ -280,6 +343,32 @@ impl Auth {
     }
 }
 
+impl Pass {
+    /// `call` as it is sent with this.
+    pub(super) fn shown_by(&self, call: &Call) -> Call {
+        let call = call.showing(self.header.clone());
+        match &self.trial {
+            // Others wait for the answer, perhaps one that holds a place among the requests under way.
+            Some(trial) if trial.is_first() => call.turn(Turn::GoesOn),
+            _ => call,
+        }
+    }
+
+    /// Takes in the registry's answer, which is not 401.
+    pub(super) fn answered(self, status: StatusCode) {
+        let undecided =
+            matches!(status, StatusCode::FORBIDDEN | StatusCode::TOO_MANY_REQUESTS) || status.is_server_error();
+        if let Some(mut trial) = self.trial.filter(|_| !undecided) {
+            trial.accepted();
+        }
+    }
+}
+
+/// The error with the server's own words behind it.
+fn quoting(error: Error, words: &str) -> Error {
+    if words.is_empty() { error } else { error.caused_by(std::io::Error::other(words.to_owned())) }
+}
+
 /// A login that a registry or its token service does not take.
 fn refused(host: &Host, credential: &Credential) -> Error {
     let hint = match credential {
@@ -301,6 +390,8 @@ fn wants_a_login(host: &Host) -> Error {
 
 /// `Basic` with user and password.
 fn basic(user: &str, password: &Secret) -> HeaderValue {
+    // An identity token takes the place of a password at some services.
+    secrets::remember_login(user, password.expose());
     let pair = Zeroizing::new(format!("{user}:{}", password.expose()));
     let text = Zeroizing::new(format!("Basic {}", STANDARD.encode(pair.as_bytes())));
     let mut value = HeaderValue::from_str(&text).expect("base64 can stand in a header");
@@ -311,6 +402,7 @@ fn basic(user: &str, password: &Secret) -> HeaderValue {
 /// `Bearer` with a token, if that can stand in a header.
 fn bearer(token: &str) -> Option<HeaderValue> {
     token.bytes().all(|c| c.is_ascii_graphic()).then_some(())?;
+    secrets::remember_token(token);
     let text = Zeroizing::new(format!("Bearer {token}"));
     let mut value = HeaderValue::from_str(&text).ok()?;
     value.set_sensitive(true);

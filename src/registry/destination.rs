@@ -6,11 +6,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
-use reqwest::StatusCode;
 use serde_json::Value;
 
 use super::Client;
-use super::call::{Access, Call, Payload};
+use super::call::Access;
 use super::download::{self, Holder};
 use super::endpoint::Endpoint;
 use super::fresh::{self, Fresh};
@@ -249,21 +248,11 @@ impl Destination for RegistryDestination {
         for (number, _) in contents.scopes.iter().enumerate() {
             self.repository(contents, ScopeId(number as u32))?;
         }
-        let host = self.endpoint.host();
-        let call = Call::get(String::new(), Access::None, format!("use {host} as a registry"));
-        self.endpoint
-            .budget()
-            .run(async || {
-                let response = self.endpoint.send(&call, Payload::Nothing).await?;
-                if response.status() == StatusCode::NOT_FOUND {
-                    return Err(Failure::lasting(
-                        Error::registry(format!("{host} answers, but not as a registry does: there is no /v2/"))
-                            .hint("check host and port"),
-                    ));
-                }
-                response.expect(&[StatusCode::OK]).await?.nothing().await
-            })
-            .await?;
+        let access = match contents.scopes.is_empty() {
+            true => Access::None,
+            false => Access::Push(self.repository(contents, ScopeId(0))?),
+        };
+        self.endpoint.check_registry(access).await?;
         if self.existing == ExistingTags::Keep {
             let clobbered = self.clobbered(contents).await?;
             if !clobbered.is_empty() {

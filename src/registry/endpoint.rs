@@ -34,6 +34,19 @@ pub(super) struct Endpoint {
     referrers_api: OnceCell<bool>,
 }
 
+/// A registry answers by one of the schemes.
+struct Answered {
+    base: Url,
+    /// An error if it wants a login in a way that is refused: another scheme does not change that.
+    informed: Result<(), Failure>,
+}
+
+impl Answered {
+    fn base(self) -> Result<Url, Failure> {
+        self.informed.map(|()| self.base)
+    }
+}
+
 impl Endpoint {
     pub(super) fn new(host: Host, http: Arc<Transport>, settings: Arc<Settings>) -> Self {
         let gate = Arc::new(Gate::new(settings.jobs, settings.retry.delay));
@@ -109,11 +122,11 @@ impl Endpoint {
                 let candidates = self.schemes();
                 let [first, second] = candidates else { return self.url(candidates[0]) };
                 let refused = match self.probe(first).await {
-                    Ok(url) => return Ok(url),
+                    Ok(answered) => return answered.base(),
                     Err(failure) => failure,
                 };
                 match self.probe(second).await {
-                    Ok(url) => Ok(url),
+                    Ok(answered) => answered.base(),
                     // Where the port itself is closed both say the same; else the one that got further says more.
                     // That plain HTTP was cut is no proof of TLS.
                     Err(failure) if *second == "https" && !(refused.may_pass() && failure.says(fault::NOT_TLS)) => {
@@ -134,7 +147,7 @@ impl Endpoint {
         }
     }
 
-    async fn probe(&self, scheme: &str) -> Result<Url, Failure> {
+    async fn probe(&self, scheme: &str) -> Result<Answered, Failure> {
         let base = self.url(scheme)?;
         let url = base.join("/v2/").expect("a constant path");
         let call = Call::new(Method::GET, Target::Url(url.clone()), Access::None, format!("reach {}", self.host));
@@ -142,10 +155,7 @@ impl Endpoint {
         match response.status() {
             // What TLS servers answer to plain requests.
             StatusCode::BAD_REQUEST => Err(response.refusal().await),
-            _ => {
-                self.inform(&response)?;
-                Ok(base)
-            }
+            _ => Ok(Answered { informed: self.inform(&response), base }),
         }
     }
 

@@ -80,12 +80,12 @@ impl Endpoint {
         let peer = self.peer(&url);
         let first = if *peer.role() == Role::Registry { self.first() } else { First::No };
         let route = Route { peer: &peer, proxy: self.http().proxy(&url), first };
-        let request = client.request(call.method.clone(), url).headers(call.headers.clone());
+        let (to, request) = (url.clone(), client.request(call.method.clone(), url).headers(call.headers.clone()));
         let (chunks, size) = match payload {
             Payload::Nothing => {
                 let limit = settings.connect_timeout + call.patience.unwrap_or(settings.read_timeout);
                 let sent = tokio::time::timeout(limit, request.send()).await;
-                return self.answer(call, permit, route, sent.map_err(|_| limit));
+                return self.answer(call, permit, route, &to, sent.map_err(|_| limit)).await;
             }
             Payload::Bytes(bytes) => {
                 let size = bytes.len() as u64;
@@ -111,20 +111,23 @@ impl Endpoint {
                 limit = watch.stalled() => Err(limit),
             }
         };
-        self.answer(call, permit, route, sent)
+        self.answer(call, permit, route, &to, sent).await
     }
 
-    fn answer(
+    async fn answer(
         &self,
         call: &Call,
         permit: Permit,
         route: Route<'_>,
+        to: &Url,
         sent: Result<reqwest::Result<reqwest::Response>, Duration>,
     ) -> Result<Response, Failure> {
         let failed = |failure: Failure| failure.context(format!("cannot {}", call.what));
-        let inner = sent
-            .map_err(|limit| failed(fault::timeout(route.peer, limit.as_secs())))?
-            .map_err(|error| failed(fault::transport(route, error)))?;
+        let sent = sent.map_err(|limit| failed(fault::timeout(route.peer, limit.as_secs())))?;
+        let inner = match sent {
+            Ok(inner) => inner,
+            Err(error) => return Err(failed(self.http().failure(route, to, error).await)),
+        };
         self.note_answer();
         match inner.status() {
             StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {

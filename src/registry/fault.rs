@@ -11,14 +11,13 @@ use std::time::Duration;
 
 use reqwest::StatusCode;
 
-pub(super) use transport::{First, NOT_TLS, Route, transport};
+pub(super) use transport::{First, NOT_TLS, Route, Tunnel, is_refused_tunnel, transport};
 pub(super) use unreadable::{Unreadable, web_page};
-pub(super) use words::clip;
+pub(super) use words::{clip, said};
 
 use super::peer::{Peer, Role};
 use super::retry::{self, Failure, Known};
 use crate::error::{Error, Kind};
-use words::said;
 
 /// An answer that says no.
 pub(super) struct Refusal<'a> {

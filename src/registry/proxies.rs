@@ -9,6 +9,7 @@ use std::str::FromStr;
 use url::{Host, Url};
 
 use crate::error::{Error, Result};
+use crate::text::secrets;
 
 /// Which proxies are used, and for what none is. This machine itself (`localhost`, loopback addresses) is always
 /// reached directly.
@@ -66,19 +67,37 @@ impl FromStr for ProxyUrl {
                 .hint("write http://HOST:PORT or http://USER:PASSWORD@HOST:PORT (special characters as %XX)")
         };
         let text = text.trim();
+        secrets::remember_logins_in(text);
         let url = match text.contains("://") {
             true => Url::parse(text),
             false => Url::parse(&format!("http://{text}")),
         };
         let url = url.map_err(|_| fault())?;
+        // With `/`, `?` or `#` in the password, its beginning is taken for a port, and its end for a path.
+        if [Some(url.path()), url.query(), url.fragment()].into_iter().flatten().any(|part| part.contains('@')) {
+            return Err(fault());
+        }
         match url.scheme() {
             "http" | "https" | "socks5" | "socks5h" if url.host_str().is_some_and(|host| !host.is_empty()) => {
+                remember(&url);
                 Ok(ProxyUrl(url))
             }
-            "http" | "https" | "socks5" | "socks5h" => Err(fault()),
-            scheme => Err(Error::usage(format!("a proxy of the sort {scheme:?} cannot be used"))
+            // Any other scheme may be a part of the password.
+            "socks" | "socks4" | "socks4a" => Err(Error::usage("a SOCKS proxy of this version cannot be used")
                 .hint("name an HTTP proxy (http://HOST:PORT) or a SOCKS 5 proxy (socks5://HOST:PORT)")),
+            _ => Err(fault()),
         }
+    }
+}
+
+/// Enters the login of a proxy, which stands percent-encoded in its URL, among the secrets.
+fn remember(proxy: &Url) {
+    let decoded = |text: &str| {
+        let pair = format!("x={}", text.replace('+', "%2B"));
+        url::form_urlencoded::parse(pair.as_bytes()).next().map(|(_, value)| value.into_owned()).unwrap_or_default()
+    };
+    if let Some(password) = proxy.password() {
+        secrets::remember_login(&decoded(proxy.username()), &decoded(password));
     }
 }
 
@@ -263,8 +282,20 @@ mod tests {
         let proxy: ProxyUrl = "http://user:secret@proxy:3128/".parse().unwrap();
         assert_eq!(proxy.to_string(), "http://proxy:3128");
         assert!(!format!("{proxy:?}").contains("secret"));
-        for text in ["socks4://u:secret@p:1", "socks5://u:secret@", "http://u:secret@", "http://u:secret@p:x"] {
-            let error = text.parse::<ProxyUrl>().unwrap_err();
+        for text in [
+            "socks4://u:secret@p:1",
+            "socks5://u:secret@",
+            "http://u:secret@",
+            "http://u:secret@p:x",
+            "secret://u@p:1",
+            "u:a@secret://p:1",
+            "secret@p://x",
+            "http://u:12#secret@p:1",
+            "http://u:12/secret@p:1",
+            "http://u:12?secret@p:1",
+            "http://secret#@p:1",
+        ] {
+            let error = text.parse::<ProxyUrl>().expect_err(text);
             assert!(!format!("{error:?}").contains("secret"), "{error:?}");
         }
     }

@@ -167,13 +167,25 @@ impl Response {
         Refusal { what: &what, writes, peer: &peer, status, body: &body, pause }.failure()
     }
 
+    /// The server's own words in the body of a refusal. A body that breaks off or is too long says what came of it.
+    pub(super) async fn words(&mut self) -> String {
+        let mut body = Vec::new();
+        while let Ok(Some(chunk)) = self.chunk().await {
+            body.extend_from_slice(&chunk[..chunk.len().min(MAX_ERROR as usize - body.len())]);
+            if body.len() as u64 == MAX_ERROR {
+                break;
+            }
+        }
+        fault::said(&body)
+    }
+
     /// The next piece of the body.
     pub(super) async fn chunk(&mut self) -> Result<Option<Bytes>, Failure> {
         let failed = |failure: Failure| failure.context(format!("cannot {}", self.what));
         let chunk = tokio::time::timeout(self.read_timeout, self.inner.chunk())
             .await
             .map_err(|_| failed(fault::timeout(&self.peer, self.read_timeout.as_secs())))?
-            .map_err(|error| failed(fault::transport(Route::later(&self.peer), error)))?;
+            .map_err(|error| failed(fault::transport(Route::later(&self.peer), error, None)))?;
         if let (Some(chunk), Some(rate)) = (&chunk, &self.rate) {
             rate.take(chunk.len()).await;
         }

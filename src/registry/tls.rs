@@ -4,25 +4,31 @@
 //!
 //! ```text
 //! /etc/docker/certs.d/registry.local:5000/
-//!   ca.crt          *.crt: believed, beside the system's authorities
+//!   ca.crt          *.crt: believed, beside the system's authorities; what is no certificate is skipped with a warning
 //!   client.cert     *.cert: shown to the server, if it asks ...
 //!   client.key      ... with the private key of the same name
 //! ```
 //!
 //! Knows files and rustls; must not know requests, nor where such directories usually are: the command line says that.
 
+mod dates;
+mod files;
+mod verifier;
+
 use std::fs;
-use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::danger::ServerCertVerifier;
 use rustls::crypto::CryptoProvider;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::server::ParsedCertificate;
-use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, SignatureScheme};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::{ClientConfig, InconsistentKeys, RootCertStore};
 use rustls_platform_verifier::Verifier;
+
+use files::{Authorities, read_chain, read_key};
+use verifier::{Anyone, OwnOrIssued};
+pub(super) use verifier::{is_authority_as_server, is_of_old_version};
 
 use crate::error::{Error, Result};
 
@@ -49,7 +55,7 @@ impl CertificateDirectories {
 #[derive(Debug, Default)]
 pub(super) struct Certificates {
     /// Believed, beside the system's authorities.
-    authorities: Vec<CertificateDer<'static>>,
+    authorities: Authorities,
     client: Option<ClientPair>,
 }
 
@@ -64,8 +70,8 @@ impl Certificates {
     /// Reads a directory.
     ///
     /// # Errors
-    /// For what cannot be read, what is no certificate or key, a certificate without its key or a key without its
-    /// certificate: to go on without them would fail later and say less.
+    /// For what cannot be read, a client's certificate or key that is none, a certificate without its key or a key without
+    /// its certificate: to go on without them would fail later and say less.
     pub(super) fn read(directory: &Path) -> Result<Self> {
         let cannot = |e| Error::io(format!("cannot read the certificates in {}", directory.display()), e);
         let mut files = Vec::new();
@@ -76,13 +82,13 @@ impl Certificates {
         let mut found = Certificates::default();
         for path in &files {
             match path.extension().and_then(|extension| extension.to_str()) {
-                Some("crt") => found.authorities.extend(read_certificates(path)?),
+                Some("crt") => found.authorities.extend(Authorities::read(path)?),
                 Some("cert") => {
                     let key = path.with_extension("key");
                     if !files.contains(&key) {
                         return Err(half_a_pair(path, &key));
                     }
-                    let pair = ClientPair { chain: read_certificates(path)?, key: read_key(&key)?, path: path.clone() };
+                    let pair = ClientPair { chain: read_chain(path)?, key: read_key(&key)?, path: path.clone() };
                     found.client.get_or_insert(pair);
                 }
                 Some("key") if !files.contains(&path.with_extension("cert")) => {
@@ -101,7 +107,12 @@ impl Certificates {
 
     /// Whether there is anything to do differently.
     pub(super) fn is_empty(&self) -> bool {
-        self.authorities.is_empty() && self.client.is_none()
+        self.authorities.usable.is_empty() && self.client.is_none()
+    }
+
+    /// What was skipped, and why.
+    pub(super) fn warnings(&self) -> &[String] {
+        &self.authorities.warnings
     }
 
     /// How connections are made that verify the server by these certificates and the system's. With `None` the server
@@ -111,23 +122,54 @@ impl Certificates {
         let verifier: Arc<dyn ServerCertVerifier> = match check {
             Check::Nothing => Arc::new(Anyone(provider.clone())),
             Check::Server => {
-                let inner = Verifier::new_with_extra_roots(self.authorities.clone(), provider.clone())
+                let own = self.authorities.usable;
+                let inner = Verifier::new_with_extra_roots(own.clone(), provider.clone())
                     .map_err(|e| Error::registry("cannot use the certificates").caused_by(e))?;
-                Arc::new(OwnOrIssued { inner, own: self.authorities })
+                Arc::new(OwnOrIssued { inner, own })
             }
         };
-        let builder = ClientConfig::builder_with_provider(provider)
+        let builder = ClientConfig::builder_with_provider(provider.clone())
             .with_safe_default_protocol_versions()
             .map_err(|e| Error::registry("cannot set up TLS").caused_by(e))?
             .dangerous()
             .with_custom_certificate_verifier(verifier);
         match self.client {
             None => Ok(builder.with_no_client_auth()),
-            Some(ClientPair { chain, key, path }) => builder.with_client_auth_cert(chain, key).map_err(|e| {
-                Error::registry(format!("{} and its key do not go together", path.display())).caused_by(e)
-            }),
+            Some(client) => {
+                let path = client.path.clone();
+                let certified = client.certified(&provider).map_err(|e| {
+                    Error::registry(format!("{} and its key do not go together", path.display())).caused_by(e)
+                })?;
+                Ok(builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(certified))))
+            }
         }
     }
+}
+
+impl ClientPair {
+    /// The certificate with its key, if they go together. rustls compares them for X.509 version 3 only, and refuses other
+    /// versions (rustls/rustls#2364), which Go shows to a server all the same.
+    fn certified(self, provider: &CryptoProvider) -> Result<CertifiedKey, rustls::Error> {
+        let certified = CertifiedKey::new(self.chain, provider.key_provider.load_private_key(self.key)?);
+        let mismatch = || Err(InconsistentKeys::KeyMismatch.into());
+        match certified.keys_match() {
+            Ok(()) | Err(rustls::Error::InconsistentKeys(InconsistentKeys::Unknown)) => Ok(certified),
+            Err(rustls::Error::InconsistentKeys(_)) => mismatch(),
+            Err(_) => match has_key(certified.end_entity_cert()?, &certified) {
+                true => Ok(certified),
+                false => mismatch(),
+            },
+        }
+    }
+}
+
+/// Whether the public key in a certificate of any version is that of `certified`.
+fn has_key(certificate: &CertificateDer<'_>, certified: &CertifiedKey) -> bool {
+    let mut store = RootCertStore::empty();
+    let (Ok(()), Some(key)) = (store.add(certificate.clone()), certified.key.public_key()) else { return false };
+    // The store keeps the key without the head of its sequence, which is a tag and a length of up to three bytes.
+    let head = key.as_ref().strip_suffix(store.roots[0].subject_public_key_info.as_ref());
+    head.is_some_and(|head| (2..=4).contains(&head.len()))
 }
 
 /// Whether a server must prove who it is.
@@ -137,142 +179,6 @@ pub(super) enum Check {
     Server,
     /// It need not (`--tls-verify=false`).
     Nothing,
-}
-
-/// Believes what the authorities have issued, and a self-signed certificate that is itself in the host's directory.
-///
-/// `openssl req -x509`, which registries' manuals tell to use, marks what it makes as an authority, and webpki refuses
-/// such a certificate as a server's own (`CaUsedAsEndEntity`) although it is trusted; docker and podman take it. So the
-/// very bytes that someone put into the directory are taken: their dates have been checked by then (webpki looks at them
-/// first), their name is checked here, and that the server has the key is checked as ever.
-#[derive(Debug)]
-struct OwnOrIssued {
-    inner: Verifier,
-    own: Vec<CertificateDer<'static>>,
-}
-
-impl ServerCertVerifier for OwnOrIssued {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        server_name: &ServerName<'_>,
-        ocsp_response: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        let refused = match self.inner.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now) {
-            Ok(verified) => return Ok(verified),
-            Err(refused) => refused,
-        };
-        if !is_authority_as_server(&refused) || !self.own.contains(end_entity) {
-            return Err(refused);
-        }
-        let certificate = ParsedCertificate::try_from(end_entity)?;
-        rustls::client::verify_server_name(&certificate, server_name)?;
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.inner.verify_tls12_signature(message, certificate, signature)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.inner.verify_tls13_signature(message, certificate, signature)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.inner.supported_verify_schemes()
-    }
-}
-
-/// Believes anyone, as the user asked for.
-#[derive(Debug)]
-struct Anyone(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for Anyone {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
-}
-
-/// Whether a certificate was refused because it is marked as that of an authority.
-pub(super) fn is_authority_as_server(error: &rustls::Error) -> bool {
-    // webpki's error, which is not ours to name, has this name; `tests/tls.rs` notices if it gets another.
-    matches!(error, rustls::Error::InvalidCertificate(CertificateError::Other(other))
-        if other.0.to_string() == "CaUsedAsEndEntity")
-}
-
-fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>> {
-    let bytes = read(path)?;
-    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
-    let none = || Error::registry(format!("{} holds no certificate in PEM form", path.display()));
-    match certificates {
-        Ok(certificates) if !certificates.is_empty() => {
-            for certificate in &certificates {
-                ParsedCertificate::try_from(certificate).map_err(|e| none().caused_by(e))?;
-            }
-            Ok(certificates)
-        }
-        Ok(_) => Err(none().hint("it should have lines BEGIN CERTIFICATE and END CERTIFICATE: mend or remove it")),
-        Err(e) => Err(none().caused_by(io::Error::other(e.to_string()))),
-    }
-}
-
-fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>> {
-    PrivateKeyDer::from_pem_slice(&read(path)?).map_err(|_| {
-        // The cause could quote the file.
-        Error::registry(format!("{} holds no private key that can be used", path.display()))
-            .hint("it must be in PEM form and not encrypted (openssl pkey -in ENCRYPTED -out PLAIN)")
-    })
-}
-
-fn read(path: &Path) -> Result<Vec<u8>> {
-    let cannot = |e| Error::io(format!("cannot read {}", path.display()), e);
-    let mut bytes = Vec::new();
-    fs::File::open(path).map_err(cannot)?.take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(cannot)?;
-    match bytes.len() as u64 > MAX_FILE {
-        true => Err(Error::registry(format!("{} is too large for a certificate or key", path.display()))),
-        false => Ok(bytes),
-    }
 }
 
 fn half_a_pair(there: &Path, missing: &Path) -> Error {
@@ -286,8 +192,6 @@ impl std::fmt::Debug for ClientPair {
     }
 }
 
-/// The largest file of certificates, 1 MiB.
-const MAX_FILE: u64 = 1 << 20;
 /// The most files in a directory of certificates.
 const MAX_FILES: usize = 1000;
 
@@ -310,11 +214,12 @@ mod tests {
         assert_eq!(given.of("a.io").as_deref(), Some(place.path()));
     }
 
+    const BROKEN: &str = "-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n";
+    const NOT_DER: &str = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+
     #[test]
-    fn half_a_pair_and_what_is_no_certificate_are_named() {
-        for (name, text, part) in
-            [("client.cert", "", "client.key"), ("client.key", "", "client.cert"), ("ca.crt", "x", "no certificate")]
-        {
+    fn half_a_pair_is_named_and_what_is_no_certificate_is_skipped() {
+        for (name, text, part) in [("client.cert", "", "client.key"), ("client.key", "", "client.cert")] {
             let place = tempfile::tempdir().unwrap();
             fs::write(place.path().join(name), text).unwrap();
             let error = Certificates::read(place.path()).expect_err(name);
@@ -322,6 +227,15 @@ mod tests {
         }
         let place = tempfile::tempdir().unwrap();
         fs::write(place.path().join("README"), "").unwrap();
-        assert!(Certificates::read(place.path()).unwrap().is_empty());
+        for (name, text) in [("empty.crt", ""), ("foreign.crt", "x"), ("broken.crt", BROKEN), ("none.crt", NOT_DER)] {
+            fs::write(place.path().join(name), text).unwrap();
+        }
+        fs::create_dir(place.path().join("folder.crt")).unwrap();
+        std::os::unix::fs::symlink("nowhere", place.path().join("link.crt")).unwrap();
+        let found = Certificates::read(place.path()).unwrap();
+        assert!(found.is_empty());
+        let names = ["broken", "empty", "folder", "foreign", "link", "none"];
+        assert_eq!(found.warnings().len(), names.len(), "{:?}", found.warnings());
+        assert!(names.iter().zip(found.warnings()).all(|(name, warning)| warning.contains(&format!("{name}.crt"))));
     }
 }

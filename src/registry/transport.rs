@@ -6,9 +6,12 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use reqwest::header::{ACCEPT_ENCODING, HeaderMap, HeaderValue};
+use reqwest::{Method, StatusCode};
 use url::Url;
 
+use super::fault::{self, Route, Tunnel};
 use super::proxies::ProxyUrl;
+use super::retry::Failure;
 use super::tls::{Certificates, Check};
 use super::{Settings, Tls};
 use crate::error::{Error, Result};
@@ -70,11 +73,46 @@ impl Transport {
         self.settings.proxies.of(url)
     }
 
+    /// What is wrong with a request to `url` that came to no answer.
+    pub(super) async fn failure(&self, route: Route<'_>, url: &Url, error: reqwest::Error) -> Failure {
+        let tunnel = match route.proxy {
+            Some(proxy) if fault::is_refused_tunnel(&error) => self.refused_tunnel(proxy, url).await,
+            _ => None,
+        };
+        fault::transport(route, error, tunnel)
+    }
+
+    /// How the proxy refuses to connect to the server of `url`: asked once more, because the HTTP library keeps nothing
+    /// of its answer.
+    async fn refused_tunnel(&self, proxy: &ProxyUrl, url: &Url) -> Option<Tunnel> {
+        let target = format!("{}:{}", url.host_str()?, url.port_or_known_default()?);
+        let client = bare_builder(&self.settings).proxy(reqwest::Proxy::http(proxy.url()).ok()?).build().ok()?;
+        let limit = self.settings.connect_timeout + self.settings.read_timeout;
+        let ask = async {
+            let request = client.request(Method::CONNECT, format!("http://{target}/"));
+            let mut response = request.send().await.ok()?;
+            let status = response.status();
+            let mut body = Vec::new();
+            while let Ok(Some(chunk)) = response.chunk().await {
+                body.extend_from_slice(&chunk);
+                if body.len() > MAX_ERROR {
+                    break;
+                }
+            }
+            (status != StatusCode::OK).then(|| Tunnel { target, status, words: fault::said(&body) })
+        };
+        tokio::time::timeout(limit, ask).await.ok()?
+    }
+
     fn make(&self, server: &Server) -> Result<reqwest::Client> {
         let Some(directory) = self.settings.certificates.of(&server.authority) else { return Ok(self.common.clone()) };
+        let certificates = Certificates::read(&directory)?;
+        for warning in certificates.warnings() {
+            self.settings.run.warn_once(&*self.settings.progress, warning);
+        }
         let certificates = match server.role {
-            Role::Registry => Certificates::read(&directory)?,
-            Role::Elsewhere => Certificates::read(&directory)?.without_client(),
+            Role::Registry => certificates,
+            Role::Elsewhere => certificates.without_client(),
         };
         if certificates.is_empty() {
             return Ok(self.common.clone());
@@ -107,6 +145,11 @@ impl Server {
 
 fn builder(settings: &Settings) -> reqwest::ClientBuilder {
     let proxies = settings.proxies.clone();
+    bare_builder(settings).proxy(reqwest::Proxy::custom(move |url| proxies.of(url).map(ProxyUrl::url)))
+}
+
+/// The same without proxies.
+fn bare_builder(settings: &Settings) -> reqwest::ClientBuilder {
     // Some proxies pack what they hand on, unless they are told not to.
     let headers = HeaderMap::from_iter([(ACCEPT_ENCODING, HeaderValue::from_static("identity"))]);
     reqwest::Client::builder()
@@ -119,10 +162,12 @@ fn builder(settings: &Settings) -> reqwest::ClientBuilder {
         .http1_only()
         // The environment is the command line's business.
         .no_proxy()
-        .proxy(reqwest::Proxy::custom(move |url| proxies.of(url).map(ProxyUrl::url)))
         // Followed by `Endpoint`, which knows what may be sent where.
         .redirect(reqwest::redirect::Policy::none())
 }
+
+/// The most that is read of a proxy's refusal, 64 KiB.
+const MAX_ERROR: usize = 64 << 10;
 
 fn cannot_set_up(error: reqwest::Error) -> Error {
     Error::registry("cannot set up the HTTP client").caused_by(error.without_url())

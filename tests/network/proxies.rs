@@ -63,6 +63,43 @@ fn https_goes_through_a_tunnel_with_the_proxys_login_which_is_never_shown() {
     assert!(destination.writes().iter().any(|access| access.method == "PUT"));
 }
 
+/// Only the status tells whether to ask the proxy's administrator, to log in, or to check the name.
+#[rstest]
+#[case::not_allowed(
+    "403 Forbidden",
+    "Category: containers",
+    "have whoever runs the proxy allow CONNECT to registry.test:5000"
+)]
+#[case::wants_a_login("407 Proxy Authentication Required", "", "http://USER:PASSWORD@PROXY:PORT")]
+#[case::not_reached("502 Bad Gateway", "<html>no</html>", "the proxy itself does not reach registry.test:5000")]
+#[case::busy("503 Service Unavailable", "try later", "the proxy itself does not reach registry.test:5000")]
+fn what_a_proxy_refuses_is_told_with_its_status_and_its_words(
+    #[case] status: &str,
+    #[case] words: &str,
+    #[case] advice: &str,
+) {
+    let (proxy, desk) = (ForwardProxy::start_refusing(status, words), desk!());
+    let image = busybox("registry.test:5000");
+    let export = [&EXPORT[..], &["--retry-times", "2", "--retry-delay", "0.01", &image]].concat();
+    let url = format!("http://user:{PASSWORD}@{}", proxy.host());
+    let refused = desk.sealift_in(&[("HTTPS_PROXY", url.as_str())], &export);
+    refused.code(1).stderr_contains(&format!("the proxy answered {status}")).stderr_contains(advice);
+    if !words.starts_with('<') {
+        refused.stderr_contains(words);
+    }
+    assert!(!refused.stderr().contains(PASSWORD), "{}", refused.stderr());
+    // What does not pass is not tried again, but to hear the status.
+    let asked = proxy.seen().len();
+    let expected = if status.starts_with('5') {
+        6
+    } else if status.starts_with("407") {
+        1
+    } else {
+        2
+    };
+    assert_eq!(asked, expected, "{:?}", proxy.seen());
+}
+
 #[test]
 fn a_login_is_sent_with_plain_http_too() {
     let source = RealRegistry::with_corpus();

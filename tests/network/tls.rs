@@ -136,6 +136,117 @@ fn half_a_client_certificate_and_a_wrong_directory_are_told() {
     export(&desk, source.host(), &["--cert-dir", "nowhere"]).code(2).stderr_contains("nowhere");
 }
 
+/// What Go's crypto/x509 makes of certificates of X.509 version 1, and of dates of authorities, is asked of skopeo. Such
+/// authorities are around (openshift/installer#2484), and so are such clients: microk8s makes them
+/// (nklmilojevic/sofka#337, rustls/rustls#2364).
+#[rstest]
+#[case::version_1_authority(|_: &Authority| {
+    let old = Authority::of_version_1();
+    (old.issue(HERE, Validity::Now), vec![old.pem()])
+}, true, "")]
+#[case::version_1_authority_that_the_server_sends_too(|_: &Authority| {
+    let old = Authority::of_version_1();
+    (old.issue(HERE, Validity::Now).with_chain(&[&old]), vec![old.pem()])
+}, true, "")]
+#[case::version_1_authority_beside_a_good_one(|good: &Authority| {
+    (good.issue(HERE, Validity::Now), vec![Authority::of_version_1().pem(), good.pem()])
+}, true, "")]
+#[case::good_authority_beside_one_of_version_1(|good: &Authority| {
+    let old = Authority::of_version_1();
+    (old.issue(HERE, Validity::Now), vec![good.pem(), old.pem()])
+}, true, "")]
+#[case::another_version_1_authority_of_the_same_name(|_: &Authority| {
+    (Authority::of_version_1().issue(HERE, Validity::Now), vec![Authority::of_version_1().pem()])
+}, false, "by another authority of the same name")]
+#[case::wrong_name_by_a_version_1_authority(|_: &Authority| {
+    let old = Authority::of_version_1();
+    (old.issue("DNS:other.test", Validity::Now), vec![old.pem()])
+}, false, "its certificate is for other.test")]
+#[case::expired_by_a_version_1_authority(|_: &Authority| {
+    let old = Authority::of_version_1();
+    (old.issue(HERE, Validity::Past), vec![old.pem()])
+}, false, "its certificate has expired")]
+#[case::version_1_between(|good: &Authority| {
+    let between = good.intermediate_of_version_1();
+    (between.issue(HERE, Validity::Now).with_chain(&[&between]), vec![good.pem()])
+}, false, "of X.509 version 1")]
+#[case::version_1_server(|good: &Authority| (good.issue_version_1(), vec![good.pem()]), false, "of X.509 version 1")]
+#[case::outdated_authority(|_: &Authority| {
+    let outdated = Authority::outdated();
+    (outdated.issue(HERE, Validity::Now), vec![outdated.pem()])
+}, false, "certificate 1 has expired on 2020-12-31, and is not used")]
+#[case::outdated_and_self_signed(|_: &Authority| {
+    let outdated = Authority::outdated();
+    (outdated.own(), vec![outdated.pem()])
+}, false, "its certificate has expired (on 2020-12-31)")]
+#[case::outdated_authority_beside_a_good_one(|good: &Authority| {
+    (good.issue(HERE, Validity::Now), vec![Authority::outdated().pem(), good.pem()])
+}, true, "certificate 1 has expired on 2020-12-31, and is not used")]
+fn certificates_are_believed_as_go_believes_them(
+    #[case] make: fn(&Authority) -> (Pair, Vec<String>),
+    #[case] good: bool,
+    #[case] said: &str,
+) {
+    let authority = Authority::new();
+    let (server, known) = make(&authority);
+    let source = RealRegistry::with_corpus_and_tls(&server, None);
+    for files in ["one", "several"] {
+        let desk = desk!();
+        let certs = desk.path().join("certs");
+        fs::create_dir(&certs).unwrap();
+        match files {
+            "one" => fs::write(certs.join("all.crt"), known.concat()).unwrap(),
+            _ => (0..)
+                .zip(&known)
+                .for_each(|(number, text)| fs::write(certs.join(format!("{number}.crt")), text).unwrap()),
+        }
+        let run = export(&desk, source.host(), &["--cert-dir", "certs"]);
+        run.code(if good { 0 } else { 1 }).stderr_contains(said);
+        assert_eq!(by_skopeo(source.host(), &certs), good);
+    }
+}
+
+fn by_skopeo(host: &str, certs: &std::path::Path) -> bool {
+    let mut skopeo = std::process::Command::new("skopeo");
+    skopeo.args(["inspect", "--raw", "--cert-dir"]).arg(certs).arg(format!("docker://{}", busybox(host)));
+    skopeo.output().expect("skopeo runs").status.success()
+}
+
+#[test]
+fn a_client_certificate_of_version_1_is_shown() {
+    let (authority, clients) = (Authority::new(), Authority::of_version_1());
+    let server = authority.issue(HERE, Validity::Now);
+    let source = RealRegistry::with_corpus_and_tls(&server, Some(&clients.certificate()));
+    let desk = desk_that_knows(&authority);
+    let certs = desk.path().join("certs");
+    clients.issue_version_1().put_into(&certs);
+    export(&desk, source.host(), &["--cert-dir", "certs"]).success();
+    assert!(by_skopeo(source.host(), &certs));
+    // A key that is another's.
+    fs::copy(&server.key, certs.join("client.key")).unwrap();
+    desk.shell("", "rm -r bundle");
+    export(&desk, source.host(), &["--cert-dir", "certs"]).code(1).stderr_contains("do not go together");
+}
+
+/// Other tools skip such files in silence.
+#[test]
+fn an_empty_or_foreign_file_among_the_authorities_is_skipped_with_one_warning() {
+    let authority = Authority::new();
+    let source = RealRegistry::with_corpus_and_tls(&authority.issue(HERE, Validity::Now), None);
+    let desk = desk_that_knows(&authority);
+    let certs = desk.path().join("certs");
+    fs::write(certs.join("empty.crt"), "").unwrap();
+    fs::write(certs.join("notes.crt"), "to be done\n").unwrap();
+    desk.shell("certs", "openssl x509 -in ca.crt -outform der -out der.crt; ln -s nowhere link.crt; mkdir folder.crt");
+    let run = export(&desk, source.host(), &["--cert-dir", "certs"]);
+    run.success();
+    assert!(by_skopeo(source.host(), &certs) || certs.join("folder.crt").is_dir());
+    for name in ["empty", "notes", "der", "link", "folder"] {
+        let told = run.stderr().lines().filter(|line| line.starts_with(&format!("warning: certs/{name}.crt"))).count();
+        assert_eq!(told, 1, "{name}:\n{}", run.stderr());
+    }
+}
+
 #[test]
 fn tls_where_plain_http_is_spoken_is_told() {
     // Of a loopback address plain HTTP is taken, so the port says that it must be TLS.

@@ -34,6 +34,8 @@ struct Shared {
     names: HashMap<String, String>,
     /// What `Proxy-Authorization` must say.
     login: Option<String>,
+    /// Status and body with which everything is refused.
+    refusal: Option<(String, String)>,
     seen: Mutex<Vec<Forwarded>>,
 }
 
@@ -48,9 +50,18 @@ impl ForwardProxy {
         Self::start_with(names, Some(login.to_owned()))
     }
 
+    /// A proxy that refuses everything with this status (`403 Forbidden`) and body.
+    pub fn start_refusing(status: &str, body: &str) -> Self {
+        Self::start_shared(Shared { refusal: Some((status.to_owned(), body.to_owned())), ..Shared::default() })
+    }
+
     fn start_with(names: &[(&str, &str)], login: Option<String>) -> Self {
         let names = names.iter().map(|(name, address)| ((*name).to_owned(), (*address).to_owned())).collect();
-        let shared = Arc::new(Shared { names, login, ..Shared::default() });
+        Self::start_shared(Shared { names, login, ..Shared::default() })
+    }
+
+    fn start_shared(shared: Shared) -> Self {
+        let shared = Arc::new(shared);
         let serving = Arc::clone(&shared);
         let listening = Listening::start(move |client| drop(serve(client, &serving)));
         Self { listening, shared }
@@ -83,7 +94,10 @@ fn serve(client: TcpStream, shared: &Shared) -> io::Result<()> {
     let seen = Forwarded { method: method.to_owned(), target: target.to_owned(), headers: headers.clone() };
     shared.seen.lock().unwrap_or_else(PoisonError::into_inner).push(seen);
     if shared.login.as_deref().is_some_and(|login| header(&headers, "proxy-authorization") != Some(login)) {
-        return refuse(&client, "407 Proxy Authentication Required");
+        return refuse(&client, "407 Proxy Authentication Required", "");
+    }
+    if let Some((status, body)) = &shared.refusal {
+        return refuse(&client, status, body);
     }
     let (authority, path) = match target.strip_prefix("http://") {
         Some(rest) => rest.find('/').map_or((rest, "/"), |at| rest.split_at(at)),
@@ -91,7 +105,7 @@ fn serve(client: TcpStream, shared: &Shared) -> io::Result<()> {
     };
     let name = authority.rsplit_once(':').map_or(authority, |(name, _)| name);
     let Some(Ok(mut upstream)) = shared.names.get(name).map(TcpStream::connect) else {
-        return refuse(&client, "502 Bad Gateway");
+        return refuse(&client, "502 Bad Gateway", "");
     };
     if method == "CONNECT" {
         (&client).write_all(b"HTTP/1.1 200 Connection established\r\n\r\n")?;
@@ -115,8 +129,10 @@ fn serve(client: TcpStream, shared: &Shared) -> io::Result<()> {
     client.shutdown(Shutdown::Both)
 }
 
-fn refuse(mut client: &TcpStream, status: &str) -> io::Result<()> {
-    client.write_all(format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").as_bytes())?;
+fn refuse(mut client: &TcpStream, status: &str, body: &str) -> io::Result<()> {
+    let length = body.len();
+    let head = format!("HTTP/1.1 {status}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n");
+    client.write_all((head + body).as_bytes())?;
     client.shutdown(Shutdown::Both)
 }
 

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::tally::Tally;
 use crate::cli::stderr;
 use crate::progress::{Event, How, Progress};
+use crate::text::secrets::redact;
 
 pub(in crate::cli) struct Json {
     state: Mutex<(Tally, Instant)>,
@@ -63,9 +64,9 @@ fn object(event: &Event<'_>) -> Option<Value> {
             json!({"event": "landed", "name": name.to_string(), "digest": digest.to_string()})
         }
         Event::Retrying { what, after } => {
-            json!({"event": "retrying", "text": what, "afterSeconds": after.as_secs_f64()})
+            json!({"event": "retrying", "text": redact(what), "afterSeconds": after.as_secs_f64()})
         }
-        Event::Warning(text) => json!({"event": "warning", "text": text}),
+        Event::Warning(text) => json!({"event": "warning", "text": redact(text)}),
     })
 }
 

@@ -24,6 +24,11 @@ impl Scopes {
         }
     }
 
+    /// Whether it names nothing.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// As texts again.
     pub(super) fn texts(&self) -> impl Iterator<Item = String> {
         self.0.iter().map(|(thing, actions)| {

@@ -38,7 +38,16 @@ pub(super) struct Token {
     good_until: Instant,
 }
 
+/// Why there is no token.
+pub(super) enum NoToken {
+    /// The service refuses the login, whatever the token is for.
+    Login(Error),
+    /// This request failed.
+    Request(Failure),
+}
+
 /// Everything else that one request for a token needs.
+#[derive(Clone, Copy)]
 pub(super) struct Asking<'a> {
     pub(super) registry: &'a Host,
     pub(super) http: &'a Transport,
@@ -75,7 +84,7 @@ impl Service {
         match url.scheme() {
             "https" => {}
             "http" if tls == Tls::Unverified || here() => {}
-            "http" => return Err(fault("does not use HTTPS")),
+            "http" => return Err(plain_http(registry, &url)),
             _ => return Err(fault("is not a web address")),
         }
         url.set_fragment(None);
@@ -83,7 +92,7 @@ impl Service {
     }
 
     /// Asks for one token.
-    pub(super) async fn token(&self, asking: &Asking<'_>) -> Result<Token, Failure> {
+    pub(super) async fn token(&self, asking: &Asking<'_>) -> Result<Token, NoToken> {
         let asked_at = Instant::now();
         let mut response = match asking.credential {
             Some(Credential::IdentityToken { token, .. }) => {
@@ -96,27 +105,64 @@ impl Service {
             }
             _ => self.get(asking).await?,
         };
-        let status = response.status();
-        if status == StatusCode::OK {
+        if response.status() == StatusCode::OK {
             let body = self.body(asking, &mut response, MAX_ANSWER).await?;
-            return self.read(asking, &body, asked_at);
+            return Ok(self.read(asking, &body, asked_at)?);
         }
+        Err(self.refusal(asking, response).await)
+    }
+
+    /// Asks for a token without a scope, as `docker login` does, to learn whether the service accepts the login. The
+    /// answer to other requests does not always tell: Harbor gives a token without rights to a wrong password
+    /// (goharbor/harbor#15605), and others answer 403 both to that and to a login without rights in one repository.
+    ///
+    /// Returns whether it does; an answer that decides nothing counts as no.
+    ///
+    /// # Errors
+    /// `Login` if the service refuses the login.
+    pub(super) async fn check_login(&self, asking: &Asking<'_>) -> Result<bool, NoToken> {
+        let asking = Asking { scopes: &Scopes::default(), ..*asking };
+        let mut response = self.get(&asking).await?;
+        match response.status() {
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => match self.refusal(&asking, response).await {
+                NoToken::Login(error) => Err(NoToken::Login(error)),
+                NoToken::Request(failure) => Err(NoToken::Login(failure.into_error())),
+            },
+            status => {
+                // Read to its end, the answer leaves its connection to the next request.
+                let _ = self.body(&asking, &mut response, MAX_ANSWER).await;
+                Ok(status == StatusCode::OK)
+            }
+        }
+    }
+
+    /// What an answer that is not 200 means.
+    async fn refusal(&self, asking: &Asking<'_>, mut response: reqwest::Response) -> NoToken {
+        let status = response.status();
         let pause = response::pause(response.headers());
         let body = self.body(asking, &mut response, MAX_ERROR).await.unwrap_or_default();
         let peer = &self.peer(asking);
         let why = Refusal { what: "get a token", writes: false, peer, status, body: &body, pause }.failure();
-        let why = match (status, asking.credential) {
+        let because = |error: Error, why: Failure| error.caused_by(why.into_error().flattened());
+        match (status, asking.credential) {
             // RFC 6749, section 5.2: a refresh token that is not valid is a bad request.
             (StatusCode::BAD_REQUEST, Some(credential @ Credential::IdentityToken { .. }))
-            | (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, Some(credential)) => {
-                Failure::lasting(refused(asking.registry, credential).caused_by(why.into_error().flattened()))
+                if error_code(&body).as_deref() != Some("invalid_scope") =>
+            {
+                NoToken::Login(because(refused(asking.registry, credential), why))
+            }
+            (StatusCode::UNAUTHORIZED, Some(credential)) => {
+                NoToken::Login(because(refused(asking.registry, credential), why))
+            }
+            // The login may have a right to other repositories.
+            (StatusCode::FORBIDDEN, Some(credential)) => {
+                NoToken::Request(Failure::lasting(because(refused(asking.registry, credential), why)))
             }
             (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, None) => {
-                Failure::lasting(wants_a_login(asking.registry).caused_by(why.into_error().flattened()))
+                NoToken::Request(Failure::lasting(because(wants_a_login(asking.registry), why)))
             }
-            _ => why,
-        };
-        Err(why)
+            _ => NoToken::Request(why),
+        }
     }
 
     /// GET with the password, or the identity token in its place, or as nobody.
@@ -180,10 +226,13 @@ impl Service {
         let limit = asking.settings.connect_timeout + asking.settings.read_timeout;
         let failed = |failure: Failure| failure.context(format!("cannot get a token for {}", asking.registry));
         let permit = asking.gate.enter(Lane::Read, Turn::Waits).await;
-        let response = tokio::time::timeout(limit, request.send())
+        let sent = tokio::time::timeout(limit, request.send())
             .await
-            .map_err(|_| failed(fault::timeout(&peer, limit.as_secs())))?
-            .map_err(|error| failed(fault::transport(route, error)))?;
+            .map_err(|_| failed(fault::timeout(&peer, limit.as_secs())))?;
+        let response = match sent {
+            Ok(response) => response,
+            Err(error) => return Err(failed(asking.http.failure(route, &self.realm, error).await)),
+        };
         match response.status() {
             StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
                 permit.refused(response::pause(response.headers()));
@@ -206,7 +255,7 @@ impl Service {
             let chunk = tokio::time::timeout(limit_of_time, response.chunk())
                 .await
                 .map_err(|_| fault::timeout(&peer, limit_of_time.as_secs()))?
-                .map_err(|error| fault::transport(Route::later(&peer), error))?;
+                .map_err(|error| fault::transport(Route::later(&peer), error, None))?;
             let Some(chunk) = chunk else { return Ok(body) };
             if body.len() + chunk.len() > limit {
                 let what = format!("it answers with more than {limit} bytes");
@@ -237,6 +286,12 @@ impl Service {
     }
 }
 
+impl From<Failure> for NoToken {
+    fn from(failure: Failure) -> Self {
+        NoToken::Request(failure)
+    }
+}
+
 impl Token {
     /// Whether it can still be used.
     pub(super) fn is_good(&self) -> bool {
@@ -255,6 +310,23 @@ impl fmt::Debug for Service {
 fn good_for(seconds: f64) -> Duration {
     let seconds = if seconds.is_finite() && seconds > 0.0 { seconds.min(MAX_LIFE) } else { DEFAULT_LIFE };
     Duration::from_secs_f64(seconds - (seconds / 4.0).min(30.0))
+}
+
+/// A token service that a password would reach in the clear.
+fn plain_http(registry: &Host, realm: &Url) -> Error {
+    let realm = fault::clip(&header::public(realm));
+    Error::registry(format!(
+        "{registry} names a token service over plain HTTP, {realm}, and no login is sent there: others could read it on \
+         the way"
+    ))
+    .hint(format!("have whoever runs {registry} give its token service (realm) an https:// address"))
+    .hint("--tls-verify=false allows plain HTTP, where the network itself is trusted")
+}
+
+/// The `error` of an answer (RFC 6749, section 5.2).
+fn error_code(body: &[u8]) -> Option<String> {
+    let answer: Value = serde_json::from_slice(body).ok()?;
+    Some(answer.get("error")?.as_str()?.to_owned())
 }
 
 fn host_of(url: &Url) -> Option<Host> {

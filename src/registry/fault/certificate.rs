@@ -24,6 +24,8 @@ pub(super) enum BadCertificate {
     WrongName(String),
     #[error("its certificate is marked as that of an authority, not of a server")]
     AuthorityAsServer,
+    #[error("its certificate, or one between it and the authority, is of X.509 version 1")]
+    OldVersion,
     #[error("its certificate cannot be believed ({0})")]
     Other(String),
 }
@@ -51,6 +53,7 @@ impl BadCertificate {
                 BadCertificate::WrongName(if names.is_empty() { "no name".to_owned() } else { clip(&names.join(", ")) })
             }
             _ if tls::is_authority_as_server(error) => BadCertificate::AuthorityAsServer,
+            _ if tls::is_of_old_version(error) => BadCertificate::OldVersion,
             other => BadCertificate::Other(clip(&other.to_string())),
         }
     }
@@ -72,17 +75,25 @@ impl BadCertificate {
                 peer.name()
             )),
             BadCertificate::AuthorityAsServer => {
-                error.hint(format!("if it is self-signed and yours, {put}")).hint(format!(
-                    "or make a right one: openssl req -x509 -newkey rsa:2048 -nodes -days 365 -subj /CN={name} \
-                     -addext subjectAltName={kind}:{name} -addext basicConstraints=critical,CA:FALSE \
-                     -keyout server.key -out server.crt",
-                    name = peer.name(),
-                    kind = if peer.name().parse::<std::net::IpAddr>().is_ok() { "IP" } else { "DNS" },
-                ))
+                error.hint(format!("if it is self-signed and yours, {put}")).hint(format!("or {}", make_one(peer)))
             }
+            BadCertificate::OldVersion => error
+                .hint("version 1 cannot say for which host a certificate is, nor that its owner is an authority")
+                .hint(make_one(peer)),
             BadCertificate::Other(_) => error.hint(format!("whoever runs {host} has to mend it")),
         }
     }
+}
+
+/// How a server's certificate is made.
+fn make_one(peer: &Peer) -> String {
+    format!(
+        "make a right one: openssl req -x509 -newkey rsa:2048 -nodes -days 365 -subj /CN={name} \
+         -addext subjectAltName={kind}:{name} -addext basicConstraints=critical,CA:FALSE \
+         -keyout server.key -out server.crt",
+        name = peer.name(),
+        kind = if peer.name().parse::<std::net::IpAddr>().is_ok() { "IP" } else { "DNS" },
+    )
 }
 
 /// `DnsName("a.io")` or `IpAddress(...)`, as rustls says it, without its clothes.

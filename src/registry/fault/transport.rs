@@ -3,6 +3,7 @@
 use std::error::Error as StdError;
 use std::io;
 
+use reqwest::StatusCode;
 use rustls::AlertDescription;
 
 use super::certificate::BadCertificate;
@@ -10,7 +11,7 @@ use super::clip;
 use crate::error::Error;
 use crate::registry::peer::{Peer, Role};
 use crate::registry::proxies::ProxyUrl;
-use crate::registry::retry::Failure;
+use crate::registry::retry::{self, Failure};
 
 /// How a request went out.
 #[derive(Debug, Clone, Copy)]
@@ -39,10 +40,31 @@ pub(in crate::registry) enum First {
     No,
 }
 
-/// A request that came to no answer.
-pub(in crate::registry) fn transport(Route { peer, proxy, first }: Route<'_>, error: reqwest::Error) -> Failure {
+/// How a proxy refused to connect (RFC 9110, section 9.3.6).
+#[derive(Debug, Clone)]
+pub(in crate::registry) struct Tunnel {
+    /// To what it was to connect: `HOST:PORT`.
+    pub(in crate::registry) target: String,
+    /// Its answer.
+    pub(in crate::registry) status: StatusCode,
+    /// In which words.
+    pub(in crate::registry) words: String,
+}
+
+/// Whether a proxy refused to connect, for any other reason than a missing login.
+pub(in crate::registry) fn is_refused_tunnel(error: &reqwest::Error) -> bool {
+    // The type is not public.
+    causes(error).any(|cause| cause.to_string() == "tunnel error: unsuccessful")
+}
+
+/// A request that came to no answer; `tunnel` is what its proxy answered, if that is the reason.
+pub(in crate::registry) fn transport(
+    Route { peer, proxy, first }: Route<'_>,
+    error: reqwest::Error,
+    tunnel: Option<Tunnel>,
+) -> Failure {
     let error = error.without_url();
-    let cause = Cause::of(&error);
+    let cause = tunnel.map_or_else(|| Cause::of(&error), Cause::Tunnel);
     let through = proxy.map(|proxy| format!(" through the proxy {proxy}")).unwrap_or_default();
     // Whether our certificate is taken is told only after the connection is made.
     let message = match error.is_connect() || matches!(cause, Cause::ClientCertificate) {
@@ -62,6 +84,7 @@ pub(in crate::registry) fn transport(Route { peer, proxy, first }: Route<'_>, er
         | (Cause::Certificate(_) | Cause::ClientCertificate | Cause::NotTls | Cause::ProxyLogin, _) => {
             Failure::lasting(failed)
         }
+        (Cause::Tunnel(tunnel), _) => Failure::new(failed, retry::after_status(tunnel.status, None)),
         _ => Failure::passing(failed),
     }
 }
@@ -78,6 +101,8 @@ enum Cause {
     ProxyLogin,
     /// Nothing answers at a SOCKS proxy's place; why, is not told.
     NoProxy,
+    /// The proxy does not connect.
+    Tunnel(Tunnel),
     TimedOut,
     Other,
 }
@@ -136,8 +161,14 @@ impl Cause {
             )),
             (Cause::NotTls, _) => failed
                 .hint(format!("{authority} seems to speak plain HTTP: that has to be allowed with --tls-verify=false")),
-            (Cause::ProxyLogin, _) => failed
-                .hint("give the proxy's login in its URL: http://USER:PASSWORD@PROXY:PORT (special characters as %XX)"),
+            (Cause::ProxyLogin, _) => failed.hint(PROXY_LOGIN),
+            (Cause::Tunnel(Tunnel { target, status, .. }), _) => match status.as_u16() {
+                407 => failed.hint(PROXY_LOGIN),
+                502..=504 => failed.hint(format!(
+                    "the proxy itself does not reach {target}: check the name and port, or ask whoever runs the proxy"
+                )),
+                _ => failed.hint(format!("have whoever runs the proxy allow CONNECT to {target}")),
+            },
             (Cause::NoProxy, _) => failed.hint("is the proxy running, and is this its name and port?"),
             (Cause::Refused, _) if proxy.is_some() => failed.hint("is the proxy running, and is this its port?"),
             (Cause::NoSuchHost, _) if proxy.is_some() => {
@@ -168,13 +199,30 @@ impl Cause {
             Cause::NotTls => NOT_TLS.to_owned(),
             Cause::Certificate(bad) => bad.to_string(),
             Cause::ClientCertificate => "it wants to see a client certificate, or another one than ours".to_owned(),
+            Cause::ProxyLogin if is_http(error) => {
+                "the proxy answered 407 Proxy Authentication Required: the proxy wants a login, or not this one"
+                    .to_owned()
+            }
             Cause::ProxyLogin => "the proxy wants a login, or not this one".to_owned(),
+            Cause::Tunnel(Tunnel { target, status, words }) => {
+                let separator = if words.is_empty() { "" } else { ": " };
+                format!("the proxy answered {status} to CONNECT {target}{separator}{words}")
+            }
+            Cause::Other if is_refused_tunnel(error) => "the proxy refused to connect".to_owned(),
             Cause::NoProxy => "it cannot be reached itself".to_owned(),
             // The deepest cause says the most and repeats the least.
             _ => clip(&causes(error).last().map_or_else(|| error.to_string(), ToString::to_string)),
         }
     }
 }
+
+/// Whether an HTTP proxy said so, not a SOCKS proxy.
+fn is_http(error: &reqwest::Error) -> bool {
+    causes(error).any(|cause| cause.to_string() == "tunnel error: proxy authorization required")
+}
+
+const PROXY_LOGIN: &str =
+    "give the proxy's login in its URL: http://USER:PASSWORD@PROXY:PORT (special characters as %XX)";
 
 /// Every error below this one.
 fn causes(error: &reqwest::Error) -> impl Iterator<Item = &(dyn StdError + 'static)> {

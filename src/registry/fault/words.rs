@@ -1,11 +1,12 @@
 //! A server's own words, fit for a message: bounded, escaped, and without what lets one in.
 
 use crate::text::is_hidden;
+use crate::text::secrets::redact;
 
 /// Untrusted text for a message: escaped, and at most 300 characters.
 pub(in crate::registry) fn clip(text: &str) -> String {
     let mut clipped = String::new();
-    for (count, c) in text.trim().chars().enumerate() {
+    for (count, c) in redact(text.trim()).chars().enumerate() {
         if count == MAX_SAID {
             clipped.push('…');
             break;
@@ -18,8 +19,9 @@ pub(in crate::registry) fn clip(text: &str) -> String {
     clipped
 }
 
-/// The registry's own words (distribution-spec, "Error Codes"), or the first line of a plain answer.
-pub(super) fn said(body: &[u8]) -> String {
+/// The registry's own words (distribution-spec, "Error Codes"), or the first line of a plain answer. Known secrets are
+/// taken out before the words are cut to their length, which could leave a part of one.
+pub(in crate::registry) fn said(body: &[u8]) -> String {
     clip(&words(body))
 }
 
@@ -43,9 +45,10 @@ pub(super) fn words(body: &[u8]) -> String {
             serde_json::Value::Null => format!("{} {}", one.code, one.message),
             detail => format!("{} {} {detail}", one.code, one.message),
         });
-        return discreet(&told.collect::<Vec<_>>().join("; "));
+        return discreet(&redact(&told.collect::<Vec<_>>().join("; ")));
     }
     let text = String::from_utf8_lossy(body);
+    let text = redact(&text);
     match text.trim_start().starts_with('<') {
         // A proxy's web page.
         true => title(body).map(|title| format!("web page \"{title}\"")).unwrap_or_default(),
@@ -56,6 +59,7 @@ pub(super) fn words(body: &[u8]) -> String {
 /// The title of a web page, on one line.
 pub(super) fn title(page: &[u8]) -> Option<String> {
     let text = String::from_utf8_lossy(&page[..page.len().min(MAX_PAGE)]);
+    let text = redact(&text);
     // Only ASCII letters change, so that offsets stay.
     let lower = text.to_ascii_lowercase();
     let (_, after) = lower.split_once("<title")?;

@@ -1,6 +1,12 @@
 //! Logins: on real registries with a password file and with a token service. What is secret is planted, and looked for
 //! in everything that is said and in every request that goes elsewhere.
 
+mod files;
+mod messages;
+mod mistyped;
+mod namespaces;
+mod refused;
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
@@ -298,16 +304,6 @@ fn a_credential_helper_is_asked(#[case] script: &str, #[case] code: i32, #[case]
     let run = desk.sealift_with(&["export", "--output", "bundle", "--key", "key", "-vv", &image], &variables, "");
     run.code(code).stderr_contains(said).hides_secrets();
     assert_eq!(fs::read_to_string(desk.path().join("asked")).unwrap(), format!("get {}\n", registry.host()));
-}
-
-#[test]
-fn a_helper_that_is_not_there_is_an_error_and_not_nobody() {
-    let service = TokenServer::start().anonymous();
-    let locked = RealRegistry::locked(&service.auth(), true);
-    let desk = desk!();
-    fs::write(desk.path().join("auth.json"), r#"{"credsStore": "absent-helper"}"#).unwrap();
-    let run = desk.export(&["--authfile", "auth.json", &busybox(locked.host())]);
-    run.code(1).stderr_contains("docker-credential-absent-helper").stderr_contains("--no-creds");
 }
 
 #[test]
