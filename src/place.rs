@@ -25,7 +25,7 @@ pub use contents::{
     Reason, ScopeId,
 };
 pub use documents::Documents;
-pub use relations::Relations;
+pub use relations::{Relations, subjects};
 
 use crate::error::{Error, Failure, Result};
 use crate::oci::{Descriptor, Digest, Document, Host, MediaType, Repository, Selector, Tag};

@@ -14,6 +14,7 @@
 //! Which places these are is nothing that this module knows.
 
 mod landing;
+mod order;
 mod ordered;
 mod pass;
 mod random;

@@ -3,17 +3,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::Job;
+use super::{Job, order};
 use crate::error::{Error, Failure, Kind, Result};
-use crate::oci::{Digest, Name};
-use crate::place::{BlobId, Contents, LandingId, ScopeId};
+use crate::oci::Name;
+use crate::place::{BlobId, Contents, LandingId};
 use crate::progress::Event;
 
 /// Lands everything. With `keep_going`, what could not be put in place is returned, by name.
 pub(super) async fn run(job: &Job) -> Result<Vec<Failure>> {
     let failed = Failed::default();
-    for level in levels(&job.contents) {
-        job.each(by_document(&job.contents, level), |job, ids| land_in_turn(job, ids, failed.clone())).await?;
+    for step in order::steps(&job.contents)? {
+        job.each(step, |job, ids| land_in_turn(job, ids, failed.clone())).await?;
     }
     let failed = std::mem::take(&mut *failed.lock().unwrap_or_else(PoisonError::into_inner));
     let contents = &job.contents;
@@ -77,31 +77,4 @@ async fn land(job: &Job, id: LandingId, failed: &Failed) -> Result<()> {
         job.progress.event(Event::Landed { name, digest: landing.document });
     }
     Ok(())
-}
-
-/// Landings of the same document in the same scope, together.
-fn by_document(contents: &Contents, level: Vec<LandingId>) -> Vec<Vec<LandingId>> {
-    let mut together: BTreeMap<(ScopeId, Digest), Vec<LandingId>> = BTreeMap::new();
-    for id in level {
-        let landing = contents.landing(id);
-        together.entry((landing.scope, landing.document)).or_default().push(id);
-    }
-    together.into_values().collect()
-}
-
-/// Landings that may happen at the same time, in the order in which their groups must.
-fn levels(contents: &Contents) -> Vec<Vec<LandingId>> {
-    let mut level_of: Vec<usize> = Vec::with_capacity(contents.landings.len());
-    let mut levels: BTreeMap<usize, Vec<LandingId>> = BTreeMap::new();
-    for id in contents.landing_ids() {
-        let landing = contents.landing(id);
-        // Nothing depends on a tag, so all of them can come after everything else.
-        let level = match landing.tag {
-            Some(_) => usize::MAX,
-            None => landing.after.iter().map(|before| level_of[before.0 as usize] + 1).max().unwrap_or(0),
-        };
-        level_of.push(level);
-        levels.entry(level).or_default().push(id);
-    }
-    levels.into_values().collect()
 }

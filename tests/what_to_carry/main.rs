@@ -4,6 +4,7 @@
 mod failing;
 mod foreign;
 mod names;
+mod order;
 mod platforms;
 mod referrers;
 mod unusual;
