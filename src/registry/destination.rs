@@ -38,6 +38,8 @@ pub struct RegistryDestination {
     subjects: Subjects,
     sessions: Arc<Sessions>,
     existing: ExistingTags,
+    /// Whether an image that fails ends nothing.
+    keep_going: bool,
     /// Whether lists of referrers that are there are added to.
     adds_referrers: bool,
     /// The lists that were added to instead of being replaced.
@@ -66,6 +68,7 @@ impl RegistryDestination {
             subjects: Subjects::default(),
             sessions: Arc::default(),
             existing: ExistingTags::default(),
+            keep_going: false,
             adds_referrers: false,
             added_to: Mutex::default(),
             fresh: Fresh::default(),
@@ -77,6 +80,12 @@ impl RegistryDestination {
     #[must_use]
     pub fn existing_tags(self, existing: ExistingTags) -> Self {
         RegistryDestination { existing, ..self }
+    }
+
+    /// A tag that cannot be looked at before the first push is looked at again when it is pushed, and fails alone then.
+    #[must_use]
+    pub fn keep_going(self, keep_going: bool) -> Self {
+        RegistryDestination { keep_going, ..self }
     }
 
     /// A list of referrers (`sha256-<hex>`, where there is no API) that is there already keeps what it lists: what is
@@ -316,7 +325,10 @@ impl RegistryDestination {
         let Some(tag) = &landing.tag else { return Ok(None) };
         let repository = self.repository(contents, landing.scope)?;
         let place = Place { repository: &repository, selector: Selector::Tag(tag.clone()) };
-        let found = self.endpoint.budget().run(|| self.now(&place)).await?;
+        let found = match self.endpoint.budget().run(|| self.now(&place)).await {
+            Err(error) if self.keep_going && error.kind() != Kind::Interrupted => return Ok(None),
+            found => found?,
+        };
         let other = found.filter(|found| *found != landing.document);
         Ok(other.map(|found| format!("{}/{place} is {found}", self.endpoint.host())))
     }

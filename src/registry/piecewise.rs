@@ -16,6 +16,8 @@ use crate::place::{Body, Chunks};
 impl Upload {
     /// Sends a body that cannot be opened again.
     pub(super) async fn pieces(&mut self, body: &mut Body) -> Result<()> {
+        // A repository that takes no uploads says so here. The body is unread, and can still go into another one.
+        self.waiting = Some(self.start(&mut self.endpoint.budget()).await?);
         let chunks = body.open().await?;
         let sent = match self.size <= PIECE as u64 && !self.endpoint.wants_pieces() {
             // All of it is kept, so it may as well be one request, tried as often as need be.

@@ -158,8 +158,10 @@ impl Upload {
         if let Some(session) = self.waiting.take() {
             return Ok(session);
         }
-        let path = format!("{}/blobs/uploads/", self.repository);
-        let call = self.call(Method::POST, Target::Path(path));
+        let target = Target::Path(format!("{}/blobs/uploads/", self.repository));
+        // Of the repository and no blob: a refusal is the same for all blobs, and is told once.
+        let what = format!("upload to {}/{}", self.endpoint.host(), self.repository);
+        let call = Call::new(Method::POST, target, Access::Push(self.repository.clone()), what);
         budget
             .run(async || {
                 let response = self.endpoint.send(&call, Payload::Bytes(Bytes::new())).await?;

@@ -53,28 +53,49 @@ pub(super) async fn look(
     Ok(looked)
 }
 
-/// Takes out of contents what is at its destination already.
+/// Takes out of contents what is at its destination already, and with `keep_going` what the destination does not answer
+/// about.
 ///
 /// # Errors
 /// `Registry` when the destination cannot be asked.
-pub(super) async fn without_there(contents: Contents, wishes: &Wishes, onto: &Onto) -> Result<(Vec<Named>, Contents)> {
-    let Onto::Registry(registry) = onto else { return Ok((Vec::new(), contents)) };
+pub(super) async fn without_there(contents: Contents, wishes: &Wishes, onto: &Onto) -> Result<Remaining> {
+    let Onto::Registry(registry) = onto else { return Ok(Remaining { contents, ..Remaining::default() }) };
     let mut asking = stream::iter(contents.images.clone())
         .map(async |image: Named| (registry.landed(&image.name).await, image))
         .buffered(wishes.plan.jobs.max(1));
-    let mut there = Vec::new();
+    let mut remaining = Remaining::default();
+    let mut names: HashSet<Name> = HashSet::new();
     while let Some((landed, image)) = asking.next().await {
-        if landed? == Some(image.document) {
-            there.push(image);
+        match landed {
+            Ok(found) if found != Some(image.document) => continue,
+            Ok(_) => {
+                names.insert(image.name.clone());
+                remaining.there.push(image);
+            }
+            Err(error) if wishes.plan.keep_going && error.kind() != Kind::Interrupted => {
+                names.insert(image.name);
+                remaining.failures.push(Failure { image: image.source, error });
+            }
+            Err(error) => return Err(error),
         }
     }
     drop(asking);
-    if there.is_empty() {
-        return Ok((there, contents));
-    }
-    let names: HashSet<&Name> = there.iter().map(|image| &image.name).collect();
-    let left = contents.only(|image| !names.contains(&image.name))?;
-    Ok((there, left))
+    remaining.contents = match names.is_empty() {
+        true => contents,
+        false => contents.only(|image| !names.contains(&image.name))?,
+    };
+    Ok(remaining)
+}
+
+/// What a look at the destination leaves of planned contents.
+#[derive(Default)]
+pub(super) struct Remaining {
+    /// What is to be moved.
+    pub(super) contents: Contents,
+    /// What is there already.
+    pub(super) there: Vec<Named>,
+    /// What the destination does not answer about.
+    pub(super) failures: Vec<Failure>,
 }
 
 enum Seen {

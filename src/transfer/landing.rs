@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::{Job, order};
 use crate::error::{Error, Failure, Kind, Result};
 use crate::oci::Name;
-use crate::place::{BlobId, Contents, LandingId};
+use crate::place::{BlobId, Contents, LandingId, ScopeId};
 use crate::progress::Event;
 
 /// Lands everything. With `keep_going`, what could not be put in place is returned, by name.
@@ -25,15 +25,19 @@ pub(super) async fn run(job: &Job) -> Result<Vec<Failure>> {
     Ok(failures.collect())
 }
 
-/// The images that need a blob that `fails`, each with one such blob.
-pub(super) fn images_without(contents: &Contents, fails: impl Fn(BlobId) -> bool) -> BTreeMap<Name, BlobId> {
-    let mut broken: BTreeMap<LandingId, BlobId> = BTreeMap::new();
+/// The images that need a blob in a repository where it `fails`, each with one such blob.
+pub(super) fn images_without(
+    contents: &Contents,
+    fails: impl Fn(BlobId, ScopeId) -> bool,
+) -> BTreeMap<Name, (BlobId, ScopeId)> {
+    let mut broken: BTreeMap<LandingId, (BlobId, ScopeId)> = BTreeMap::new();
     let mut images = BTreeMap::new();
     // A landing comes after everything that it needs.
     for id in contents.landing_ids() {
         let landing = contents.landing(id);
         let below = landing.after.iter().find_map(|before| broken.get(before).copied());
-        if let Some(blob) = below.or_else(|| landing.blobs.iter().copied().find(|blob| fails(*blob))) {
+        let here = || landing.blobs.iter().copied().find(|blob| fails(*blob, landing.scope));
+        if let Some(blob) = below.or_else(|| here().map(|blob| (blob, landing.scope))) {
             broken.insert(id, blob);
             images.extend(landing.image.map(|image| (contents.images[image as usize].name.clone(), blob)));
         }

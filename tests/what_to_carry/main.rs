@@ -7,6 +7,7 @@ mod names;
 mod order;
 mod platforms;
 mod referrers;
+mod refusing;
 mod unusual;
 
 use serde_json::json;
