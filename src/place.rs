@@ -135,7 +135,7 @@ pub enum Stored {
 ///
 /// The order of calls: `prepare` once; then, in the order that [`Destination::order`] asks for, for every blob
 /// `presence`, then `put` or `link`; `replan` if blobs failed; then `land`, children before parents and tags last;
-/// `commit` once, never after a failure.
+/// `confirm` once; `commit` once, never after a failure.
 #[async_trait]
 pub trait Destination: Send + Sync {
     /// Which order of blobs it takes.
@@ -170,6 +170,13 @@ pub trait Destination: Send + Sync {
     async fn replan(&self, contents: &Contents, left_out: &[Failure]) -> Result<()> {
         let _ = (contents, left_out);
         Ok(())
+    }
+
+    /// Looks again at what others may have changed since it landed, and mends it. Called once, after everything landed
+    /// and before `commit`. Returns the images for which that failed.
+    async fn confirm(&self, contents: &Contents) -> Result<Vec<Failure>> {
+        let _ = contents;
+        Ok(Vec::new())
     }
 
     /// Makes everything durable and says so: nothing looks done before this.

@@ -22,6 +22,7 @@ mod fault;
 mod fresh;
 mod header;
 mod limits;
+mod lists;
 mod mount;
 mod news;
 mod peer;

@@ -122,6 +122,13 @@ pub async fn run(
             job.destination.replan(&job.contents, &failures).await?;
         }
         failures.extend(landing::run(&job).await?);
+        let unconfirmed = job.destination.confirm(&job.contents).await?;
+        if !job.keep_going && !unconfirmed.is_empty() {
+            return Err(Failure::report(unconfirmed, asked));
+        }
+        failures.extend(unconfirmed);
+        let mut named = HashSet::new();
+        failures.retain(|failure| named.insert(failure.image.clone()));
         if failures.len() >= asked {
             return Err(Failure::report(failures, asked));
         }

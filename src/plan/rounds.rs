@@ -74,7 +74,8 @@ impl Draft<'_> {
         let origin = &wanted.origin;
         match &wanted.purpose {
             Purpose::Image { reference, position, chosen } => {
-                if let (false, View::Index { children }) = (chosen, document.view()) {
+                let whole = *chosen || reference.lists_referrers(document.digest());
+                if let (false, View::Index { children }) = (whole, document.view()) {
                     match self.wishes.platforms.choose_one(children) {
                         Ok(None) => {}
                         Ok(Some(child)) => {

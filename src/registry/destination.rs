@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -10,7 +10,6 @@ use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
 use reqwest::header::CONTENT_TYPE;
 use reqwest::{Method, StatusCode};
-use serde_json::Value;
 
 use super::call::{Access, Call, Payload, Target};
 use super::catalog::{document_digest, document_path, said_digest};
@@ -18,32 +17,30 @@ use super::download::{self, Holder, not_its_word};
 use super::endpoint::Endpoint;
 use super::fresh::{self, Fresh};
 use super::limits::Turn;
+use super::lists::Lists;
 use super::news::News;
 use super::retry::Failure;
 use super::sessions::Sessions;
-use super::subjects::{Subjects, fallback_tag, merged, subject_of};
+use super::subjects::Subjects;
 use super::upload::Upload;
 use super::{Client, fault};
-use crate::error::{Error, Kind, Result};
-use crate::oci::{Digest, Document, Host, MediaType, Name, Repository, Selector};
+use crate::error::{self, Error, Kind, Result};
+use crate::oci::{Digest, Document, DocumentKind, Host, MediaType, Name, Repository, Selector};
 use crate::place::{
     Blob, BlobId, Body, Catalog, Chunks, Contents, Destination, LandingId, Linked, Order, Presence, ScopeId, Stored,
 };
 
 /// A registry, or a part of one below a prefix, that is written to.
 pub struct RegistryDestination {
-    endpoint: Arc<Endpoint>,
+    pub(super) endpoint: Arc<Endpoint>,
     prefix: Option<Repository>,
-    client: Client,
-    subjects: Subjects,
+    pub(super) client: Client,
+    pub(super) subjects: Subjects,
     sessions: Arc<Sessions>,
     existing: ExistingTags,
     /// Whether an image that fails ends nothing.
     keep_going: bool,
-    /// Whether lists of referrers that are there are added to.
-    adds_referrers: bool,
-    /// The lists that were added to instead of being replaced.
-    added_to: Mutex<HashSet<(Repository, Digest)>>,
+    pub(super) lists: Lists,
     fresh: Fresh,
     news: News,
 }
@@ -69,8 +66,7 @@ impl RegistryDestination {
             sessions: Arc::default(),
             existing: ExistingTags::default(),
             keep_going: false,
-            adds_referrers: false,
-            added_to: Mutex::default(),
+            lists: Lists::default(),
             fresh: Fresh::default(),
             news: News::default(),
         }
@@ -86,13 +82,6 @@ impl RegistryDestination {
     #[must_use]
     pub fn keep_going(self, keep_going: bool) -> Self {
         RegistryDestination { keep_going, ..self }
-    }
-
-    /// A list of referrers (`sha256-<hex>`, where there is no API) that is there already keeps what it lists: what is
-    /// carried is added. Without this it is replaced, as any other tag.
-    #[must_use]
-    pub fn adding_referrers(self) -> Self {
-        RegistryDestination { adds_referrers: true, ..self }
     }
 
     /// The repository in which a scope lands.
@@ -114,7 +103,7 @@ impl RegistryDestination {
         self.endpoint.budget().run(|| self.now(&place)).await
     }
 
-    fn below_prefix(&self, scope: &Repository) -> Result<Repository> {
+    pub(super) fn below_prefix(&self, scope: &Repository) -> Result<Repository> {
         match &self.prefix {
             None => Ok(scope.clone()),
             Some(prefix) => scope.below(prefix).map_err(|e| {
@@ -137,7 +126,7 @@ impl RegistryDestination {
 
     /// Returns whether the registry says that it took notice of the document's subject. `there` is what its tag points to
     /// so far.
-    async fn put_document(
+    pub(super) async fn put_document(
         &self,
         call: &Call,
         bytes: &Bytes,
@@ -175,30 +164,12 @@ impl RegistryDestination {
         }
     }
 
-    fn put_call(&self, place: &Place<'_>, media_type: &str) -> Call {
+    pub(super) fn put_call(&self, place: &Place<'_>, media_type: &str) -> Call {
         let target = Target::Path(document_path(place.repository, &place.selector));
         let what = format!("push {}/{place}", self.endpoint.host());
         Call::new(Method::PUT, target, Access::Push(place.repository.clone()), what)
             .header(CONTENT_TYPE, media_type)
             .patience(self.endpoint.settings().commit_timeout)
-    }
-
-    /// Adds what was pushed to the index of referrers that clients look for where there is no API.
-    async fn keep_fallback(&self, repository: &Repository, subject: Digest, entries: Vec<Value>) -> Result<()> {
-        let place = Place { repository, selector: Selector::Tag(fallback_tag(subject)) };
-        let there = match self.client.document(self.endpoint.host(), repository, &place.selector).await {
-            Ok(document) => Some(document),
-            Err(error) if error.kind() == Kind::NotFound => None,
-            Err(error) => return Err(error),
-        };
-        let listed = there.as_ref().map(Document::digest);
-        let merged = merged(there.as_ref(), entries)
-            .map_err(|e| e.context(format!("cannot list referrers under {}/{place}", self.endpoint.host())))?;
-        if let Some(bytes) = merged {
-            let call = self.put_call(&place, MediaType::OCI_INDEX);
-            self.endpoint.budget().run(|| self.put_document(&call, &bytes, &place, Digest::of(&bytes), listed)).await?;
-        }
-        Ok(())
     }
 
     /// What was there already is listed among the referrers of its subject, too: the run that pushed it may have been
@@ -323,6 +294,11 @@ impl RegistryDestination {
     async fn clobbered_by(&self, contents: &Contents, landing: LandingId) -> Result<Option<String>> {
         let landing = contents.landing(landing);
         let Some(tag) = &landing.tag else { return Ok(None) };
+        let (_, media_type) = contents.documents.get(landing.document)?;
+        if tag.referrers_of(landing.document).is_some() && media_type.document_kind() == Some(DocumentKind::Index) {
+            // It is added to what is there.
+            return Ok(None);
+        }
         let repository = self.repository(contents, landing.scope)?;
         let place = Place { repository: &repository, selector: Selector::Tag(tag.clone()) };
         let found = match self.endpoint.budget().run(|| self.now(&place)).await {
@@ -335,9 +311,9 @@ impl RegistryDestination {
 }
 
 /// A repository and what is named in it; shown as `path:tag` or `path@digest`.
-struct Place<'a> {
-    repository: &'a Repository,
-    selector: Selector,
+pub(super) struct Place<'a> {
+    pub(super) repository: &'a Repository,
+    pub(super) selector: Selector,
 }
 
 impl fmt::Display for Place<'_> {
@@ -432,12 +408,17 @@ impl Destination for RegistryDestination {
             None => Selector::Digest(landing.document),
         };
         let (host, place) = (self.endpoint.host(), Place { repository: &repository, selector });
+        let listed = landing.tag.as_ref().and_then(|tag| tag.referrers_of(landing.document));
+        if let (Some(subject), Some(DocumentKind::Index)) = (listed, media_type.document_kind()) {
+            let list = Document::parse_known(bytes, media_type, landing.document)?;
+            return self.put_list(&repository, subject, &list).await;
+        }
         let mut budget = self.endpoint.budget();
         // A new repository has no tags; what an interrupted run has left in it is manifests.
         let is_new = self.fresh.has(&repository) && self.existing == ExistingTags::Move;
         let cannot_be_there = match &landing.tag {
-            // Others may have begun a list of referrers since, which is added to and not replaced.
-            Some(tag) => is_new && subject_of(tag).is_none(),
+            // Others may have begun a list of referrers since, which must not be replaced.
+            Some(_) => is_new && listed.is_none(),
             None => self.news.is_below(contents, landing, &repository),
         };
         let there = match cannot_be_there {
@@ -453,13 +434,13 @@ impl Destination for RegistryDestination {
                 return Err(Error::registry(format!("{host}/{place} is {found} since a moment (--no-clobber)"))
                     .hint("someone else pushes there: the tag was left as it is"));
             }
-            Some(_) if self.adds_referrers => {
-                if let Some(subject) = landing.tag.as_ref().and_then(subject_of)
-                    && self.subjects.note_list(&repository, subject, &bytes)
-                {
-                    self.added_to.lock().unwrap_or_else(PoisonError::into_inner).insert((repository, subject));
-                    return Ok(());
-                }
+            // The registry's own list would be lost.
+            Some(found) if listed.is_some_and(|subject| subject != found) && self.is_list(&place, found).await? => {
+                return Err(Error::registry(format!(
+                    "{host}/{place} is a list of referrers, and {} is none",
+                    landing.document
+                ))
+                .hint("look at that tag: delete it there, or import without this name (--only)"));
             }
             _ => {}
         }
@@ -478,23 +459,11 @@ impl Destination for RegistryDestination {
         Ok(())
     }
 
-    async fn commit(&self, contents: &Contents) -> Result<()> {
-        for ((repository, subject), entries) in self.subjects.take() {
-            let tag = fallback_tag(subject);
-            let added_to = {
-                let added_to = self.added_to.lock().unwrap_or_else(PoisonError::into_inner);
-                added_to.contains(&(repository.clone(), subject))
-            };
-            // A name that was carried is not changed: it holds the list as it was sealed.
-            let carried = !added_to
-                && contents.landing_ids().map(|id| contents.landing(id)).any(|landing| {
-                    landing.tag.as_ref() == Some(&tag)
-                        && self.repository(contents, landing.scope).is_ok_and(|r| r == repository)
-                });
-            if !carried {
-                self.keep_fallback(&repository, subject, entries).await?;
-            }
-        }
+    async fn confirm(&self, contents: &Contents) -> Result<Vec<error::Failure>> {
+        self.confirm_lists(contents).await
+    }
+
+    async fn commit(&self, _: &Contents) -> Result<()> {
         Ok(())
     }
 

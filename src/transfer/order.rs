@@ -63,8 +63,11 @@ impl Graph {
         for id in contents.landing_ids() {
             let landing = contents.landing(id);
             let subject = landing.image.and_then(|image| subjects[image as usize]);
-            if let Some(subject) = subject.and_then(|subject| nodes.get(&(landing.scope, subject))) {
-                graph.subjects.push((*subject, graph.node_of[id.0 as usize]));
+            let node = graph.node_of[id.0 as usize];
+            match subject.and_then(|subject| nodes.get(&(landing.scope, subject))) {
+                // A tag can name the digest of its own image.
+                Some(subject) if *subject != node => graph.subjects.push((*subject, node)),
+                _ => {}
             }
         }
         Ok(graph)
@@ -178,8 +181,15 @@ mod tests {
         let signature_of = |document: &Document| format!("x:sha256-{}.sig", document.digest().hex());
         let (of_app, of_sbom) = (signature_of(&app), signature_of(&sbom));
         let listed = format!("x:sha256-{}", app.digest().hex());
-        let images =
-            [("x:1", &app), ("x:sbom", &sbom), (&of_app, &signature), (&of_sbom, &signature), (&listed, &list)];
+        let itself = format!("y:sha256-{}", app.digest().hex());
+        let images = [
+            ("x:1", &app),
+            ("x:sbom", &sbom),
+            (&of_app, &signature),
+            (&of_sbom, &signature),
+            (&listed, &list),
+            (&itself, &app),
+        ];
         let steps = named_steps(&[&app, &sbom, &signature, &list], &images);
         let step = |name: &str| steps.iter().position(|names| names.iter().any(|known| known == name)).unwrap();
         assert!(step("x:1") < step("x:sbom") && step("x:sbom") < step(&of_sbom), "{steps:?}");

@@ -4,5 +4,6 @@ mod content;
 mod downloads;
 mod faulty;
 mod known;
+mod lists;
 mod real;
 mod uploads;

@@ -3,6 +3,7 @@
 
 mod failing;
 mod foreign;
+mod lists;
 mod names;
 mod order;
 mod platforms;
