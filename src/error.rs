@@ -283,7 +283,7 @@ impl Failure {
         failures.dedup_by(|a, b| a.image == b.image);
         let count = failures.len();
         let asked = asked.max(count);
-        let mut list: Vec<String> = failures.iter().take(SHOWN).flat_map(Failure::lines).collect();
+        let mut list = Failure::list(&failures[..count.min(SHOWN)]);
         let others: Vec<String> = failures.iter().flat_map(|failure| failure.error.hints()).cloned().collect();
         let worst = failures.into_iter().map(|failure| failure.error).reduce(Error::worst).expect("at least one");
         let message = match count {
@@ -320,11 +320,27 @@ impl Failure {
         Failure { image: self.image.clone(), error: self.error.flattened() }
     }
 
-    /// What happened to it, with its name, and the error's own list below.
-    fn lines(&self) -> Vec<String> {
-        let line = self.error.line();
-        let named = if line.contains(&self.image) { line } else { format!("{}: {line}", self.image) };
-        std::iter::once(named).chain(self.error.0.list.iter().map(|line| format!("  {line}"))).collect()
+    /// What happened to each, with its name, and the error's own list below. A reason that several share is told once,
+    /// with their names below it.
+    fn list(failures: &[Failure]) -> Vec<String> {
+        let mut reasons: Vec<(String, &[String], Vec<&str>)> = Vec::new();
+        for Failure { image, error } in failures {
+            let (reason, below) = (error.line(), &error.0.list[..]);
+            match reasons.iter_mut().find(|(known, listed, _)| (known, *listed) == (&reason, below)) {
+                Some((.., images)) => images.push(image),
+                None => reasons.push((reason, below, vec![image])),
+            }
+        }
+        let mut list = Vec::new();
+        for (reason, below, images) in reasons {
+            let named = images.len() > 1 || reason.contains(images[0]);
+            list.push(if named { reason } else { format!("{}: {reason}", images[0]) });
+            list.extend(below.iter().map(|line| format!("  {line}")));
+            if images.len() > 1 {
+                list.extend(images.iter().map(|image| format!("  {image}")));
+            }
+        }
+        list
     }
 }
 
@@ -420,6 +436,14 @@ mod tests {
         assert_eq!(failed().worst(partial()).kind(), Kind::Partial);
         assert_eq!(failed().worst(failed()).kind(), Kind::Registry);
         assert_eq!(Error::refused("x").worst(refused()).kind(), Kind::Damaged);
+    }
+
+    #[test]
+    fn a_reason_that_several_images_share_is_told_once() {
+        let failure = |image: &str, why: &str| Failure { image: image.into(), error: Error::registry(why) };
+        let failures = ["b:1", "a:1", "b:2"].map(|image| failure(image, if image == "a:1" { "cut" } else { "no b" }));
+        let said = Failure::report(failures.into(), 5).chain();
+        assert_eq!(said, "3 of 5 images failed:\n  a:1: cut\n  no b\n    b:1\n    b:2");
     }
 
     #[test]

@@ -158,7 +158,7 @@ pub async fn import(
     }
     let destination = RegistryDestination::new(client, &target.host, target.prefix.clone())
         .existing_tags(manner.tags)
-        .adding_referrers();
+        .keep_going(options.keep_going);
     let explained = |error: Error| match error.kind() {
         Kind::Registry => meanings.iter().fold(error, |error, meaning| error.hint(*meaning)),
         _ => error,

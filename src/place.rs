@@ -25,7 +25,7 @@ pub use contents::{
     Reason, ScopeId,
 };
 pub use documents::Documents;
-pub use relations::Relations;
+pub use relations::{Relations, subjects};
 
 use crate::error::{Error, Failure, Result};
 use crate::oci::{Descriptor, Digest, Document, Host, MediaType, Repository, Selector, Tag};
@@ -153,7 +153,7 @@ pub struct MissingBlobs {
 ///
 /// The order of calls: `prepare` once; then, in the order that [`Destination::order`] asks for, for every blob
 /// `presence`, then `put` or `link`; `replan` if blobs failed; then `land`, children before parents and tags last;
-/// `commit` once, never after a failure.
+/// `confirm` once; `commit` once, never after a failure.
 #[async_trait]
 pub trait Destination: Send + Sync {
     /// Which order of blobs it takes.
@@ -188,6 +188,13 @@ pub trait Destination: Send + Sync {
     async fn replan(&self, contents: &Contents, left_out: &[Failure]) -> Result<()> {
         let _ = (contents, left_out);
         Ok(())
+    }
+
+    /// Looks again at what others may have changed since it landed, and mends it. Called once, after everything landed
+    /// and before `commit`. Returns the images for which that failed.
+    async fn confirm(&self, contents: &Contents) -> Result<Vec<Failure>> {
+        let _ = contents;
+        Ok(Vec::new())
     }
 
     /// Makes everything durable and says so: nothing looks done before this.

@@ -46,7 +46,8 @@ pub enum Event<'a> {
         /// In bytes.
         size: u64,
     },
-    /// A blob cannot be had or put, and the run goes past it.
+    /// A blob cannot be read, or one repository does not accept it, and the run goes on. Another repository may still
+    /// accept it.
     BlobFailed {
         /// Which.
         digest: Digest,

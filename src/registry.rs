@@ -26,6 +26,7 @@ mod fresh;
 mod header;
 mod limits;
 mod link;
+mod lists;
 mod mount;
 mod mounted;
 mod news;

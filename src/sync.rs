@@ -151,10 +151,12 @@ pub async fn from_tree(
     onto: &Onto,
     progress: &dyn Progress,
 ) -> Result<Planned> {
-    let Plan { contents, failures, warnings } = read_tree(tree, &wishes.plan, signatures, progress)?;
+    let Plan { contents, mut failures, warnings } = read_tree(tree, &wishes.plan, signatures, progress)?;
     format::check(&contents, wishes.format)?;
     let order = tree.images().iter().map(|image| image.shown.clone()).collect();
-    let (there, contents) = current::without_there(contents, wishes, onto).await?;
+    let current::Remaining { contents, there, failures: unknown } =
+        current::without_there(contents, wishes, onto).await?;
+    failures.extend(unknown);
     Planned { contents: Arc::new(contents), there, failures, warnings, order }.unless_nothing_is_left()
 }
 

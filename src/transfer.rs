@@ -13,7 +13,9 @@
 //!
 //! Which places these are is nothing that this module knows.
 
+mod blobs;
 mod landing;
+mod order;
 mod ordered;
 mod pass;
 mod random;
@@ -26,15 +28,14 @@ use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use resend::Resend;
 
-use crate::error::{Error, Failure, Kind, Result};
-use crate::place::{Blob, BlobId, Body, Contents, Destination, Linked, Order, Pass, Presence, ScopeId, Source, Stored};
-use crate::progress::{Event, How, Progress};
+use crate::error::{Error, Failure, Result};
+use crate::place::{Blob, BlobId, Body, Contents, Destination, Order, Pass, ScopeId, Source};
+use crate::progress::{Event, Progress};
 
 /// Where blobs come from.
 pub enum Supply {
@@ -120,11 +121,22 @@ pub async fn run(
             (Supply::Pass(pass), Order::Any) => pass::to_any_order(&job, pass).await?,
             (Supply::Pass(pass), Order::AsPlanned) => pass::to_planned_order(&job, pass).await?,
         }
+        let asked = job.contents.images.len().max(1);
         let (job, mut failures) = job.without_failed()?;
         if !failures.is_empty() {
             job.destination.replan(&job.contents, &failures).await?;
         }
         failures.extend(landing::run(&job).await?);
+        let unconfirmed = job.destination.confirm(&job.contents).await?;
+        if !job.keep_going && !unconfirmed.is_empty() {
+            return Err(Failure::report(unconfirmed, asked));
+        }
+        failures.extend(unconfirmed);
+        let mut named = HashSet::new();
+        failures.retain(|failure| named.insert(failure.image.clone()));
+        if failures.len() >= asked {
+            return Err(Failure::report(failures, asked));
+        }
         job.destination.commit(&job.contents).await?;
         Ok(Outcome { summary: job.tally.summary(), failures })
     };
@@ -151,8 +163,8 @@ struct Job {
     cancel: CancellationToken,
     tally: Arc<Tally>,
     keep_going: bool,
-    /// Blobs that failed, with `keep_going`.
-    failed: Arc<Mutex<BTreeMap<BlobId, Error>>>,
+    /// With `keep_going`: the blobs that failed, each in one repository.
+    failed: Arc<Mutex<BTreeMap<(BlobId, ScopeId), Error>>>,
     /// For blobs that the destination turns out to lack.
     resend: Arc<Resend>,
 }
@@ -162,7 +174,7 @@ impl Job {
         self.contents.blob(id)
     }
 
-    /// The scope into which the bytes go; the blob is linked into its other scopes from there.
+    /// The repository into which the bytes go if it accepts them; the blob is linked into the others from there.
     fn first_scope(&self, id: BlobId) -> ScopeId {
         *self.blob(id).wanted.first().expect("the builder lists no blob that is wanted nowhere")
     }
@@ -171,124 +183,13 @@ impl Job {
         Body::reopenable(source.clone(), self.contents.clone(), id, self.progress.clone(), self.cancel.clone())
     }
 
-    /// Where the destination has the blob already, one question a scope. With `keep_going` a blob about which it does not
-    /// say has failed.
-    async fn presence(&self, id: BlobId) -> Result<Presences> {
-        let ask = |scope| async move { Ok((scope, self.destination.presence(&self.contents, id, scope).await?)) };
-        let asked: Vec<_> = self.blob(id).wanted.iter().map(|scope| ask(*scope).boxed()).collect();
-        let said: Result<Vec<(ScopeId, Presence)>> = stream::iter(asked).buffered(self.jobs).try_collect().await;
-        let said = match said {
-            Ok(said) => said,
-            Err(error) => {
-                self.go_past(id, error)?;
-                return Ok(Presences::unknown(self.blob(id)));
-            }
-        };
-        let mut presences = Presences { first: Presence::Absent, others: Vec::new() };
-        for (scope, presence) in said {
-            if scope == self.first_scope(id) {
-                presences.first = presence;
-                continue;
-            }
-            if presence == Presence::Here && presences.first != Presence::Here {
-                presences.first = Presence::Elsewhere(scope);
-            }
-            presences.others.push((scope, presence));
-        }
-        Ok(presences)
-    }
-
-    async fn put(&self, id: BlobId, scope: ScopeId, body: &mut Body) -> Result<()> {
-        let (digest, size) = (body.digest(), body.size());
-        self.progress.event(Event::BlobStarted { digest, size });
-        let stored = match self.destination.put(&self.contents, id, scope, body).await {
-            Ok(stored) => stored,
-            Err(error) => {
-                return match body.blame() {
-                    Some(blamed) => self.go_past(id, blamed),
-                    // A medium that cannot be written will not take the next blob either.
-                    None if error.kind() == Kind::Io => Err(error),
-                    None => self.go_past(id, error),
-                };
-            }
-        };
-        match stored {
-            Stored::WasThere => self.already_there(id),
-            Stored::Sent => {
-                self.tally.moved.fetch_add(1, Ordering::Relaxed);
-                self.tally.moved_bytes.fetch_add(size - body.kept(), Ordering::Relaxed);
-                self.progress.event(Event::BlobDone { digest, size, how: How::Moved });
-            }
-        }
-        Ok(())
-    }
-
-    /// Links the blob from its first scope into every other one that lacks it; returns the scopes that would not.
-    async fn link_others(&self, id: BlobId, presences: &Presences) -> Result<Vec<ScopeId>> {
-        let first = self.first_scope(id);
-        let link = |scope| async move { Ok((scope, self.destination.link(&self.contents, id, first, scope).await?)) };
-        let lacking = presences.others.iter().filter(|(_, presence)| *presence != Presence::Here);
-        let asked: Vec<_> = lacking.map(|(scope, _)| link(*scope).boxed()).collect();
-        let mut refused = Vec::new();
-        let mut linking = stream::iter(asked).buffered(self.jobs);
-        while let Some((scope, linked)) = linking.try_next().await? {
-            match linked {
-                Linked::Done => self.count_link(),
-                Linked::Refused => refused.push(scope),
-            }
-        }
-        Ok(refused)
-    }
-
-    /// Whether the blob's bytes need not be moved into its first scope; links it there if it is known elsewhere.
-    async fn is_satisfied(&self, id: BlobId, presences: &Presences) -> Result<bool> {
-        match presences.first {
-            Presence::Here => Ok(true),
-            Presence::Absent | Presence::Unknown => Ok(false),
-            Presence::Elsewhere(from) => {
-                let linked = self.destination.link(&self.contents, id, from, self.first_scope(id)).await?;
-                if linked == Linked::Done {
-                    self.count_link();
-                }
-                Ok(linked == Linked::Done)
-            }
-        }
-    }
-
-    /// With `keep_going` a failed blob is noted, and is no failure of the run.
-    fn go_past(&self, id: BlobId, error: Error) -> Result<()> {
-        if error.kind() == Kind::Interrupted {
-            return Err(error);
-        }
-        if !self.keep_going {
-            return Err(self.for_images(id, error));
-        }
-        self.progress.event(Event::BlobFailed { digest: self.blob(id).digest });
-        self.failed.lock().unwrap_or_else(PoisonError::into_inner).insert(id, error);
-        Ok(())
-    }
-
-    /// A person knows images, not blobs.
-    fn for_images(&self, id: BlobId, error: Error) -> Error {
-        let images = landing::images_without(&self.contents, |blob| blob == id);
-        match images.keys().next() {
-            Some(name) if images.len() == 1 => error.context(name.to_string()),
-            Some(name) => error.context(format!("{name} and {} more", images.len() - 1)),
-            None => error,
-        }
-    }
-
-    fn has_failed(&self, id: BlobId) -> bool {
-        self.failed.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&id)
-    }
-
-    /// The job for the images whose blobs are all there, and the others with the reason.
+    /// The job for the images whose blobs are all in their repository, and the others with the reason.
     fn without_failed(self) -> Result<(Job, Vec<Failure>)> {
         let failed = std::mem::take(&mut *self.failed.lock().unwrap_or_else(PoisonError::into_inner));
         if failed.is_empty() {
             return Ok((self, Vec::new()));
         }
-        let broken = landing::images_without(&self.contents, |blob| failed.contains_key(&blob));
+        let broken = landing::images_without(&self.contents, |blob, scope| failed.contains_key(&(blob, scope)));
         let failures: Vec<Failure> = broken
             .iter()
             .map(|(name, blob)| Failure { image: name.to_string(), error: failed[blob].flattened() })
@@ -298,16 +199,6 @@ impl Job {
             return Err(Failure::report(failures, self.contents.images.len()));
         }
         Ok((Job { contents: Arc::new(contents), ..self }, failures))
-    }
-
-    fn already_there(&self, id: BlobId) {
-        let blob = self.blob(id);
-        self.tally.already.fetch_add(1, Ordering::Relaxed);
-        self.progress.event(Event::BlobDone { digest: blob.digest, size: blob.size, how: How::AlreadyThere });
-    }
-
-    fn count_link(&self) {
-        self.tally.linked.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Does `work` for every item, so many at once. The first failure stops the rest; the worst one is returned.
@@ -326,20 +217,6 @@ impl Job {
             tasks.spawn(work(self.clone(), item));
         }
         tasks.finish().await
-    }
-}
-
-/// What a destination said of a blob: in its first scope, and in each of the others.
-struct Presences {
-    first: Presence,
-    others: Vec<(ScopeId, Presence)>,
-}
-
-impl Presences {
-    /// Of a blob about which nothing was asked.
-    fn unknown(blob: &Blob) -> Self {
-        let others = blob.wanted[1..].iter().map(|scope| (*scope, Presence::Unknown)).collect();
-        Presences { first: Presence::Unknown, others }
     }
 }
 

@@ -58,6 +58,15 @@ pub enum Name {
 #[error("{0}")]
 pub struct ReferenceFault(String);
 
+impl Tag {
+    /// The manifest whose referrers an index lists that is kept under this tag, where there is no API for them:
+    /// `sha256-<hex>` (distribution-spec, "Referrers Tag Schema"). An image under its own digest is no list: oc-mirror
+    /// makes such tags (openshift/oc-mirror#981), and GitLab takes the tag for the digest (oras-project/oras-go#1396).
+    pub fn referrers_of(&self, index: Digest) -> Option<Digest> {
+        self.0.strip_prefix("sha256-").and_then(Digest::from_hex).filter(|subject| *subject != index)
+    }
+}
+
 impl Host {
     /// Docker Hub's name in references; its registry answers at another host.
     pub const DOCKER_HUB: &'static str = "docker.io";
@@ -144,6 +153,11 @@ impl Reference {
     /// The same repository with another selector.
     pub fn with(&self, selector: Selector) -> Reference {
         Reference { selector: Some(selector), ..self.clone() }
+    }
+
+    /// Whether this index, found under the reference, is a list of referrers: what it names are no platforms.
+    pub fn lists_referrers(&self, index: Digest) -> bool {
+        self.selector.as_ref().and_then(Selector::tag).is_some_and(|tag| tag.referrers_of(index).is_some())
     }
 }
 

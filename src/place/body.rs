@@ -22,6 +22,7 @@ pub struct Body {
     supply: Supply,
     blame: Arc<Mutex<Option<Error>>>,
     wrong: Arc<AtomicBool>,
+    failed: Arc<AtomicBool>,
     passed: Arc<AtomicU64>,
     /// Bytes of the last opening that the destination had already.
     kept: u64,
@@ -65,8 +66,8 @@ impl Body {
     }
 
     fn new(digest: Digest, size: u64, supply: Supply, progress: Arc<dyn Progress>, cancel: CancellationToken) -> Self {
-        let (blame, wrong, passed) = (Arc::default(), Arc::default(), Arc::default());
-        Body { digest, size, supply, blame, wrong, passed, kept: 0, progress, cancel }
+        let (blame, wrong, failed, passed) = (Arc::default(), Arc::default(), Arc::default(), Arc::default());
+        Body { digest, size, supply, blame, wrong, failed, passed, kept: 0, progress, cancel }
     }
 
     /// Of all bytes.
@@ -84,6 +85,11 @@ impl Body {
         !matches!(self.supply, Supply::Once(_))
     }
 
+    /// Whether [`Body::open`] can return the bytes, perhaps for the first time.
+    pub fn can_be_opened(&self) -> bool {
+        !matches!(self.supply, Supply::Once(None))
+    }
+
     /// The bytes from the beginning.
     pub async fn open(&mut self) -> Result<Chunks> {
         self.open_after(Hasher::default()).await
@@ -94,6 +100,7 @@ impl Body {
     pub async fn open_after(&mut self, before: Hasher) -> Result<Chunks> {
         self.kept = before.count();
         self.wrong.store(false, Ordering::Relaxed);
+        self.failed.store(false, Ordering::Relaxed);
         let passed = self.passed.swap(self.kept, Ordering::Relaxed);
         if passed > 0 {
             self.progress.event(Event::BlobRewound { digest: self.digest, bytes: passed });
@@ -117,7 +124,8 @@ impl Body {
                     .hint("run the same command again: what has landed is not sent again")
             })?,
             Supply::Source { source, contents, blob } => {
-                let chunks = source.open(contents, *blob, self.kept).await?;
+                let opened = source.open(contents, *blob, self.kept).await;
+                let chunks = opened.inspect_err(|_| self.failed.store(true, Ordering::Relaxed))?;
                 let (source, contents, blob, wrong) = (source.clone(), contents.clone(), *blob, self.wrong.clone());
                 verified_after(before, chunks, self.digest, self.size, self.cancel.clone(), move |what| {
                     wrong.store(true, Ordering::Relaxed);
@@ -130,6 +138,7 @@ impl Body {
             digest: self.digest,
             passed: self.passed.clone(),
             blame: self.blame.clone(),
+            failed: self.failed.clone(),
             progress: self.progress.clone(),
         }
         .boxed();
@@ -154,6 +163,11 @@ impl Body {
     /// Whether size or digest of what was opened were not those of the plan.
     pub fn is_wrong(&self) -> bool {
         self.wrong.load(Ordering::Relaxed)
+    }
+
+    /// Whether what was opened last could not be read to its end, or was wrong, whoever has taken the reason since.
+    pub fn has_failed(&self) -> bool {
+        self.failed.load(Ordering::Relaxed)
     }
 
     /// The failure of the body itself, if that is why sending it failed: the destination is not at fault, and
@@ -259,6 +273,7 @@ struct Watched {
     digest: Digest,
     passed: Arc<AtomicU64>,
     blame: Arc<Mutex<Option<Error>>>,
+    failed: Arc<AtomicBool>,
     progress: Arc<dyn Progress>,
 }
 
@@ -275,6 +290,7 @@ impl Stream for Watched {
                 Some(Ok(chunk))
             }
             Some(Err(error)) => {
+                this.failed.store(true, Ordering::Relaxed);
                 let copy = error.flattened();
                 *this.blame.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
                 Some(Err(copy))

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-use super::{Contents, LandingId};
+use super::{Contents, LandingId, Named};
 use crate::error::Result;
 use crate::oci::{Digest, Document, Name};
 
@@ -31,28 +31,14 @@ impl<'a> Relations<'a> {
                 tops[image as usize] = Some(id);
             }
         }
-        // Many names may stand for one large document: it is read once.
-        let mut subjects: HashMap<Digest, Option<Digest>> = HashMap::new();
+        let about = subjects(contents)?;
         let repositories: Vec<String> =
             contents.images.iter().map(|image| image.name.repository().to_string()).collect();
-        let mut about = Vec::with_capacity(contents.images.len());
         let mut referrers: HashMap<(String, Digest), Vec<u32>> = HashMap::new();
-        for (number, image) in contents.images.iter().enumerate() {
-            let subject = match (by_tag(&image.name), subjects.get(&image.document)) {
-                (Some(subject), _) => Some(subject),
-                (None, Some(known)) => *known,
-                (None, None) => {
-                    let (bytes, media_type) = contents.documents.get(image.document)?;
-                    let document = Document::parse_known(bytes, media_type, image.document)?;
-                    let subject = document.subject().map(|subject| subject.digest);
-                    subjects.insert(image.document, subject);
-                    subject
-                }
-            };
+        for (number, subject) in about.iter().enumerate() {
             if let Some(subject) = subject {
-                referrers.entry((repositories[number].clone(), subject)).or_default().push(number as u32);
+                referrers.entry((repositories[number].clone(), *subject)).or_default().push(number as u32);
             }
-            about.push(subject);
         }
         Ok(Relations { contents, about, tops, referrers, repositories })
     }
@@ -111,6 +97,30 @@ impl<'a> Relations<'a> {
     }
 }
 
+/// For each image of `contents`: the document that it is about, by its `subject` or by the tag under which it is kept.
+/// Every image's document is read once.
+///
+/// # Errors
+/// `Io` when a document cannot be read.
+pub fn subjects(contents: &Contents) -> Result<Vec<Option<Digest>>> {
+    // Many names may stand for one large document.
+    let mut known: HashMap<Digest, Option<Digest>> = HashMap::new();
+    let subject = |image: &Named| {
+        if let Some(subject) = by_tag(&image.name) {
+            return Ok(Some(subject));
+        }
+        if let Some(subject) = known.get(&image.document) {
+            return Ok(*subject);
+        }
+        let (bytes, media_type) = contents.documents.get(image.document)?;
+        let document = Document::parse_known(bytes, media_type, image.document)?;
+        let subject = document.subject().map(|subject| subject.digest);
+        known.insert(image.document, subject);
+        Ok(subject)
+    };
+    contents.images.iter().map(subject).collect()
+}
+
 /// What the tags `sha256-<hex>` (distribution-spec's fallback) and `sha256-<hex>.sig` and its like (cosign's) are about.
 fn by_tag(name: &Name) -> Option<Digest> {
     let rest = name.tag()?.as_str().strip_prefix("sha256-")?;
@@ -133,7 +143,7 @@ fn documents_below(contents: &Contents, top: LandingId) -> HashSet<Digest> {
 mod tests {
     use super::*;
     use crate::oci::MediaType;
-    use crate::place::{Builder, Named};
+    use crate::place::Builder;
     use bytes::Bytes;
 
     fn manifest(seed: &str, subject: Option<&Document>) -> Document {

@@ -194,7 +194,8 @@ impl Draft<'_> {
         match &wanted.purpose {
             Purpose::Image(asked) => {
                 let Asked { reference, position, listed, chosen } = &**asked;
-                if let (false, View::Index { children }) = (chosen, document.view()) {
+                let whole = *chosen || reference.lists_referrers(document.digest());
+                if let (false, View::Index { children }) = (whole, document.view()) {
                     match self.wishes.platforms.choose_one(children) {
                         Ok(None) => {}
                         Ok(Some(child)) => {

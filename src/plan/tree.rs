@@ -78,7 +78,8 @@ impl Draft<'_> {
         }
         let top = self.tree.document(image)?;
         check_name(&name, &top, image)?;
-        let landed = self.chosen(image, top)?;
+        let is_list = name.tag().is_some_and(|tag| tag.referrers_of(top.digest()).is_some());
+        let landed = if is_list { top } else { self.chosen(image, top)? };
         let name = match name {
             Name::Digested(repository, _) => Name::Digested(repository, landed.digest()),
             tagged @ Name::Tagged(..) => tagged,

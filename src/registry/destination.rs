@@ -1,12 +1,11 @@
 //! A registry as the place that is written to.
 
 use std::collections::HashSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
-use serde_json::Value;
 
 use super::Client;
 use super::call::Access;
@@ -14,17 +13,17 @@ use super::download::{self, Holder};
 use super::endpoint::Endpoint;
 use super::fresh::{self, Fresh};
 use super::limits::Turn;
+use super::lists::Lists;
 use super::mounted::Mounted;
 use super::news::News;
 use super::put_manifest::{Manifest, Place, Pushed};
-use super::referrers::TagList;
 use super::resolve::{Resolved, resolve, resolve_by_get};
 use super::retry::Failure;
 use super::sessions::Sessions;
-use super::subjects::{Subjects, fallback_tag, merged, subject_of};
+use super::subjects::Subjects;
 use super::upload::Upload;
-use crate::error::{Error, Result};
-use crate::oci::{Digest, Document, Host, MediaType, Name, Repository, Selector};
+use crate::error::{self, Error, Kind, Result};
+use crate::oci::{Digest, Document, DocumentKind, Host, MediaType, Name, Repository, Selector};
 use crate::place::{
     Blob, BlobId, Body, Chunks, Contents, Destination, LandingId, Linked, Order, Presence, PutManifest, ScopeId, Stored,
 };
@@ -33,15 +32,14 @@ use crate::place::{
 pub struct RegistryDestination {
     pub(super) endpoint: Arc<Endpoint>,
     prefix: Option<Repository>,
-    client: Client,
-    subjects: Subjects,
+    pub(super) client: Client,
+    pub(super) subjects: Subjects,
     sessions: Arc<Sessions>,
     existing: ExistingTags,
-    /// Whether lists of referrers that are there are added to.
-    adds_referrers: bool,
-    /// The lists that were added to instead of being replaced.
-    added_to: Mutex<HashSet<(Repository, Digest)>>,
-    fresh: Fresh,
+    /// Whether an image that fails ends nothing.
+    keep_going: bool,
+    pub(super) lists: Lists,
+    pub(super) fresh: Fresh,
     pub(super) news: News,
     pub(super) mounted: Mounted,
 }
@@ -66,8 +64,8 @@ impl RegistryDestination {
             subjects: Subjects::default(),
             sessions: Arc::default(),
             existing: ExistingTags::default(),
-            adds_referrers: false,
-            added_to: Mutex::default(),
+            keep_going: false,
+            lists: Lists::default(),
             fresh: Fresh::default(),
             news: News::default(),
             mounted: Mounted::default(),
@@ -80,11 +78,10 @@ impl RegistryDestination {
         RegistryDestination { existing, ..self }
     }
 
-    /// A list of referrers (`sha256-<hex>`, where there is no API) that is there already keeps what it lists: what is
-    /// carried is added. Without this it is replaced, as any other tag.
+    /// A tag that cannot be looked at before the first push is looked at again when it is pushed, and fails alone then.
     #[must_use]
-    pub fn adding_referrers(self) -> Self {
-        RegistryDestination { adds_referrers: true, ..self }
+    pub fn keep_going(self, keep_going: bool) -> Self {
+        RegistryDestination { keep_going, ..self }
     }
 
     /// The repository in which a scope lands.
@@ -107,7 +104,7 @@ impl RegistryDestination {
         Ok(self.endpoint.budget().run(|| self.now(&place)).await?.digest())
     }
 
-    fn below_prefix(&self, scope: &Repository) -> Result<Repository> {
+    pub(super) fn below_prefix(&self, scope: &Repository) -> Result<Repository> {
         match &self.prefix {
             None => Ok(scope.clone()),
             Some(prefix) => scope.below(prefix).map_err(|e| {
@@ -120,26 +117,6 @@ impl RegistryDestination {
         let blob = contents.blob(blob);
         let repository = self.repository(contents, scope)?;
         Ok(Upload::new(self.endpoint.clone(), repository, blob.digest, blob.size, self.sessions.clone()))
-    }
-
-    /// Adds what was pushed to the index of referrers that clients look for where there is no API.
-    async fn keep_fallback(&self, repository: &Repository, subject: Digest, entries: Vec<Value>) -> Result<()> {
-        let place = Place { repository, selector: Selector::Tag(fallback_tag(subject)) };
-        let there = match self.client.referrers_tag(self.endpoint.host(), repository, subject).await? {
-            TagList::Found(document) => Some(*document),
-            TagList::Absent => None,
-            // Before this run there was no tag in it.
-            TagList::Denied(_) if self.fresh.has(repository) => None,
-            TagList::Denied(error) => return Err(self.unreadable_list(&place, error)),
-        };
-        let listed = there.as_ref().map(Document::digest);
-        let merged = merged(there.as_ref(), entries)
-            .map_err(|e| e.context(format!("cannot list referrers under {}/{place}", self.endpoint.host())))?;
-        if let Some(bytes) = merged {
-            let manifest = Manifest::new(&bytes, MediaType::OCI_INDEX, Digest::of(&bytes), &place, listed);
-            self.endpoint.budget().run(|| self.endpoint.put_manifest(&manifest)).await?;
-        }
-        Ok(())
     }
 
     /// What was there already is listed among the referrers of its subject, too: the run that pushed it may have been
@@ -160,7 +137,7 @@ impl RegistryDestination {
     }
 
     /// A list of referrers that cannot be read is never replaced: it may hold what this run does not know.
-    fn unreadable_list(&self, place: &Place<'_>, error: Error) -> Error {
+    pub(super) fn unreadable_list(&self, place: &Place<'_>, error: Error) -> Error {
         let host = self.endpoint.host();
         error
             .context(format!("cannot add to the list of referrers {host}/{place}, which cannot be read"))
@@ -222,11 +199,19 @@ impl RegistryDestination {
     async fn clobbered_by(&self, contents: &Contents, landing: LandingId) -> Result<Option<String>> {
         let landing = contents.landing(landing);
         let Some(tag) = &landing.tag else { return Ok(None) };
+        let (_, media_type) = contents.documents.get(landing.document)?;
+        if tag.referrers_of(landing.document).is_some() && media_type.document_kind() == Some(DocumentKind::Index) {
+            // It is added to what is there.
+            return Ok(None);
+        }
         let repository = self.repository(contents, landing.scope)?;
         let place = Place { repository: &repository, selector: Selector::Tag(tag.clone()) };
-        let found = match self.endpoint.budget().run(|| self.now(&place)).await? {
-            Resolved::Denied(error) => return Err(cannot_keep(error)),
-            found => found.digest(),
+        let found = match self.endpoint.budget().run(|| self.now(&place)).await {
+            // Putting it tells.
+            Err(error) if self.keep_going && error.kind() != Kind::Interrupted => return Ok(None),
+            Ok(Resolved::Denied(_)) if self.keep_going => return Ok(None),
+            Ok(Resolved::Denied(error)) => return Err(cannot_keep(error)),
+            found => found?.digest(),
         };
         let other = found.filter(|found| *found != landing.document);
         Ok(other.map(|found| format!("{}/{place} is {found}", self.endpoint.host())))
@@ -311,12 +296,17 @@ impl Destination for RegistryDestination {
             None => Selector::Digest(landing.document),
         };
         let (host, place) = (self.endpoint.host(), Place { repository: &repository, selector });
+        let listed = landing.tag.as_ref().and_then(|tag| tag.referrers_of(landing.document));
+        if let (Some(subject), Some(DocumentKind::Index)) = (listed, media_type.document_kind()) {
+            let list = Document::parse_known(bytes, media_type, landing.document)?;
+            return self.put_list(&repository, subject, &list).await.map(|()| PutManifest::Done);
+        }
         let mut budget = self.endpoint.budget();
         // A new repository has no tags; what an interrupted run has left in it is manifests.
         let is_new = self.fresh.has(&repository) && self.existing == ExistingTags::Move;
         let cannot_be_there = match &landing.tag {
-            // Others may have begun a list of referrers since, which is added to and not replaced.
-            Some(tag) => is_new && subject_of(tag).is_none(),
+            // Others may have begun a list of referrers since, which must not be replaced.
+            Some(_) => is_new && listed.is_none(),
             None => self.news.is_below(contents, landing, &repository),
         };
         let there = match cannot_be_there {
@@ -324,8 +314,7 @@ impl Destination for RegistryDestination {
             false => match budget.run(|| self.now(&place)).await? {
                 Resolved::Denied(error) if self.existing == ExistingTags::Keep => return Err(cannot_keep(error)),
                 Resolved::Denied(error) => {
-                    let is_list = landing.tag.as_ref().is_some_and(|tag| subject_of(tag).is_some());
-                    if self.adds_referrers && is_list && !self.fresh.has(&repository) {
+                    if listed.is_some() && !self.fresh.has(&repository) {
                         return Err(self.unreadable_list(&place, error));
                     }
                     None
@@ -343,13 +332,13 @@ impl Destination for RegistryDestination {
                 return Err(Error::registry(format!("{host}/{place} is {found} since a moment (--no-clobber)"))
                     .hint("someone else pushes there: the tag was left as it is"));
             }
-            Some(_) if self.adds_referrers => {
-                if let Some(subject) = landing.tag.as_ref().and_then(subject_of)
-                    && self.subjects.note_list(&repository, subject, &bytes)
-                {
-                    self.added_to.lock().unwrap_or_else(PoisonError::into_inner).insert((repository, subject));
-                    return Ok(PutManifest::Done);
-                }
+            // The registry's own list would be lost.
+            Some(found) if listed.is_some_and(|subject| subject != found) && self.is_list(&place, found).await? => {
+                return Err(Error::registry(format!(
+                    "{host}/{place} is a list of referrers, and {} is none",
+                    landing.document
+                ))
+                .hint("look at that tag: delete it there, or import without this name (--only)"));
             }
             _ => {}
         }
@@ -375,25 +364,13 @@ impl Destination for RegistryDestination {
         Ok(PutManifest::Done)
     }
 
-    async fn commit(&self, contents: &Contents) -> Result<()> {
+    async fn confirm(&self, contents: &Contents) -> Result<Vec<error::Failure>> {
+        self.confirm_lists(contents).await
+    }
+
+    async fn commit(&self, _: &Contents) -> Result<()> {
         // Sessions whose last response was lost.
         self.endpoint.cancel_all(&self.sessions).await;
-        for ((repository, subject), entries) in self.subjects.take() {
-            let tag = fallback_tag(subject);
-            let added_to = {
-                let added_to = self.added_to.lock().unwrap_or_else(PoisonError::into_inner);
-                added_to.contains(&(repository.clone(), subject))
-            };
-            // A name that was carried is not changed: it holds the list as it was sealed.
-            let carried = !added_to
-                && contents.landing_ids().map(|id| contents.landing(id)).any(|landing| {
-                    landing.tag.as_ref() == Some(&tag)
-                        && self.repository(contents, landing.scope).is_ok_and(|r| r == repository)
-                });
-            if !carried {
-                self.keep_fallback(&repository, subject, entries).await?;
-            }
-        }
         Ok(())
     }
 

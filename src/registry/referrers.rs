@@ -27,6 +27,8 @@ pub(super) enum TagList {
     Absent,
     /// This.
     Found(Box<Document>),
+    /// The subject itself: GitLab reads sha256-<hex> as the digest (oras-project/oras-go issue 1396).
+    Subject,
     /// The registry answers 401 or 403, which some do for tags that are not there.
     Denied(Error),
 }
@@ -106,8 +108,7 @@ impl Client {
             Ok(served) => read_document(host, repository, &selector, served)?,
             Err(other) => return Ok(other),
         };
-        // GitLab reads sha256-<hex> as the digest, and returns the subject itself (oras-project/oras-go issue 1396).
-        Ok(if document.digest() == subject { TagList::Absent } else { TagList::Found(Box::new(document)) })
+        Ok(if document.digest() == subject { TagList::Subject } else { TagList::Found(Box::new(document)) })
     }
 }
 

@@ -83,6 +83,8 @@ impl Upload {
 
     /// Sends a body that can be opened once. A small one is kept in memory, so that it can be sent more than once.
     async fn send_once(&mut self, body: &mut Body) -> Result<()> {
+        // A repository that takes no uploads says so here. The body is unread, and can still go into another one.
+        self.waiting = Some(self.start(&mut self.endpoint.budget()).await?);
         let chunks = body.open().await?;
         let sent = match self.size <= PIECE as u64 {
             true => match Pieces::new(chunks, self.size, PIECE).next().await {

@@ -109,7 +109,10 @@ impl Upload {
     }
 
     async fn open(&self) -> Result<Opened, Failure> {
-        let call = self.call(Method::POST, Target::Path(format!("{}/blobs/uploads/", self.repository)));
+        let target = Target::Path(format!("{}/blobs/uploads/", self.repository));
+        // Of the repository and no blob: a refusal is the same for all blobs, and is told once.
+        let what = format!("upload to {}/{}", self.endpoint.host(), self.repository);
+        let call = Call::new(Method::POST, target, Access::Push(self.repository.clone()), what);
         let response = self.endpoint.send(&call, Payload::Bytes(Bytes::new())).await?;
         let response = response.expect(&[StatusCode::ACCEPTED]).await?;
         self.opened(&response).map_err(Failure::lasting)

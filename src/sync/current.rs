@@ -33,7 +33,10 @@ pub(super) async fn look(
     wishes: &Wishes,
     onto: &Onto,
 ) -> Result<Looked> {
-    let looker = Looker { catalog, platforms: &wishes.plan.platforms, chosen: Mutex::default() };
+    // In a tree skopeo chooses from lists as well, and trees are equal to those of skopeo.
+    let chooses_from_lists = matches!(onto, Onto::Directory(_)) && !wishes.plan.referrers;
+    let platforms = &wishes.plan.platforms;
+    let looker = Looker { catalog, platforms, chooses_from_lists, chosen: Mutex::default() };
     let mut looking = stream::iter(references)
         .map(async |reference| {
             let seen = looker.see(&reference, wishes, onto).await;
@@ -53,28 +56,49 @@ pub(super) async fn look(
     Ok(looked)
 }
 
-/// Takes out of contents what is at its destination already.
+/// Takes out of contents what is at its destination already, and with `keep_going` what the destination does not answer
+/// about.
 ///
 /// # Errors
 /// `Registry` when the destination cannot be asked.
-pub(super) async fn without_there(contents: Contents, wishes: &Wishes, onto: &Onto) -> Result<(Vec<Named>, Contents)> {
-    let Onto::Registry(registry) = onto else { return Ok((Vec::new(), contents)) };
+pub(super) async fn without_there(contents: Contents, wishes: &Wishes, onto: &Onto) -> Result<Remaining> {
+    let Onto::Registry(registry) = onto else { return Ok(Remaining { contents, ..Remaining::default() }) };
     let mut asking = stream::iter(contents.images.clone())
         .map(async |image: Named| (registry.landed(&image.name).await, image))
         .buffered(wishes.plan.jobs.max(1));
-    let mut there = Vec::new();
+    let mut remaining = Remaining::default();
+    let mut names: HashSet<Name> = HashSet::new();
     while let Some((landed, image)) = asking.next().await {
-        if landed? == Some(image.document) {
-            there.push(image);
+        match landed {
+            Ok(found) if found != Some(image.document) => continue,
+            Ok(_) => {
+                names.insert(image.name.clone());
+                remaining.there.push(image);
+            }
+            Err(error) if wishes.plan.keep_going && error.kind() != Kind::Interrupted => {
+                names.insert(image.name);
+                remaining.failures.push(Failure { image: image.source, error });
+            }
+            Err(error) => return Err(error),
         }
     }
     drop(asking);
-    if there.is_empty() {
-        return Ok((there, contents));
-    }
-    let names: HashSet<&Name> = there.iter().map(|image| &image.name).collect();
-    let left = contents.only(|image| !names.contains(&image.name))?;
-    Ok((there, left))
+    remaining.contents = match names.is_empty() {
+        true => contents,
+        false => contents.only(|image| !names.contains(&image.name))?,
+    };
+    Ok(remaining)
+}
+
+/// What a look at the destination leaves of planned contents.
+#[derive(Default)]
+pub(super) struct Remaining {
+    /// What is to be moved.
+    pub(super) contents: Contents,
+    /// What is there already.
+    pub(super) there: Vec<Named>,
+    /// What the destination does not answer about.
+    pub(super) failures: Vec<Failure>,
 }
 
 enum Seen {
@@ -87,6 +111,8 @@ enum Seen {
 struct Looker<'a> {
     catalog: &'a dyn Catalog,
     platforms: &'a Platforms,
+    /// Whether a list of referrers is taken for an index of platforms.
+    chooses_from_lists: bool,
     /// What takes an index's place; found out once, however many tags point to it.
     chosen: Mutex<HashMap<(Origin, Digest), Choice>>,
 }
@@ -110,12 +136,11 @@ impl Looker<'_> {
     /// The manifest or index that is to land.
     async fn landing(&self, reference: &Reference) -> Result<Option<Digest>> {
         let Reference { host, repository, selector } = reference;
-        let whole = *self.platforms == Platforms::All;
         let digest = match selector {
             None => return Ok(None),
             Some(Selector::Digest(digest) | Selector::Pinned(_, digest)) => *digest,
             Some(Selector::Tag(tag)) => match self.catalog.current(host, repository, tag).await? {
-                None if whole => return Ok(None),
+                None if *self.platforms == Platforms::All => return Ok(None),
                 None => {
                     let document = self.catalog.document(host, repository, &Selector::Tag(tag.clone())).await?;
                     return self.choose(reference, document).await.map(Some);
@@ -126,7 +151,7 @@ impl Looker<'_> {
                 },
             },
         };
-        if whole {
+        if *self.platforms == Platforms::All || self.is_whole_list(reference, digest) {
             return Ok(Some(digest));
         }
         let origin = Origin { host: host.clone(), repository: repository.clone() };
@@ -141,8 +166,16 @@ impl Looker<'_> {
         cell.get_or_try_init(choose).await.copied().map(Some)
     }
 
+    /// Whether an index is a list of referrers, and lands as it is.
+    fn is_whole_list(&self, reference: &Reference, index: Digest) -> bool {
+        !self.chooses_from_lists && reference.lists_referrers(index)
+    }
+
     /// What takes the place of `document`, if it is an index.
     async fn choose(&self, reference: &Reference, mut document: Document) -> Result<Digest> {
+        if self.is_whole_list(reference, document.digest()) {
+            return Ok(document.digest());
+        }
         for _ in 0..MAX_NESTING {
             let View::Index { children } = document.view() else { break };
             let fault = |e: Error| e.context(format!("cannot choose a platform of {reference}"));

@@ -3,17 +3,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::{Job, resend};
+use super::{Job, order, resend};
 use crate::error::{Error, Failure, Kind, Result};
-use crate::oci::{Digest, Name};
+use crate::oci::Name;
 use crate::place::{BlobId, Contents, LandingId, ScopeId};
 use crate::progress::Event;
 
 /// Lands everything. With `keep_going`, what could not be put in place is returned, by name.
 pub(super) async fn run(job: &Job) -> Result<Vec<Failure>> {
     let failed = Failed::default();
-    for level in levels(&job.contents) {
-        job.each(by_document(&job.contents, level), |job, ids| land_in_turn(job, ids, failed.clone())).await?;
+    for step in order::steps(&job.contents)? {
+        job.each(step, |job, ids| land_in_turn(job, ids, failed.clone())).await?;
     }
     let failed = std::mem::take(&mut *failed.lock().unwrap_or_else(PoisonError::into_inner));
     let contents = &job.contents;
@@ -25,15 +25,19 @@ pub(super) async fn run(job: &Job) -> Result<Vec<Failure>> {
     Ok(failures.collect())
 }
 
-/// The images that need a blob that `fails`, each with one such blob.
-pub(super) fn images_without(contents: &Contents, fails: impl Fn(BlobId) -> bool) -> BTreeMap<Name, BlobId> {
-    let mut broken: BTreeMap<LandingId, BlobId> = BTreeMap::new();
+/// The images that need a blob in a repository where it `fails`, each with one such blob.
+pub(super) fn images_without(
+    contents: &Contents,
+    fails: impl Fn(BlobId, ScopeId) -> bool,
+) -> BTreeMap<Name, (BlobId, ScopeId)> {
+    let mut broken: BTreeMap<LandingId, (BlobId, ScopeId)> = BTreeMap::new();
     let mut images = BTreeMap::new();
     // A landing comes after everything that it needs.
     for id in contents.landing_ids() {
         let landing = contents.landing(id);
         let below = landing.after.iter().find_map(|before| broken.get(before).copied());
-        if let Some(blob) = below.or_else(|| landing.blobs.iter().copied().find(|blob| fails(*blob))) {
+        let here = || landing.blobs.iter().copied().find(|blob| fails(*blob, landing.scope));
+        if let Some(blob) = below.or_else(|| here().map(|blob| (blob, landing.scope))) {
             broken.insert(id, blob);
             images.extend(landing.image.map(|image| (contents.images[image as usize].name.clone(), blob)));
         }
@@ -77,31 +81,4 @@ async fn land(job: &Job, id: LandingId, failed: &Failed) -> Result<()> {
         job.progress.event(Event::Landed { name, digest: landing.document });
     }
     Ok(())
-}
-
-/// Landings of the same document in the same scope, together.
-fn by_document(contents: &Contents, level: Vec<LandingId>) -> Vec<Vec<LandingId>> {
-    let mut together: BTreeMap<(ScopeId, Digest), Vec<LandingId>> = BTreeMap::new();
-    for id in level {
-        let landing = contents.landing(id);
-        together.entry((landing.scope, landing.document)).or_default().push(id);
-    }
-    together.into_values().collect()
-}
-
-/// Landings that may happen at the same time, in the order in which their groups must.
-fn levels(contents: &Contents) -> Vec<Vec<LandingId>> {
-    let mut level_of: Vec<usize> = Vec::with_capacity(contents.landings.len());
-    let mut levels: BTreeMap<usize, Vec<LandingId>> = BTreeMap::new();
-    for id in contents.landing_ids() {
-        let landing = contents.landing(id);
-        // Nothing depends on a tag, so all of them can come after everything else.
-        let level = match landing.tag {
-            Some(_) => usize::MAX,
-            None => landing.after.iter().map(|before| level_of[before.0 as usize] + 1).max().unwrap_or(0),
-        };
-        level_of.push(level);
-        levels.entry(level).or_default().push(id);
-    }
-    levels.into_values().collect()
 }

@@ -11,7 +11,8 @@ use futures_util::TryStreamExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{Job, Presences};
+use super::Job;
+use super::blobs::Locations;
 use crate::error::{Error, Result};
 use crate::place::{BlobId, Body, SMALL_BLOB, Source};
 
@@ -43,22 +44,19 @@ pub(super) async fn run(job: &Job, source: Arc<dyn Source>) -> Result<()> {
             next = waiting.next();
         }
         let Some((id, ahead)) = line.pop_front() else { break };
-        let scope = job.first_scope(id);
+        let mut locations = Locations::unknown(job.blob(id));
         match ahead {
-            None => job.put(id, scope, &mut job.reopenable(&source, id)).await?,
+            None => job.put(id, &mut locations, &mut job.reopenable(&source, id)).await?,
             Some(ahead) => match ahead.await.map_err(|e| Error::interrupted().caused_by(e))? {
                 Ok((bytes, _permit)) => {
                     let mut body = Body::whole(job.blob(id).digest, bytes, job.progress.clone(), job.cancel.clone());
-                    job.put(id, scope, &mut body).await?;
+                    job.put(id, &mut locations, &mut body).await?;
                 }
-                Err(error) => job.go_past(id, error)?,
+                Err(error) => job.could_not_read(id, &mut locations, error)?,
             },
         }
-        if job.has_failed(id) {
-            continue;
-        }
-        for scope in job.link_others(id, &Presences::unknown(job.blob(id))).await? {
-            job.put(id, scope, &mut job.reopenable(&source, id)).await?;
+        for scope in job.link_others(id, &locations).await? {
+            job.put_there(id, scope, &mut job.reopenable(&source, id)).await?;
         }
     }
     Ok(())

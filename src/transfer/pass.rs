@@ -13,7 +13,8 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{Job, Presences, Tasks};
+use super::blobs::Locations;
+use super::{Job, Tasks};
 use crate::error::{Error, Result};
 use crate::place::{BlobId, Body, Chunks, Mismatch, Pass, SMALL_BLOB, verified};
 
@@ -30,37 +31,38 @@ pub(super) async fn to_any_order(job: &Job, mut pass: Box<dyn Pass>) -> Result<(
             }
             tasks.room().await;
             let known = job.there.contains(&id);
-            let presences = if known { Presences::unknown(job.blob(id)) } else { answers.of(id).await? };
-            if job.has_failed(id) {
+            let mut locations = if known { Locations::left_in_first(job.blob(id)) } else { answers.of(id).await? };
+            if locations.is_given_up() {
                 drop(chunks);
-            } else if known || job.is_satisfied(id, &presences).await? {
+            } else if job.is_satisfied(id, &mut locations).await? {
                 drop(chunks);
                 job.already_there(id);
                 let job = job.clone();
-                tasks.spawn(async move { link_others(&job, id, &presences, None).await });
+                tasks.spawn(async move { link_others(&job, id, &locations, None).await });
             } else {
                 let chunks = checked(job, &mismatch, id, chunks);
                 if job.blob(id).size <= SMALL_BLOB {
                     // Taken before the bytes are read: this bounds memory, in the medium's order.
                     let permit = small.clone().acquire_owned().await.expect("never closed");
                     let bytes = match collect(chunks, job.blob(id).size).await {
-                        Ok(bytes) => bytes,
+                        Ok(bytes) => Some(bytes),
                         Err(error) => {
-                            job.go_past(id, error)?;
-                            continue;
+                            job.could_not_read(id, &mut locations, error)?;
+                            None
                         }
                     };
                     let job = job.clone();
                     tasks.spawn(async move {
                         let _permit = permit;
-                        let mut body = whole(&job, id, bytes.clone());
-                        job.put(id, job.first_scope(id), &mut body).await?;
-                        link_others(&job, id, &presences, Some(bytes)).await
+                        if let Some(bytes) = &bytes {
+                            job.put(id, &mut locations, &mut whole(&job, id, bytes.clone())).await?;
+                        }
+                        link_others(&job, id, &locations, bytes).await
                     });
                 } else {
-                    job.put(id, job.first_scope(id), &mut once(job, id, chunks)).await?;
+                    job.put(id, &mut locations, &mut once(job, id, chunks)).await?;
                     let job = job.clone();
-                    tasks.spawn(async move { link_others(&job, id, &presences, None).await });
+                    tasks.spawn(async move { link_others(&job, id, &locations, None).await });
                 }
             }
             if tasks.failed() {
@@ -90,14 +92,17 @@ pub(super) async fn to_planned_order(job: &Job, mut pass: Box<dyn Pass>) -> Resu
         if expected.next() != Some(id) {
             return Err(mismatch(job.blob(id), "it is not next in the planned order"));
         }
-        if job.there.contains(&id) {
+        let locations = if job.there.contains(&id) {
             drop(chunks);
             job.already_there(id);
+            Locations::left_in_first(job.blob(id))
         } else {
+            let mut locations = Locations::unknown(job.blob(id));
             let chunks = checked(job, &mismatch, id, chunks);
-            job.put(id, job.first_scope(id), &mut once(job, id, chunks)).await?;
-        }
-        link_others(job, id, &Presences::unknown(job.blob(id)), None).await?;
+            job.put(id, &mut locations, &mut once(job, id, chunks)).await?;
+            locations
+        };
+        link_others(job, id, &locations, None).await?;
     }
     match expected.next() {
         Some(id) => Err(mismatch(job.blob(id), "the medium ends before it")),
@@ -105,28 +110,31 @@ pub(super) async fn to_planned_order(job: &Job, mut pass: Box<dyn Pass>) -> Resu
     }
 }
 
-/// Links the blob into its other scopes; where that is refused the bytes are sent from memory, or read back from
+/// Links the blob into its other repositories. Where that is refused the bytes are sent from memory, or read back from
 /// the destination, never from the medium.
-async fn link_others(job: &Job, id: BlobId, presences: &Presences, bytes: Option<Bytes>) -> Result<()> {
-    if job.has_failed(id) {
-        return Ok(());
-    }
-    for scope in job.link_others(id, presences).await? {
-        let mut body = match &bytes {
-            Some(bytes) => whole(job, id, bytes.clone()),
-            None => {
-                let chunks = job.destination.read_back(&job.contents, id, job.first_scope(id)).await?;
-                let blob = job.blob(id);
-                let digest = blob.digest;
-                let chunks = verified(chunks, digest, blob.size, job.cancel.clone(), move |what| {
-                    Error::registry(format!("blob {digest} was read back from its destination, and {what}"))
-                });
-                once(job, id, chunks)
-            }
+async fn link_others(job: &Job, id: BlobId, locations: &Locations, bytes: Option<Bytes>) -> Result<()> {
+    for scope in job.link_others(id, locations).await? {
+        let body = match &bytes {
+            Some(bytes) => Ok(whole(job, id, bytes.clone())),
+            None => read_back(job, id, locations).await,
         };
-        job.put(id, scope, &mut body).await?;
+        match body {
+            Ok(mut body) => job.put_there(id, scope, &mut body).await?,
+            Err(error) => job.record_failure(id, scope, error)?,
+        }
     }
     Ok(())
+}
+
+async fn read_back(job: &Job, id: BlobId, locations: &Locations) -> Result<Body> {
+    let from = locations.stored().expect("only what is stored is linked");
+    let chunks = job.destination.read_back(&job.contents, id, from).await?;
+    let blob = job.blob(id);
+    let digest = blob.digest;
+    let chunks = verified(chunks, digest, blob.size, job.cancel.clone(), move |what| {
+        Error::registry(format!("blob {digest} was read back from its destination, and {what}"))
+    });
+    Ok(once(job, id, chunks))
 }
 
 fn once(job: &Job, id: BlobId, chunks: Chunks) -> Body {
@@ -153,8 +161,8 @@ async fn collect(mut chunks: Chunks, size: u64) -> Result<Bytes> {
 
 /// Answers to "does the destination have it", asked some way ahead of the reader.
 struct Answers {
-    answers: mpsc::Receiver<(BlobId, Result<Presences>)>,
-    early: HashMap<BlobId, Result<Presences>>,
+    answers: mpsc::Receiver<(BlobId, Result<Locations>)>,
+    early: HashMap<BlobId, Result<Locations>>,
     _asking: AbortOnDropHandle<()>,
 }
 
@@ -166,7 +174,7 @@ impl Answers {
             let ids: Vec<BlobId> = job.contents.blob_ids().filter(|id| !job.there.contains(id)).collect();
             let ask = |id| {
                 let job = job.clone();
-                async move { (id, job.presence(id).await) }
+                async move { (id, job.locate(id).await) }
             };
             let mut asked = stream::iter(ids).map(ask).buffered(job.jobs);
             while let Some(answer) = asked.next().await {
@@ -178,7 +186,7 @@ impl Answers {
         Answers { answers, early: HashMap::new(), _asking: AbortOnDropHandle::new(asking) }
     }
 
-    async fn of(&mut self, id: BlobId) -> Result<Presences> {
+    async fn of(&mut self, id: BlobId) -> Result<Locations> {
         if let Some(answer) = self.early.remove(&id) {
             return answer;
         }

@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 
-use super::{Job, Presences, Tasks};
+use super::blobs::Locations;
+use super::{Job, Tasks};
 use crate::error::Result;
 use crate::place::{BlobId, Source};
 
@@ -23,9 +24,9 @@ pub(super) async fn run(job: &Job, source: Arc<dyn Source>) -> Result<()> {
         }
         let (job, source, places) = (job.clone(), source.clone(), places.clone());
         tasks.spawn(async move {
-            let presences = move_blob(&job, &source, id).await?;
+            let locations = move_blob(&job, &source, id).await?;
             drop(place);
-            link_others(&job, &source, id, &presences, &places).await
+            link_others(&job, &source, id, &locations, &places).await
         });
     }
     tasks.finish().await
@@ -39,37 +40,31 @@ struct Places {
     linking: Arc<Semaphore>,
 }
 
-async fn move_blob(job: &Job, source: &Arc<dyn Source>, id: BlobId) -> Result<Presences> {
+async fn move_blob(job: &Job, source: &Arc<dyn Source>, id: BlobId) -> Result<Locations> {
     let known = job.there.contains(&id);
-    let presences = if known { Presences::unknown(job.blob(id)) } else { job.presence(id).await? };
-    if job.has_failed(id) {
-        return Ok(presences);
-    }
-    if known || job.is_satisfied(id, &presences).await? {
+    let mut locations = if known { Locations::left_in_first(job.blob(id)) } else { job.locate(id).await? };
+    if job.is_satisfied(id, &mut locations).await? {
         job.already_there(id);
     } else {
-        job.put(id, job.first_scope(id), &mut job.reopenable(source, id)).await?;
+        job.put(id, &mut locations, &mut job.reopenable(source, id)).await?;
     }
-    Ok(presences)
+    Ok(locations)
 }
 
 async fn link_others(
     job: &Job,
     source: &Arc<dyn Source>,
     id: BlobId,
-    presences: &Presences,
+    locations: &Locations,
     places: &Places,
 ) -> Result<()> {
-    if job.has_failed(id) {
-        return Ok(());
-    }
     let refused = {
         let _place = places.linking.acquire().await.expect("never closed");
-        job.link_others(id, presences).await?
+        job.link_others(id, locations).await?
     };
     for scope in refused {
         let _place = places.moving.acquire().await.expect("never closed");
-        job.put(id, scope, &mut job.reopenable(source, id)).await?;
+        job.put_there(id, scope, &mut job.reopenable(source, id)).await?;
     }
     Ok(())
 }

@@ -3,6 +3,7 @@
 mod loops;
 mod memory;
 mod places;
+mod refusals;
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;

@@ -10,5 +10,6 @@ mod known;
 mod lists;
 mod missing;
 mod real;
+mod referrers_lists;
 mod refusals;
 mod uploads;

@@ -3,7 +3,7 @@
 use std::fs;
 use std::net::TcpListener;
 
-use support::{Access, RealRegistry, desk, push_image, raw_manifest, references, tags};
+use support::{Access, FaultProxy, RealRegistry, Rule, desk, push_image, raw_manifest, references, tags};
 
 use super::sync;
 
@@ -114,4 +114,38 @@ fn a_blob_that_cannot_be_had_keeps_only_its_images_back() {
     assert_eq!(lines, ["dir:usb/app:1", "dir:usb/app:2"]);
     assert!(desk.path().join("usb/app:2/manifest.json").exists());
     assert!(!desk.path().join("usb/zstd:1/manifest.json").exists());
+}
+
+/// Only what is there in the end counts, in words and in JSON.
+#[test]
+fn a_sync_counts_only_what_landed() {
+    let (source, destination, desk) = (RealRegistry::with_corpus(), RealRegistry::start(), desk!());
+    let proxy = FaultProxy::start(destination.host());
+    // They share a layer; the first one is refused.
+    proxy.inject(Rule::on("POST", "/v2/formats/plain/blobs/uploads/").status(403));
+    let yaml = format!("{}:\n  images: {{formats/plain: [], formats/odd-json: [], team/app: []}}\n", source.host());
+    fs::write(desk.path().join("sync.yaml"), yaml).unwrap();
+    let common = ["-s", "yaml", "-d", "docker", "--names", "path", "--keep-going", "--json", "sync.yaml", proxy.host()];
+    let partly = sync(&desk, &common);
+    partly.code(4).stderr_contains("the rest is done, but formats/plain:1: ").stderr_contains(": 3 images,");
+    let answer: serde_json::Value = serde_json::from_str(&partly.stdout()).unwrap();
+    assert_eq!(answer["totals"]["images"], 3, "{answer:#}");
+    assert_eq!(answer["images"].as_array().unwrap().len(), 3, "{answer:#}");
+    assert_eq!(answer["failures"][0]["image"], "formats/plain:1");
+}
+
+/// A tree, too, is looked for at its destination before anything is moved.
+#[test]
+fn a_destination_that_does_not_answer_about_an_image_fails_that_image_alone() {
+    let (source, destination, desk) = (RealRegistry::with_corpus(), RealRegistry::start(), desk!());
+    let yaml = format!("{}:\n  images: {{team/app: [], formats/zstd: []}}\n", source.host());
+    fs::write(desk.path().join("sync.yaml"), yaml).unwrap();
+    sync(&desk, &["-s", "yaml", "-d", "dir", "--names", "path", "sync.yaml", "usb"]).success();
+    let proxy = FaultProxy::start(destination.host());
+    proxy.inject(Rule::on("HEAD", "/v2/formats/zstd/manifests/").status(403));
+    let common = ["-s", "dir", "-d", "docker", "usb", proxy.host()];
+    sync(&desk, &common).code(1).stderr_contains("formats/zstd:1");
+    assert!(destination.writes().is_empty());
+    sync(&desk, &[&["--keep-going"], &common[..]].concat()).code(4).stderr_contains("formats/zstd:1");
+    assert_eq!(tags(destination.host(), "team/app"), ["1", "2"]);
 }

@@ -4,11 +4,14 @@
 mod documents;
 mod failing;
 mod foreign;
+mod lists;
 mod names;
+mod order;
 mod origins;
 mod platforms;
 mod referrers;
 mod referrers_api;
+mod refusing;
 mod unusual;
 
 use serde_json::json;

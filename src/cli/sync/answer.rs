@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::Sync;
 use super::ends::{Destination, Source};
-use crate::cli::done::Done;
+use crate::cli::done::{Done, landed};
 use crate::cli::listing::{self, Totals};
 use crate::cli::output::{escape_controls, print_data, print_json};
 use crate::cli::progress::count;
@@ -88,6 +88,7 @@ impl Answer {
         outcome: Outcome,
         started: Instant,
     ) -> Result<()> {
+        self.contents = landed(&self.contents, &outcome.failures)?;
         self.failures.extend(outcome.failures);
         let done = Done {
             summary: outcome.summary,

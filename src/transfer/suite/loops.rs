@@ -13,7 +13,7 @@ use crate::error::Kind;
 use crate::place::{BlobId, Order, SMALL_BLOB};
 use crate::transfer::{Options, Supply, run};
 
-fn supply(sample: &Sample, one_pass: bool, mood: Mood) -> Supply {
+pub(super) fn supply(sample: &Sample, one_pass: bool, mood: Mood) -> Supply {
     let memory = Memory::new(sample, mood);
     if one_pass {
         let order: Vec<BlobId> = sample.contents.blob_ids().collect();
@@ -29,7 +29,8 @@ fn assert_everything_landed(sample: &Sample, destination: &Recorder) {
     assert_eq!(state.landed.len(), sample.contents.landings.len());
     for blob in &sample.contents.blobs {
         for scope in &blob.wanted {
-            assert_eq!(state.blobs[&(*scope, blob.digest)], sample.blobs[&blob.digest]);
+            let key = (sample.contents.scope(*scope).clone(), blob.digest);
+            assert_eq!(state.blobs[&key], sample.blobs[&blob.digest]);
         }
     }
 }

@@ -10,7 +10,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 
 use super::Sample;
 use crate::error::{Error, Result};
-use crate::oci::Digest;
+use crate::oci::{Digest, Repository};
 use crate::place::{
     Blob, BlobId, Body, Chunks, Contents, Destination, Landing, LandingId, Linked, Mismatch, Order, Pass, Presence,
     PutManifest, SMALL_BLOB, ScopeId, Source, Stored,
@@ -103,6 +103,21 @@ impl Pass for MemoryPass {
     }
 }
 
+/// What a recorder refuses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// Blobs for this repository, before their bytes are read.
+    Put(ScopeId),
+    /// Blobs for this repository, after their bytes were read.
+    PutAtTheEnd(ScopeId),
+    /// To answer whether this repository has a blob.
+    Presence(ScopeId),
+    /// To link into this repository.
+    Link(ScopeId),
+    /// To give blobs back.
+    ReadBack,
+}
+
 /// A registry in miniature: it remembers every call in order, and takes nothing before what it needs.
 pub(super) struct Recorder {
     pub(super) order: Order,
@@ -114,16 +129,18 @@ pub(super) struct Recorder {
     pub(super) finds: HashSet<BlobId>,
     /// Links wait until so many blobs were put.
     pub(super) links_after: usize,
+    pub(super) refuses: Option<Refusal>,
     pub(super) state: Mutex<State>,
 }
 
 #[derive(Default)]
 pub(super) struct State {
-    pub(super) blobs: BTreeMap<(ScopeId, Digest), Bytes>,
+    /// By repository: ids of scopes change when images are left out.
+    pub(super) blobs: BTreeMap<(Repository, Digest), Bytes>,
     pub(super) puts: Vec<BlobId>,
     pub(super) landed: BTreeSet<LandingId>,
-    /// Documents that are being landed now.
-    pub(super) landing: BTreeSet<(ScopeId, Digest)>,
+    /// Documents that are being landed now, each with itself and all documents below it.
+    pub(super) landing: BTreeMap<(ScopeId, Digest), BTreeSet<Digest>>,
     pub(super) committed: bool,
     pub(super) in_flight: usize,
     pub(super) most_in_flight: usize,
@@ -132,7 +149,15 @@ pub(super) struct State {
 impl Recorder {
     pub(super) fn new(order: Order) -> Self {
         let (has, finds) = (HashSet::new(), HashSet::new());
-        Recorder { order, links: true, slow: false, has, finds, links_after: 0, state: Mutex::default() }
+        let state = Mutex::default();
+        Recorder { order, links: true, slow: false, has, finds, links_after: 0, refuses: None, state }
+    }
+
+    fn refuse(&self, refusal: Refusal) -> Result<()> {
+        match self.refuses == Some(refusal) {
+            true => Err(Error::registry(format!("refused: {refusal:?}"))),
+            false => Ok(()),
+        }
     }
 
     fn had(&self, blob: BlobId) -> bool {
@@ -150,11 +175,13 @@ impl Destination for Recorder {
         Ok(self.has.clone())
     }
 
-    async fn presence(&self, _: &Contents, _: BlobId, _: ScopeId) -> Result<Presence> {
+    async fn presence(&self, _: &Contents, _: BlobId, scope: ScopeId) -> Result<Presence> {
+        self.refuse(Refusal::Presence(scope))?;
         Ok(Presence::Absent)
     }
 
     async fn put(&self, contents: &Contents, blob: BlobId, scope: ScopeId, body: &mut Body) -> Result<Stored> {
+        self.refuse(Refusal::Put(scope))?;
         if self.finds.contains(&blob) {
             return Ok(Stored::WasThere);
         }
@@ -171,14 +198,16 @@ impl Destination for Recorder {
             }
             bytes.extend_from_slice(&chunk);
         }
+        self.refuse(Refusal::PutAtTheEnd(scope))?;
         let mut state = self.state.lock().unwrap();
         state.in_flight -= 1;
         state.puts.push(blob);
-        state.blobs.insert((scope, contents.blob(blob).digest), bytes.into());
+        state.blobs.insert((contents.scope(scope).clone(), contents.blob(blob).digest), bytes.into());
         Ok(Stored::Sent)
     }
 
     async fn link(&self, contents: &Contents, blob: BlobId, from: ScopeId, to: ScopeId) -> Result<Linked> {
+        self.refuse(Refusal::Link(to))?;
         if !self.links {
             return Ok(Linked::Refused);
         }
@@ -187,30 +216,42 @@ impl Destination for Recorder {
         }
         let digest = contents.blob(blob).digest;
         let mut state = self.state.lock().unwrap();
-        let bytes = match state.blobs.get(&(from, digest)) {
+        let bytes = match state.blobs.get(&(contents.scope(from).clone(), digest)) {
             Some(bytes) => bytes.clone(),
             None => {
                 assert!(self.had(blob), "linked before it was there");
                 Bytes::new()
             }
         };
-        state.blobs.insert((to, digest), bytes);
+        state.blobs.insert((contents.scope(to).clone(), digest), bytes);
         Ok(Linked::Done)
     }
 
     async fn read_back(&self, contents: &Contents, blob: BlobId, scope: ScopeId) -> Result<Chunks> {
-        let bytes = self.state.lock().unwrap().blobs[&(scope, contents.blob(blob).digest)].clone();
+        self.refuse(Refusal::ReadBack)?;
+        let key = (contents.scope(scope).clone(), contents.blob(blob).digest);
+        let bytes = self.state.lock().unwrap().blobs[&key].clone();
         Ok(stream::iter([Ok(bytes)]).boxed())
     }
 
     async fn land(&self, contents: &Contents, id: LandingId) -> Result<PutManifest> {
         let Landing { after, blobs, scope, tag, document, .. } = contents.landing(id);
-        assert!(self.state.lock().unwrap().landing.insert((*scope, *document)), "one document twice at the same time");
+        let family = with_descendants(contents, id);
+        {
+            let mut state = self.state.lock().unwrap();
+            for ((_, other), others) in state.landing.iter().filter(|((other, _), _)| other == scope) {
+                // Such a check of an index fails at docker-registry 2.8.
+                let related = others.contains(document) || family.contains(other);
+                assert!(!related, "a document while one that refers to it is landed");
+            }
+            state.landing.insert((*scope, *document), family);
+        }
         tokio::time::sleep(Duration::from_millis(1)).await;
         let mut state = self.state.lock().unwrap();
         assert!(after.iter().all(|before| state.landed.contains(before)), "a parent before its child");
         for blob in blobs {
-            let there = state.blobs.contains_key(&(*scope, contents.blob(*blob).digest)) || self.had(*blob);
+            let key = (contents.scope(*scope).clone(), contents.blob(*blob).digest);
+            let there = state.blobs.contains_key(&key) || self.had(*blob);
             assert!(there, "a manifest before its blob");
         }
         if tag.is_some() {
@@ -226,4 +267,10 @@ impl Destination for Recorder {
         self.state.lock().unwrap().committed = true;
         Ok(())
     }
+}
+
+fn with_descendants(contents: &Contents, id: LandingId) -> BTreeSet<Digest> {
+    let landing = contents.landing(id);
+    let below = landing.after.iter().flat_map(|child| with_descendants(contents, *child));
+    below.chain([landing.document]).collect()
 }
