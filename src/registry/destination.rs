@@ -131,7 +131,7 @@ impl RegistryDestination {
         let document = Document::parse_known(bytes, media_type, digest)?;
         let Some(subject) = document.subject().map(|subject| subject.digest) else { return Ok(()) };
         if !self.client.has_referrers_api(self.endpoint.host(), repository, subject).await? {
-            self.subjects.note(repository, subject, &document);
+            self.subjects.note(repository, subject, digest);
         }
         Ok(())
     }
@@ -298,8 +298,8 @@ impl Destination for RegistryDestination {
         let (host, place) = (self.endpoint.host(), Place { repository: &repository, selector });
         let listed = landing.tag.as_ref().and_then(|tag| tag.referrers_of(landing.document));
         if let (Some(subject), Some(DocumentKind::Index)) = (listed, media_type.document_kind()) {
-            let list = Document::parse_known(bytes, media_type, landing.document)?;
-            return self.put_list(&repository, subject, &list).await.map(|()| PutManifest::Done);
+            self.put_list(contents, &repository, subject, landing.document).await?;
+            return Ok(PutManifest::Done);
         }
         let mut budget = self.endpoint.budget();
         // A new repository has no tags; what an interrupted run has left in it is manifests.
@@ -355,7 +355,7 @@ impl Destination for RegistryDestination {
         if !noticed {
             let document = Document::parse_known(bytes, media_type, landing.document)?;
             if let Some(subject) = document.subject() {
-                self.subjects.note(&repository, subject.digest, &document);
+                self.subjects.note(&repository, subject.digest, landing.document);
             }
         }
         if landing.tag.is_some() {

@@ -9,24 +9,27 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures_util::{FutureExt, StreamExt, stream};
-use serde_json::Value;
+use tokio::sync::Semaphore;
 
 use super::destination::RegistryDestination;
 use super::put_manifest::{Manifest, Place};
 use super::referrers::TagList;
-use super::subjects::{entries, fallback_tag, merged};
+use super::subjects::{Entry, entries, fallback_tag, merged};
 use crate::error::{Error, Failure, Kind, Result};
 use crate::oci::{Digest, Document, Repository, Selector, View};
 use crate::place::{Catalog, Contents};
 
 /// What this run did about lists of referrers. A list is known by its repository and its subject.
-#[derive(Default)]
-pub(super) struct Lists(Mutex<State>);
+pub(super) struct Lists {
+    state: Mutex<State>,
+    /// Large lists are merged one at a time: each takes several times its size.
+    large: Semaphore,
+}
 
 #[derive(Default)]
 struct State {
-    /// Lists that were written and not read since, with the entries that they must have.
-    written: BTreeMap<(Repository, Digest), Vec<Value>>,
+    /// Lists that were written and not read since.
+    written: BTreeMap<(Repository, Digest), Wanted>,
     /// Lists that have the bytes that were carried.
     as_carried: HashSet<(Repository, Digest)>,
     /// The longest time from reading a list until it was written.
@@ -41,6 +44,23 @@ enum At {
     Hidden,
 }
 
+impl State {
+    fn note_written(&mut self, key: (Repository, Digest), wanted: Wanted) {
+        let known = self.written.entry(key).or_default();
+        known.list = known.list.or(wanted.list);
+        known.referrers.extend(wanted.referrers);
+    }
+}
+
+/// What a list must hold, by the digests of documents that are carried.
+#[derive(Debug, Clone, Default)]
+struct Wanted {
+    /// A list with its entries.
+    list: Option<Digest>,
+    /// Manifests with the subject of the list.
+    referrers: Vec<Digest>,
+}
+
 /// Whether a list was written before by this run.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Written {
@@ -48,24 +68,56 @@ enum Written {
     Before,
 }
 
+impl Default for Lists {
+    fn default() -> Self {
+        Lists { state: Mutex::default(), large: Semaphore::new(1) }
+    }
+}
+
+impl Wanted {
+    fn list(&self, contents: &Contents) -> Result<Option<Document>> {
+        self.list.map(|digest| document(contents, digest)).transpose()
+    }
+
+    fn entries(&self, contents: &Contents, list: Option<&Document>) -> Result<Vec<Entry>> {
+        let mut all = list.map(entries).transpose()?.unwrap_or_default();
+        for referrer in &self.referrers {
+            all.push(Entry::of(&document(contents, *referrer)?)?);
+        }
+        Ok(all)
+    }
+}
+
+fn document(contents: &Contents, digest: Digest) -> Result<Document> {
+    let (bytes, media_type) = contents.documents.get(digest)?;
+    Document::parse_known(bytes, media_type, digest)
+}
+
 impl Lists {
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl RegistryDestination {
     /// Adds the entries of a list that was carried. Its bytes are kept where nothing is listed there that it lacks.
-    pub(super) async fn put_list(&self, repository: &Repository, subject: Digest, carried: &Document) -> Result<()> {
-        self.add_to_list(repository, subject, Some(carried), entries(carried)?, Written::Never).await
+    pub(super) async fn put_list(
+        &self,
+        contents: &Contents,
+        repository: &Repository,
+        subject: Digest,
+        list: Digest,
+    ) -> Result<()> {
+        let wanted = Wanted { list: Some(list), ..Wanted::default() };
+        self.add_to_list(contents, repository, subject, wanted, Written::Never).await
     }
 
     async fn add_to_list(
         &self,
+        contents: &Contents,
         repository: &Repository,
         subject: Digest,
-        carried: Option<&Document>,
-        entries: Vec<Value>,
+        wanted: Wanted,
         written: Written,
     ) -> Result<()> {
         let (host, key) = (self.endpoint.host(), (repository.clone(), subject));
@@ -77,14 +129,21 @@ impl RegistryDestination {
             (At::Hidden, Written::Never) => (None, true),
             // Just written, it may take a moment to be seen.
             (At::Nothing, Written::Before) => {
-                self.lists.state().written.insert(key, entries);
+                self.lists.state().note_written(key, wanted);
                 return Ok(());
             }
             (At::Hidden, Written::Before) => return Ok(()),
         };
         let listed = there.as_ref().map(Document::digest);
-        let carried_digest = carried.map(Document::digest);
-        let list = merged(there.as_ref(), carried, entries.clone())
+        let carried = wanted.list(contents)?;
+        let size: u64 = there.iter().chain(&carried).map(Document::size).sum();
+        let _turn = match size > LARGE {
+            true => Some(self.lists.large.acquire().await.expect("never closed")),
+            false => None,
+        };
+        let entries = wanted.entries(contents, carried.as_ref())?;
+        let only_carried = carried.as_ref().filter(|_| wanted.referrers.is_empty());
+        let list = merged(there.as_ref(), only_carried, entries)
             .map_err(|e| e.context(format!("cannot list referrers under {host}/{place}")))?;
         let now_there = match list {
             None => listed,
@@ -95,12 +154,12 @@ impl RegistryDestination {
                 let mut state = self.lists.state();
                 state.slowest = state.slowest.max(begun.elapsed());
                 if !is_hidden {
-                    state.written.insert(key.clone(), entries);
+                    state.note_written(key.clone(), wanted.clone());
                 }
                 Some(digest)
             }
         };
-        if carried.is_some() && now_there == carried_digest {
+        if wanted.list.is_some() && now_there == wanted.list {
             self.lists.state().as_carried.insert(key);
         }
         Ok(())
@@ -138,6 +197,8 @@ impl RegistryDestination {
         let mut noted = self.subjects.take();
         // A name that was carried is not changed: it holds the list as it was sealed.
         noted.retain(|key, _| !self.lists.state().as_carried.contains(key));
+        let noted =
+            noted.into_iter().map(|(key, referrers)| (key, Wanted { referrers, ..Wanted::default() })).collect();
         let mut failures = self.add_to_lists(contents, noted, Written::Never).await?;
         for _ in 0..MOST_PASSES {
             let (written, pause) = {
@@ -152,14 +213,14 @@ impl RegistryDestination {
             failures.extend(self.add_to_lists(contents, written, Written::Before).await?);
         }
         let written = std::mem::take(&mut self.lists.state().written);
-        for ((repository, subject), entries) in written {
+        for ((repository, subject), wanted) in written {
             let place = Place { repository: &repository, selector: Selector::Tag(fallback_tag(subject)) };
             let error = Error::registry(format!(
                 "the list of referrers {}/{place} lacked entries each time it was read, {MOST_PASSES} times",
                 self.endpoint.host()
             ))
             .hint("someone else writes that list, or the registry does not keep it: run the same command again");
-            failures.extend(self.failures_of(contents, &repository, subject, &entries, &error));
+            failures.extend(self.failures_of(contents, &repository, subject, &wanted, &error));
         }
         Ok(failures)
     }
@@ -167,39 +228,38 @@ impl RegistryDestination {
     async fn add_to_lists(
         &self,
         contents: &Contents,
-        lists: BTreeMap<(Repository, Digest), Vec<Value>>,
+        lists: BTreeMap<(Repository, Digest), Wanted>,
         written: Written,
     ) -> Result<Vec<Failure>> {
-        let add = |((repository, subject), entries): ((Repository, Digest), Vec<Value>)| async move {
-            let added = self.add_to_list(&repository, subject, None, entries.clone(), written).await;
-            (repository, subject, entries, added)
+        let add = |((repository, subject), wanted): ((Repository, Digest), Wanted)| async move {
+            let added = self.add_to_list(contents, &repository, subject, wanted.clone(), written).await;
+            (repository, subject, wanted, added)
         };
         let adding: Vec<_> = lists.into_iter().map(|list| add(list).boxed()).collect();
         let mut adding = stream::iter(adding).buffer_unordered(self.endpoint.settings().jobs.max(1));
         let mut failures = Vec::new();
-        while let Some((repository, subject, entries, added)) = adding.next().await {
+        while let Some((repository, subject, wanted, added)) = adding.next().await {
             match added {
                 Ok(()) => {}
                 Err(error) if error.kind() == Kind::Interrupted => return Err(error),
-                Err(error) => failures.extend(self.failures_of(contents, &repository, subject, &entries, &error)),
+                Err(error) => failures.extend(self.failures_of(contents, &repository, subject, &wanted, &error)),
             }
         }
         Ok(failures)
     }
 
-    /// The images that a list names, or that are the list.
+    /// The images that are to be listed, or that are the list.
     fn failures_of(
         &self,
         contents: &Contents,
         repository: &Repository,
         subject: Digest,
-        entries: &[Value],
+        wanted: &Wanted,
         error: &Error,
     ) -> Vec<Failure> {
         let tag = fallback_tag(subject);
-        let listed: HashSet<&str> = entries.iter().filter_map(|entry| entry["digest"].as_str()).collect();
         let names = contents.images.iter().filter(|image| {
-            let is_named = image.name.tag() == Some(&tag) || listed.contains(image.document.to_string().as_str());
+            let is_named = image.name.tag() == Some(&tag) || wanted.referrers.contains(&image.document);
             is_named && self.below_prefix(image.name.repository()).is_ok_and(|place| place == *repository)
         });
         let mut names: Vec<String> = names.map(|image| image.name.to_string()).collect();
@@ -210,6 +270,8 @@ impl RegistryDestination {
     }
 }
 
+/// In bytes, 256 KiB: larger lists are merged one at a time.
+const LARGE: u64 = 256 << 10;
 /// How often lists are read again at most: with each pass the entries of at least one writer are there to stay.
 const MOST_PASSES: usize = 10;
 /// How many times longer the pause is than the time from reading a list until it was written.

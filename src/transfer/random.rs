@@ -24,8 +24,10 @@ pub(super) async fn run(job: &Job, source: Arc<dyn Source>) -> Result<()> {
         }
         let (job, source, places) = (job.clone(), source.clone(), places.clone());
         tasks.spawn(async move {
-            let locations = move_blob(&job, &source, id).await?;
+            // The next blob must not begin between the end of the place and the end of the run.
+            let moved = move_blob(&job, &source, id).await.inspect_err(|_| job.cancel.cancel());
             drop(place);
+            let locations = moved?;
             link_others(&job, &source, id, &locations, &places).await
         });
     }

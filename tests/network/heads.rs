@@ -41,7 +41,11 @@ fn a_login_without_the_right_to_push_is_told_by_the_push() {
     proxy.inject(Rule::on("HEAD", "/v2/library").status(403));
     proxy.inject(Rule::on("POST", "/v2/library").answer(403, &[], "you may only read"));
     let refused = desk.import("bundle", proxy.host(), &[]);
-    refused.code(1).stderr_contains("upload blob").stderr_contains("you may only read").stderr_contains("no right");
+    refused
+        .code(1)
+        .stderr_contains("cannot upload to")
+        .stderr_contains("you may only read")
+        .stderr_contains("no right");
     let locked = RealRegistry::with_htpasswd(false);
     let creds = format!("{HTPASSWD_USER}:wrong");
     desk.import("bundle", locked.host(), &["--creds", &creds]).code(1).stderr_contains("sealift login");

@@ -186,3 +186,36 @@ fn two_imports_at_once_both_find_their_entries_in_the_list() {
         assert_eq!(found, entries, "round {round}");
     }
 }
+
+/// Both are kept: what the carried list names, and a referrer that it does not name.
+#[test]
+fn a_referrer_that_the_carried_list_lacks_is_listed_beside_its_entries() {
+    let listed = Listed::new();
+    let host = listed.source.host();
+    let subject = format!("sha256:{}", &listed.tag["sha256-".len()..]);
+    let unlisted = referrer(host, "a signature", &subject);
+    put_manifest(host, REPOSITORY, "signature", MANIFEST, &unlisted);
+    listed.desk.export(&[listed.repository()]).success();
+    for _ in 0..2 {
+        listed.desk.import("bundle", listed.destination.host(), &[]).success();
+        let expected = [&listed.own, &listed.carried, &sha256(&unlisted)];
+        assert_eq!(listed.listed().iter().collect::<Vec<_>>(), expected);
+    }
+}
+
+/// Parsed, this list would take some 200 MiB.
+#[test]
+fn a_list_of_many_small_values_is_merged_in_little_memory() {
+    let listed = Listed::new();
+    let host = listed.destination.host();
+    let own = raw_manifest(host, REPOSITORY, &listed.own).expect("it was pushed");
+    let values = vec![r#"{"":0}"#; 300_000].join(",");
+    let entry =
+        format!(r#"{{"mediaType":"{MANIFEST}","digest":"{}","size":{},"x":[{values}]}}"#, listed.own, own.bytes.len());
+    let list = format!(r#"{{"schemaVersion":2,"mediaType":"{INDEX}","manifests":[{entry}]}}"#);
+    put_manifest(host, REPOSITORY, &listed.tag, INDEX, list.as_bytes());
+    listed.desk.export(&[listed.repository()]).success();
+    let peak = listed.desk.peak_memory(&["import", "bundle", host, "--trust", "allowed_signers"]);
+    assert!(peak < 64 << 10, "{peak} KiB");
+    assert_eq!(listed.listed(), listed.both());
+}
