@@ -100,17 +100,17 @@ mod tests {
     #[tokio::test]
     async fn a_refused_login_is_not_tried_again_at_that_host() {
         let (run, host) = (RunState::default(), "a.io".parse().expect("a host"));
-        run.trial(&host, &login("wrong")).await.expect("untried").refused(&Error::registry("no"));
-        assert_eq!(run.trial(&host, &login("wrong")).await.expect_err("refused").to_string(), "no");
-        assert!(run.trial(&host, &login("other")).await.is_ok());
-        assert!(run.trial(&"b.io".parse().expect("a host"), &login("wrong")).await.is_ok());
+        run.trial(&host, &login("pa55-wrong")).await.expect("untried").refused(&Error::registry("no"));
+        assert_eq!(run.trial(&host, &login("pa55-wrong")).await.expect_err("refused").to_string(), "no");
+        assert!(run.trial(&host, &login("pa55-other")).await.is_ok());
+        assert!(run.trial(&"b.io".parse().expect("a host"), &login("pa55-wrong")).await.is_ok());
     }
 
     #[tokio::test]
     async fn uses_of_an_untried_login_wait_for_the_one_that_tries_it() {
         let (run, host) = (RunState::default(), "a.io".parse().expect("a host"));
-        let first = run.trial(&host, &login("x")).await.expect("untried");
-        let login = login("x");
+        let first = run.trial(&host, &login("pa55-x")).await.expect("untried");
+        let login = login("pa55-x");
         let second = run.trial(&host, &login);
         tokio::pin!(second);
         assert!(futures_util::poll!(second.as_mut()).is_pending());

@@ -1,4 +1,4 @@
-//! Five of a hundred requests have bad luck, those for tokens too, and everything ends right.
+//! Ten of a hundred requests have bad luck, those for tokens too, and everything ends right.
 
 use std::collections::HashMap;
 
@@ -26,10 +26,10 @@ fn a_bad_day_ends_right(#[values(0, 10, 20, 30, 40)] first: u64) {
         let image = &images[seed as usize % images.len()];
         let (from, to) = (FaultProxy::start(source.host()), FaultProxy::start(destination.host()));
         for (proxy, seed) in [(&from, seed), (&to, seed + 1000)] {
-            proxy.storm(Storm::new(seed, 5).with_expired_tokens(TokenServer::expired_at(tokens.host())));
+            proxy.storm(Storm::new(seed, 10).with_expired_tokens(TokenServer::expired_at(tokens.host())));
         }
         // There a 401 would mean that the password is wrong.
-        tokens.storm(Storm::new(seed + 2000, 5));
+        tokens.storm(Storm::new(seed + 2000, 10));
         let desk = desk!();
         desk.export(&["--creds", &creds, &image.at(from.host())]).success();
         desk.import("bundle", &format!("{}/seed-{seed}", to.host()), &["--creds", &creds]).success();
