@@ -55,7 +55,9 @@ pub(super) async fn to_any_order(job: &Job, mut pass: Box<dyn Pass>) -> Result<(
                     tasks.spawn(async move {
                         let _permit = permit;
                         if let Some(bytes) = &bytes {
-                            job.put(id, &mut locations, &mut whole(&job, id, bytes.clone())).await?;
+                            let put = job.put(id, &mut locations, &mut whole(&job, id, bytes.clone())).await;
+                            // Before the permit is free: the next blob must not begin.
+                            put.inspect_err(|_| job.cancel.cancel())?;
                         }
                         link_others(&job, id, &locations, bytes).await
                     });
