@@ -153,11 +153,15 @@ impl Output {
             &name,
             LockedBy { job: "export", shown: &self.shown(), instead: "--output" },
         )?;
-        // Whoever had the lock before may have finished, and this have its final name now.
-        match self.parent.names(&self.partial(), opened)? {
-            true => Ok(lock),
-            false => Err(self.exists()),
+        if self.parent.names(&self.partial(), opened)? {
+            return Ok(lock);
         }
+        // Whoever had the lock before has finished, or has fetched nothing and left nothing.
+        Err(match self.path.symlink_metadata() {
+            Ok(_) => self.exists(),
+            Err(_) => Error::new(Kind::Io, format!("another export to {} ended at this moment", self.shown()))
+                .hint("run the same command again"),
+        })
     }
 
     /// The error for a name that is another file's.

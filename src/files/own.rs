@@ -55,19 +55,33 @@ pub(crate) fn own_file<L>(
     probe: &str,
     lock: impl FnOnce(&File) -> Result<L>,
 ) -> Result<(OwnFile, L)> {
-    if let Some(stat) = folder.look(OsStr::new(name))? {
-        check_kind(folder, name, &stat, FileType::RegularFile)?;
-        let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let opened = rustix::fs::openat(folder.fd(), name, flags, Mode::empty());
-        let file = File::from(opened.map_err(|e| folder.failed("open", name, e))?);
-        let lock = lock(&file)?;
-        let permissions = take_over(folder, name, &file, FileType::RegularFile, probe)?;
-        return Ok((OwnFile { file, existed: true, permissions }, lock));
-    }
-    let file = create_private(folder, name)?;
+    let (file, existed) = open_or_create(folder, name)?;
     let lock = lock(&file)?;
-    let permissions = permissions_of(&file, PRIVATE_FILE);
-    Ok((OwnFile { file, existed: false, permissions }, lock))
+    let permissions = match existed {
+        true => take_over(folder, name, &file, FileType::RegularFile, probe)?,
+        false => permissions_of(&file, PRIVATE_FILE),
+    };
+    Ok((OwnFile { file, existed, permissions }, lock))
+}
+
+/// The open file, and whether it was there before. Another process may make or remove it at any time.
+fn open_or_create(folder: &Folder, name: &str) -> Result<(File, bool)> {
+    let mut result = Err(Errno::NOENT);
+    for _ in 0..TRIES {
+        let existed = match folder.look(OsStr::new(name))? {
+            Some(stat) => check_kind(folder, name, &stat, FileType::RegularFile).map(|()| true)?,
+            None => false,
+        };
+        let how = if existed { OFlags::NONBLOCK } else { OFlags::CREATE | OFlags::EXCL };
+        let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC | how;
+        result = rustix::fs::openat(folder.fd(), name, flags, Mode::from_raw_mode(PRIVATE_FILE));
+        match result {
+            Ok(file) => return Ok((File::from(file), existed)),
+            Err(Errno::NOENT | Errno::EXIST) => {}
+            Err(_) => break,
+        }
+    }
+    Err(folder.failed("open", name, result.map(drop).err().unwrap_or(Errno::AGAIN)))
 }
 
 /// Opens the directory `name`, or makes it, with mode 0700; the rest as [`own_file`].
@@ -244,6 +258,8 @@ impl Folder {
     }
 }
 
+/// How often a file is looked for that comes and goes.
+const TRIES: u32 = 10;
 const PRIVATE_FILE: u32 = 0o600;
 const PRIVATE_FOLDER: u32 = 0o700;
 /// Group and others may write.
