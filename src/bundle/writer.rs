@@ -237,6 +237,10 @@ impl DirectoryWriter {
                 if hash_blob(workshop.root(), digest, size, go_on)? {
                     return Ok(Some(digest));
                 }
+                // One that was hashed in part only, because the run stops, is not known to be wrong.
+                if !go_on() {
+                    return Err(Error::interrupted());
+                }
                 workshop.remove_blob(digest)?;
                 Ok(None)
             })
