@@ -107,3 +107,56 @@ fn a_lock_file_of_a_process_that_is_gone_is_taken_over_and_no_other() {
         place.check_run(End::Refused("link"), |place| place.export_wrapped(&words(&wrapper))).unwrap();
     }
 }
+
+/// One process at a time takes pushes into a directory; the next one can when it has ended, however it ended.
+#[rstest]
+#[case::locks("")]
+#[case::no_locks("ENOLCK")]
+fn a_directory_is_written_by_one_server_at_a_time(#[case] errno: &str) {
+    let desk = support::desk!();
+    let wrapper: Vec<String> = match errno {
+        "" => vec!["env".into()],
+        errno => match strace(&[], &[&format!("flock:error={errno}")]) {
+            Some(wrapper) => wrapper,
+            None => return,
+        },
+    };
+    let line = ["serve", "--writable", "registry", "--listen", "127.0.0.1:0"];
+    let first = desk.start_wrapped(&words(&wrapper), &line);
+    while !desk.path().join("registry/oci-layout").exists() {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    let second = desk.wrapped(&words(&wrapper), &line);
+    second.code(1).stderr_contains("another sealift serve (process ").stderr_contains("choose another directory");
+    let lock = desk.path().join("registry/.sealift.lock");
+    assert_eq!(lock.exists(), !errno.is_empty());
+    // The server itself: of a traced one the tracer was started.
+    let said = second.stderr();
+    let process = said.split("(process ").nth(1).and_then(|rest| rest.split(')').next()?.parse().ok());
+    let process = process.and_then(rustix::process::Pid::from_raw).expect("a process id");
+    rustix::process::kill_process(process, rustix::process::Signal::KILL).unwrap();
+    first.wait();
+    // It gets as far as to listen, which it cannot.
+    let third = desk.wrapped(&words(&wrapper), &["serve", "--writable", "registry", "--listen", "127.0.0.1:none"]);
+    third.code(1).stderr_contains("cannot listen");
+    assert!(!lock.exists());
+}
+
+/// A tree of image directories, too.
+#[test]
+fn a_tree_is_written_by_one_sync_at_a_time_without_locks() {
+    let scene = Scene::new();
+    let Some(wrapper) = strace(&[], &["flock:error=ENOLCK"]) else { return };
+    scene.proxy.reset_count();
+    scene.proxy.inject(Rule::on("GET", &scene.blobs[2]).throttle(1 << 20));
+    let image = scene.image("app");
+    let line = ["sync", "-s", "docker", "-d", "dir", &image, "tree"];
+    let first = scene.desk.start_wrapped(&words(&wrapper), &line);
+    while !scene.proxy.requests().iter().any(|r| r.path.contains(&scene.blobs[2])) {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    scene.desk.wrapped(&words(&wrapper), &line).code(1).stderr_contains("another sync (process ");
+    scene.proxy.heal();
+    first.wait().success();
+    assert!(!scene.path("tree/.sealift.lock").exists());
+}
