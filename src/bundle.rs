@@ -32,10 +32,10 @@ mod filling;
 pub mod fuzzing;
 mod index;
 pub mod limits;
-mod lock;
 mod medium;
 mod output;
 mod reader;
+mod resume;
 mod seal;
 mod sealing;
 mod source;
@@ -48,9 +48,10 @@ mod fixture;
 #[cfg(test)]
 mod tests;
 
-pub use archive::{ArchiveWriter, BundleStream, Compression, Pinned, StreamWriter};
+pub use archive::{ArchiveWriter, BundleStream, Compression, StreamWriter};
 pub use descriptor::Series;
 pub use reader::{Bundle, Head};
+pub use resume::{Earlier, Keep, SavedPlan};
 pub use seal::{Bystander, Seal, Signer, Unverified};
 pub use writer::DirectoryWriter;
 

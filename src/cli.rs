@@ -22,6 +22,7 @@ mod progress;
 mod reference;
 mod serve;
 mod signals;
+mod state;
 mod stderr;
 mod sync;
 mod trust;
@@ -161,7 +162,7 @@ fn run(arguments: &Arguments) -> Result<()> {
         Command::Keygen(command) => keygen::run(command, global.quiet),
         Command::Inspect(command) => inspect::run(command),
         Command::Export(command) => {
-            let request = command.request()?;
+            let request = command.request(global)?;
             with_runtime(|cancel| export::run(command, request, global, cancel))
         }
         Command::Verify(command) => {

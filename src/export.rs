@@ -8,7 +8,7 @@ use bytes::{Bytes, BytesMut};
 use futures_util::TryStreamExt;
 use jiff::Timestamp;
 
-use crate::bundle::{ArchiveWriter, Compression, DirectoryWriter, Pinned, StreamWriter};
+use crate::bundle::{ArchiveWriter, Compression, DirectoryWriter, Earlier, Keep, SavedPlan, StreamWriter};
 use crate::error::{Failure, Kind, Result};
 use crate::oci::Digest;
 use crate::place::{Blob, BlobId, Catalog, Contents, Destination, Source};
@@ -82,42 +82,60 @@ pub enum Making {
 }
 
 impl Making {
-    /// A bundle that will be sealed with `key` as of `created`. `request` stands for all that was asked for: an
-    /// interrupted run for the same request is gone on with.
+    /// A bundle that will be sealed with `key` as of `created`. With `keep` its plan is kept in private state until it is
+    /// finished; of what is written once there is nothing to continue.
     ///
     /// # Errors
     /// `Usage` for an output that cannot be one.
-    pub fn new(output: Output, key: SigningKey, created: Timestamp, request: Digest) -> Result<Making> {
+    pub fn new(output: Output, key: SigningKey, created: Timestamp, keep: Option<Keep>) -> Result<Making> {
         let keys = vec![key];
-        Ok(match output {
-            Output::Directory(path) => {
-                Making::Directory(Arc::new(DirectoryWriter::new(path, keys, created)?.for_request(request)))
+        Ok(match (output, keep) {
+            (Output::Directory(path), keep) => {
+                let writer = DirectoryWriter::new(path, keys, created)?;
+                Making::Directory(Arc::new(match keep {
+                    Some(keep) => writer.keep_plan(keep),
+                    None => writer,
+                }))
             }
-            Output::Archive(path) => Making::Archive(Arc::new(ArchiveWriter::new(path, keys, created, request)?)),
-            Output::Packed(path) => Making::Stream(Arc::new(StreamWriter::packed(path, keys, created)?)),
-            Output::Stream(output, shown, compression) => {
+            (Output::Archive(path), keep) => {
+                let writer = ArchiveWriter::new(path, keys, created)?;
+                Making::Archive(Arc::new(match keep {
+                    Some(keep) => writer.keep_plan(keep),
+                    None => writer,
+                }))
+            }
+            (Output::Packed(path), _) => Making::Stream(Arc::new(StreamWriter::packed(path, keys, created)?)),
+            (Output::Stream(output, shown, compression), _) => {
                 Making::Stream(Arc::new(StreamWriter::new(output, &shown, compression, keys, created)?))
             }
         })
     }
 
-    /// What an interrupted run for the same request planned: the tags that it saw may have moved since.
+    /// Opens and locks the output, and says what an earlier run left there and in private state.
     ///
     /// # Errors
-    /// `Io` if the output exists or cannot be written.
-    pub fn recall(&self) -> Result<Option<Plan>> {
-        let pinned = match self {
-            Making::Archive(writer) => writer.recall()?,
-            Making::Directory(writer) => writer.recall()?,
-            Making::Stream(_) => None,
+    /// `Io` if the output exists, cannot be written, or others can change it; `Usage` if others can change the state.
+    pub fn open(&self) -> Result<Earlier> {
+        match self {
+            Making::Archive(writer) => writer.open(),
+            Making::Directory(writer) => writer.open(),
+            Making::Stream(_) => Ok(Earlier::default()),
+        }
+    }
+
+    /// Continues the plan of an earlier run: the tags that it saw may have moved since.
+    pub fn resume(&self, plan: SavedPlan) -> Plan {
+        let (contents, failures) = match self {
+            Making::Archive(writer) => writer.resume(plan),
+            Making::Directory(writer) => writer.resume(plan),
+            Making::Stream(_) => (plan.contents, plan.left_out),
         };
-        Ok(pinned.map(|Pinned { contents, left_out }| Plan { contents, failures: left_out, warnings: Vec::new() }))
+        Plan { contents, failures, warnings: Vec::new() }
     }
 
     /// Images that are not in the plan although they were asked for, and why: if this run is interrupted, the one that
-    /// goes on with the plan tells of them, too.
+    /// continues the plan tells of them, too.
     pub fn without(&self, left_out: &[Failure]) {
-        let left_out = left_out.iter().map(Failure::flattened).collect();
         match self {
             Making::Archive(writer) => writer.without(left_out),
             Making::Directory(writer) => writer.without(left_out),
@@ -143,8 +161,8 @@ impl Making {
     }
 }
 
-/// Moves `contents` from `supply` into a new bundle and seals it. Interrupted, the same call goes on, but for a stream. Returns what
-/// was done and the bundle's identity, the SHA-256 of its SHA256SUMS.
+/// Moves `contents` from `supply` into a new bundle and seals it. Interrupted, the same call goes on, but for a stream.
+/// Returns what was done and the bundle's identity, the SHA-256 of its SHA256SUMS.
 ///
 /// # Errors
 /// `Io` when the output exists or cannot be written, `Registry` when a blob cannot be had as planned; nothing is

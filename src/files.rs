@@ -4,7 +4,9 @@
 //! What is opened is first looked at: opening a device or a pipe can already do something. After opening it is
 //! looked at again, so that an exchange in between is noticed.
 
+mod lock;
 mod names;
+mod own;
 mod part;
 mod reading;
 mod stamp;
@@ -21,7 +23,11 @@ use bytes::Bytes;
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
+pub(crate) use lock::{Lock, LockedBy};
 pub(crate) use names::why_refused;
+pub(crate) use own::{
+    OwnFile, OwnFolder, Permissions, Publish, create_anew, is_own, own_file, own_folder, publish, umask,
+};
 pub(crate) use part::{PartFile, WORTH};
 pub(crate) use reading::Reading;
 pub(crate) use stamp::Stamp;

@@ -6,6 +6,7 @@
 //!   index.json              one descriptor for each name; org.opencontainers.image.ref.name is the name
 //!   blobs/sha256/<hex>      documents, configs and layers
 //!   .upload-<random>        a blob on its way; swept away when it is two hours old
+//!   .sealift.lock           where the file system has no locks: which process writes here
 //! ```
 //!
 //! A sealed bundle directory is a layout too and is opened here read-only: nothing is looked at but the layout, so
@@ -31,14 +32,14 @@ pub use index::{Change, Image, Listing};
 pub use ingest::Ingest;
 
 use crate::error::{Error, Kind, Result};
-use crate::files::Stamp;
+use crate::files::{Folder, Lock, LockedBy, Stamp};
 use crate::oci::{Descriptor, Digest, Document, MAX_DOCUMENT, MediaType, Name};
 
 /// The largest `index.json` that is read or written, 16 MiB.
 pub const MAX_INDEX: u64 = 16 << 20;
 
 /// An open image layout. Reads go on while another process changes `index.json`; writers of this process take
-/// turns, writers of other processes must not be there.
+/// turns, and of several processes one has [`Layout::create`]d it.
 #[derive(Debug)]
 pub struct Layout {
     path: PathBuf,
@@ -48,6 +49,8 @@ pub struct Layout {
     /// Held while `index.json` is rewritten.
     writer: Mutex<()>,
     listing: Mutex<Option<(Stamp, Arc<Listing>)>>,
+    /// Of the one process that writes.
+    _lock: Option<Lock>,
 }
 
 /// A blob's file, opened for reading.
@@ -88,24 +91,33 @@ impl Layout {
             open_dir(&blobs, "sha256")
         };
         let blobs = open_blobs().map_err(no_layout)?;
-        let sealed = rustix::fs::statat(&root, "SHA256SUMS", AtFlags::SYMLINK_NOFOLLOW).is_ok();
-        let layout =
-            Layout { path: path.to_owned(), root, blobs, sealed, writer: Mutex::default(), listing: Mutex::default() };
+        let sealed = rustix::fs::statat(&root, SUMS, AtFlags::SYMLINK_NOFOLLOW).is_ok();
+        let layout = Layout {
+            path: path.to_owned(),
+            root,
+            blobs,
+            sealed,
+            writer: Mutex::default(),
+            listing: Mutex::default(),
+            _lock: None,
+        };
         layout.listing()?;
         Ok(layout)
     }
 
-    /// Opens the layout at `path`, made empty first when there is nothing or an empty directory.
+    /// Opens the layout at `path` to write to it, made empty first when there is nothing or an empty directory. No other
+    /// process can do so until it is dropped.
     ///
     /// # Errors
-    /// `Usage` for a directory that holds something else.
+    /// `Usage` for a directory that holds something else; `Io` if another process writes to it.
     pub fn create(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
+        let cannot = |e| Error::io(format!("cannot create the layout {}", path.display()), e);
+        std::fs::create_dir_all(path).map_err(cannot)?;
+        let lock = lock(path)?;
         if !path.join(OCI_LAYOUT).exists() {
-            let cannot = |e| Error::io(format!("cannot create the layout {}", path.display()), e);
-            std::fs::create_dir_all(path).map_err(cannot)?;
             // What a killed `create` leaves: `oci-layout` comes last and is what makes it a layout.
-            let ours = |name: &std::ffi::OsStr| name == "blobs" || name == INDEX;
+            let ours = |name: &std::ffi::OsStr| name == "blobs" || name == INDEX || name == LOCK;
             if std::fs::read_dir(path).map_err(cannot)?.flatten().any(|entry| !ours(&entry.file_name())) {
                 return Err(Error::usage(format!("{} is not empty and not an OCI image layout", path.display()))
                     .hint("name a new or empty directory"));
@@ -116,7 +128,7 @@ impl Layout {
             }
             std::fs::write(path.join(OCI_LAYOUT), index::VERSION).map_err(cannot)?;
         }
-        Layout::open(path)
+        Ok(Layout { _lock: lock, ..Layout::open(path)? })
     }
 
     /// Where it is.
@@ -262,6 +274,16 @@ impl Layout {
     }
 }
 
+/// Keeps other processes from writing to the layout at `path`. Nothing is written to a sealed bundle, not even this.
+fn lock(path: &Path) -> Result<Option<Lock>> {
+    if path.join(SUMS).symlink_metadata().is_ok() {
+        return Ok(None);
+    }
+    let (folder, shown) = (Folder::open(path)?, path.display().to_string());
+    let by = LockedBy { job: "sealift serve", shown: &shown, instead: "directory" };
+    Lock::take(folder.duplicate()?, &folder, LOCK, by).map(Some)
+}
+
 fn open_dir(at: &OwnedFd, name: &str) -> Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     rustix::fs::openat(at, name, flags, Mode::empty()).map_err(|e| open_error(name, e))
@@ -299,6 +321,8 @@ fn read_limited(file: File, name: &str, limit: u64) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
+const SUMS: &str = "SHA256SUMS";
+const LOCK: &str = ".sealift.lock";
 const OCI_LAYOUT: &str = "oci-layout";
 const MAX_OCI_LAYOUT: u64 = 4 << 10;
 const INDEX: &str = "index.json";
@@ -339,7 +363,9 @@ mod tests {
         let name: Name = "ns/app:1".parse().unwrap();
         layout.tag(name.clone(), descriptor(document)).unwrap();
 
-        let again = Layout::create(&path).unwrap();
+        let error = Layout::create(&path).unwrap_err();
+        assert!(error.chain().contains("another sealift serve"), "one process writes at a time: {error:?}");
+        let again = Layout::open(&path).unwrap();
         let listing = again.listing().unwrap();
         assert_eq!(listing.images.len(), 1);
         assert_eq!(listing.images[0].name, name);

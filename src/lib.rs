@@ -56,6 +56,7 @@ pub mod registry;
 pub mod selection;
 #[cfg(feature = "program")]
 pub mod serve;
+pub mod state;
 #[cfg(feature = "program")]
 pub mod sync;
 pub mod text;

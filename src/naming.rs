@@ -114,6 +114,16 @@ impl Naming {
     }
 }
 
+impl fmt::Display for Naming {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Naming::Path => "path",
+            Naming::Scoped => "scoped",
+            Naming::Base => "base",
+        })
+    }
+}
+
 impl FromStr for Naming {
     type Err = String;
 

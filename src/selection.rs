@@ -14,6 +14,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use futures_util::{StreamExt, stream};
+use serde_json::{Value, json};
 
 pub use constraint::{Constraint, ConstraintFault, version};
 pub use tags::{Filter, TagRegex};
@@ -21,7 +22,7 @@ pub use tags::{Filter, TagRegex};
 use crate::credentials::Credential;
 use crate::error::{Error, Failure, Kind, Result};
 use crate::oci::{Host, Reference, Repository, Selector, Tag};
-use crate::place::Catalog;
+use crate::place::{Catalog, Named};
 use crate::text::secrets;
 
 /// What is asked for, and how the registries are to be spoken to that it comes from.
@@ -134,6 +135,30 @@ impl Selection {
             Which::Every | Which::Regex(_) | Which::Versions(_) => None,
         });
         named.collect()
+    }
+
+    /// All that it asks for, as JSON: equal for selections that ask for the same in the same order.
+    pub fn to_json(&self) -> Value {
+        let wanted = self.wanted.iter().map(|Wanted { host, repository, which }| {
+            let (kind, text) = match which {
+                Which::One(selector) => ("one", selector.to_string()),
+                Which::Every => ("every", String::new()),
+                Which::Regex(regex) => ("regex", regex.as_str().to_owned()),
+                Which::Versions(constraint) => ("versions", constraint.to_string()),
+            };
+            json!({"repository": format!("{host}/{repository}"), kind: text})
+        });
+        let unusable = self.failures.iter().map(|failure| failure.image.as_str());
+        json!({"wanted": wanted.collect::<Vec<_>>(), "unusable": unusable.collect::<Vec<_>>()})
+    }
+
+    /// Whether all of `images` come from repositories that it asks for.
+    pub fn covers<'a>(&self, images: impl IntoIterator<Item = &'a Named>) -> bool {
+        let asked: HashSet<(&Host, &Repository)> =
+            self.wanted.iter().map(|wanted| (&wanted.host, &wanted.repository)).collect();
+        images.into_iter().all(|image| {
+            image.source.parse::<Reference>().is_ok_and(|source| asked.contains(&(&source.host, &source.repository)))
+        })
     }
 
     /// Itself if every entry can be used.

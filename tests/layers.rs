@@ -17,6 +17,7 @@ const LAYERS: &[&[&str]] = &[
     &["credentials"],
     &["layout", "dir"],
     &["bundle"],
+    &["state"],
     &["trust"],
     &["files"],
     &["place"],

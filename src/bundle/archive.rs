@@ -9,15 +9,15 @@
 //! there: it is written straight into its place, and the seal last. For the same reason nobody has to interpret a tar:
 //! the reader computes every header and every byte of padding from the head and compares ([`members`]).
 //!
-//! [`Archive`] is an archive that can be read in any order, [`ArchiveWriter`] makes one, and takes up what an earlier
-//! run left ([`journal`], [`recall`]). [`BundleStream`] and [`StreamWriter`] are the same for what goes by once: pipes, zstd.
+//! [`Archive`] is an archive that can be read in any order, [`ArchiveWriter`] makes one, and uses again what an earlier
+//! run left ([`journal`], [`extent_map`]). [`BundleStream`] and [`StreamWriter`] are the same for what goes by once: pipes, zstd.
 
-mod chain;
+pub(super) mod chain;
+mod extent_map;
 pub(super) mod journal;
-mod members;
+pub(super) mod members;
 mod moves;
 mod places;
-pub(super) mod recall;
 mod site;
 mod stream;
 mod stream_writer;
@@ -43,7 +43,6 @@ use super::source::blob_path;
 use chain::Chain;
 use members::{BLOCK, END, Members, check_header, check_zeros, padding, shown_member, trailing};
 
-pub use recall::Pinned;
 pub use stream::BundleStream;
 pub use stream_writer::{Compression, StreamWriter};
 pub use writer::ArchiveWriter;

@@ -11,13 +11,14 @@ use futures_util::{StreamExt, stream};
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
-use super::{Bundle, DirectoryWriter, Head};
+use super::{Bundle, DirectoryWriter, Head, Keep};
 use crate::error::{Error, Result};
 use crate::oci::{Digest, Document, MediaType};
 use crate::place::{
     Absent, BlobId, Body, Builder, Chunks, Contents, Destination, Named, Presence, Reason, ScopeId, Source,
 };
 use crate::progress::Silent;
+use crate::state::State;
 use crate::trust::{KeyPair, SigningKey, Trust};
 
 /// The time at which every bundle of the tests is made and looked at.
@@ -43,6 +44,12 @@ impl Key {
     pub(super) fn load(&self) -> SigningKey {
         SigningKey::load(&self.dir.path().join("key")).unwrap()
     }
+}
+
+/// Private state at `path`, for what is asked for by `selection`.
+pub(super) fn keep(path: &Path, selection: &[u8]) -> Keep {
+    let state = Arc::new(State::open(path).unwrap());
+    Keep { state, selection: Digest::of(selection), progress: Arc::new(Silent) }
 }
 
 /// Blobs in memory; counts how often one is opened.

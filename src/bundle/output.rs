@@ -1,12 +1,14 @@
 //! The name that a bundle gets when it is finished, and the names beside it while it is made.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::files::{Folder, show, why_refused};
+use super::archive::journal;
+use super::files::{Folder, Lock, LockedBy, show, why_refused};
 use crate::error::{Error, Kind, Result};
 
 /// Where a bundle will be: a name that nothing has yet, in an open folder.
@@ -111,6 +113,11 @@ impl Output {
         &self.parent
     }
 
+    /// Its path.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Its path, for messages.
     pub(super) fn shown(&self) -> String {
         show(self.path.as_os_str())
@@ -131,29 +138,64 @@ impl Output {
         format!(".{}.try", self.file_name)
     }
 
+    /// A name under which a file is made and removed at once.
+    pub(super) fn probe(&self) -> String {
+        journal::new_name(&self.journal())
+    }
+
+    /// Locks what is opened under the name of what is being made.
+    pub(super) fn lock(&self, opened: &File) -> Result<Lock> {
+        let file = opened.try_clone().map_err(|e| Error::io(format!("cannot lock {}", self.shown()), e))?;
+        let name = format!(".{}.lock", self.file_name);
+        let lock = Lock::take(
+            file,
+            &self.parent,
+            &name,
+            LockedBy { job: "export", shown: &self.shown(), instead: "--output" },
+        )?;
+        if self.parent.names(&self.partial(), opened)? {
+            return Ok(lock);
+        }
+        // Whoever had the lock before has finished, or has fetched nothing and left nothing.
+        Err(match self.path.symlink_metadata() {
+            Ok(_) => self.exists(),
+            Err(_) => Error::new(Kind::Io, format!("another export to {} ended at this moment", self.shown()))
+                .hint("run the same command again"),
+        })
+    }
+
+    /// The error for a name that is another file's.
+    fn replaced(&self, name: &str) -> Error {
+        Error::new(Kind::Io, format!("{} is not what this export wrote any more", self.parent.shown(name)))
+            .hint("another process changes that directory: find out which, then export to another place")
+    }
+
     /// The error for a name that is taken.
     pub(super) fn exists(&self) -> Error {
         Error::new(Kind::Io, format!("{} exists already", self.shown()))
             .hint("a finished bundle is never changed: choose another --output, or remove it first")
     }
 
-    /// Gives what was made its name, which nothing may have, and makes that durable.
-    pub(super) fn give_name(&self) -> Result<()> {
-        let (partial, name) = (OsString::from(self.partial()), OsStr::new(&self.file_name));
-        let result = match rename_new(&self.parent, &partial, name) {
-            Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) if self.path.symlink_metadata().is_ok() => {
-                Err(Errno::EXIST)
+    /// Gives `made`, which has the name [`Output::partial`], its own, which nothing may have, and makes that durable.
+    ///
+    /// # Errors
+    /// `Io` if it has no name afterwards, or a name that is not durable.
+    pub(super) fn give_name(&self, made: &File) -> Result<()> {
+        let (partial, name) = (self.partial(), self.file_name.as_str());
+        if !self.parent.names(&partial, made)? {
+            return Err(self.replaced(&partial));
+        }
+        let failed = |e: Errno| Error::io(format!("cannot rename the finished bundle to {}", self.shown()), e.into());
+        match rename_new(&self.parent, &partial, name) {
+            Err(Errno::EXIST | Errno::NOTEMPTY) => {
+                let shown = self.parent.shown(&partial);
+                return Err(self.exists().hint(format!("what was exported is whole in {shown}: give it another name")));
             }
-            // The medium cannot refuse to replace; nothing was there a moment ago.
-            Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {
-                rustix::fs::renameat(self.parent.fd(), &partial, self.parent.fd(), name)
-            }
-            result => result,
-        };
-        match result {
-            Err(Errno::EXIST | Errno::NOTEMPTY) => return Err(self.exists()),
-            result => result
-                .map_err(|e| Error::io(format!("cannot rename the finished bundle to {}", self.shown()), e.into()))?,
+            result => result.map_err(failed)?,
+        }
+        // Between the look and the rename the name could become another file's.
+        if !self.parent.names(name, made)? {
+            return Err(self.replaced(name));
         }
         match rustix::fs::fsync(self.parent.fd()) {
             // Some media cannot sync a directory.
@@ -191,12 +233,32 @@ fn open_parent(output: &Path) -> Result<Folder> {
         .hint(format!("mount the medium there, or make it: mkdir -p {parent}")))
 }
 
+/// Renames what is in `folder`, and replaces nothing.
+fn rename_new(folder: &Folder, from: &str, to: &str) -> rustix::io::Result<()> {
+    match rename_exclusive(folder, from, to) {
+        Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {}
+        result => return result,
+    }
+    // The file system cannot refuse to replace: NFS and some FUSE. A second name is never made over another file.
+    match rustix::fs::linkat(folder.fd(), from, folder.fd(), to, AtFlags::empty()) {
+        Ok(()) => return rustix::fs::unlinkat(folder.fd(), from, AtFlags::empty()),
+        Err(Errno::EXIST) => return Err(Errno::EXIST),
+        // A directory, or a file system without hard links.
+        Err(_) => {}
+    }
+    match rustix::fs::statat(folder.fd(), to, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(_) => Err(Errno::EXIST),
+        Err(Errno::NOENT) => rustix::fs::renameat(folder.fd(), from, folder.fd(), to),
+        Err(e) => Err(e),
+    }
+}
+
 #[cfg(any(target_os = "linux", target_vendor = "apple"))]
-fn rename_new(folder: &Folder, from: &OsStr, to: &OsStr) -> rustix::io::Result<()> {
+fn rename_exclusive(folder: &Folder, from: &str, to: &str) -> rustix::io::Result<()> {
     rustix::fs::renameat_with(folder.fd(), from, folder.fd(), to, rustix::fs::RenameFlags::NOREPLACE)
 }
 
 #[cfg(not(any(target_os = "linux", target_vendor = "apple")))]
-fn rename_new(_: &Folder, _: &OsStr, _: &OsStr) -> rustix::io::Result<()> {
+fn rename_exclusive(_: &Folder, _: &str, _: &str) -> rustix::io::Result<()> {
     Err(Errno::NOSYS)
 }

@@ -121,6 +121,11 @@ impl Seal {
         Ok(Unverified(seal))
     }
 
+    /// A seal of which no signature was read: only sizes and offsets are taken from what it vouches for.
+    pub(super) fn unchecked(sums: Bytes) -> Unverified<Seal> {
+        Unverified(Seal::bare(sums))
+    }
+
     fn bare(sums: Bytes) -> Seal {
         let identity = Digest::of(&sums);
         Seal { sums, identity, signers: Vec::new(), reviewers: Vec::new(), bystanders: Vec::new() }

@@ -2,16 +2,17 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsStr;
-use std::fs::File;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::{AtFlags, FileType};
 use rustix::io::Errno;
 
-use super::archive::journal::Journal;
-use super::files::{self, Entry, Folder, PartFile, WORTH, is_same, remove, show, write_new};
-use super::lock::lock;
+use super::archive::journal;
+use super::files::{
+    self, Entry, Folder, Lock, OwnFolder, PartFile, Permissions, Publish, WORTH, is_own, own_folder, publish, remove,
+    show, umask, write_new,
+};
 use super::medium::Medium;
 use super::output::{Form, Output};
 use super::sealing::Sealed;
@@ -27,25 +28,31 @@ pub(super) struct Workshop {
     root: Folder,
     blobs: Folder,
     output: Output,
+    permissions: Permissions,
+    /// Whether it was there before.
+    existed: bool,
     finished: AtomicBool,
-    _lock: File,
+    _lock: Lock,
 }
 
 impl Workshop {
     /// Opens it, or makes it, and locks it.
     pub(super) fn open(output: &Path) -> Result<Workshop> {
         let output = Output::new(output, Form::Directory)?;
-        let root = make_folder(output.parent(), &output.partial())?;
-        let own = rustix::io::fcntl_dupfd_cloexec(root.fd(), 0).map_err(|e| Error::io("cannot lock", e.into()))?;
-        let own = File::from(own);
-        lock(&own, &output.shown())?;
-        // Whoever had the lock before may have finished, and this directory have its final name now.
-        let still = output.parent().look(OsStr::new(&output.partial()))?.is_some_and(|stat| is_same(&own, &stat));
-        if !still {
-            return Err(output.exists());
-        }
-        let blobs = make_folder(&make_folder(&root, BLOBS)?, ALGORITHM)?;
-        Ok(Workshop { root, blobs, output, finished: AtomicBool::new(false), _lock: own })
+        let (own, lock) =
+            own_folder(output.parent(), &output.partial(), &output.probe(), |folder| output.lock(folder))?;
+        let OwnFolder { folder: root, existed, permissions } = own;
+        let inside = |folder: &Folder, name: &str| {
+            own_folder(folder, name, &output.probe(), |_| Ok(())).map(|(own, ())| own.folder)
+        };
+        let blobs = inside(&inside(&root, BLOBS)?, ALGORITHM)?;
+        let finished = AtomicBool::new(false);
+        Ok(Workshop { root, blobs, output, permissions, existed, finished, _lock: lock })
+    }
+
+    /// What an earlier run left: whether the directory was there, and whether the file system keeps owners and modes.
+    pub(super) fn earlier(&self) -> (bool, Permissions) {
+        (self.existed, self.permissions)
     }
 
     /// Where it is, and will be.
@@ -91,7 +98,11 @@ impl Workshop {
         let mut left = Left::default();
         for entry in &blobs {
             match blob_of(&entry.name) {
-                Some(Held::Blob(digest)) if wanted.get(&digest) == Some(&entry.size) => {
+                // One that others can change is fetched again.
+                Some(Held::Blob(digest))
+                    if wanted.get(&digest) == Some(&entry.size)
+                        && self.blobs.look(&entry.name)?.is_some_and(|stat| is_own(&stat, self.permissions)) =>
+                {
                     left.whole.push((digest, entry.size));
                 }
                 Some(Held::Part(digest))
@@ -108,7 +119,7 @@ impl Workshop {
 
     /// A blob's file in the making, with what an earlier run left of it.
     pub(super) fn part(&self, digest: Digest, size: u64) -> Result<PartFile<'_>> {
-        PartFile::resume(&self.blobs, format!(".{}.part", digest.hex()), size)
+        PartFile::resume(&self.blobs, format!(".{}.part", digest.hex()), size, self.permissions)
     }
 
     /// Removes a blob's file.
@@ -127,21 +138,43 @@ impl Workshop {
         for (name, bytes) in sealed.signatures() {
             write_new(&signatures, name, bytes)?;
         }
-        let named = self.seal(sealed);
-        if named.is_err() {
-            // What is not durable, or has no name, is not to look finished.
+        let sealed = write_new(&self.root, SUMS, sealed.sums()).and_then(|()| self.sync());
+        if sealed.is_err() {
+            // What is not durable is not to look finished.
             let _ = remove(&self.root, SUMS);
+            return sealed;
         }
-        named?;
+        // From here on it is a whole bundle, and stays one, also if it gets no name.
+        for folder in [&self.blobs, &self.root.folder(BLOBS)?, &self.root] {
+            self.publish(folder, FileType::Directory, Publish::BeforeRename)?;
+        }
+        journal::remove(self.output.parent(), &self.output.journal())?;
+        self.output.give_name(&self.root.duplicate()?)?;
         self.finished.store(true, Ordering::Relaxed);
+        // Without it the bundle is as good, and its owner's alone to write.
+        let _ = self.publish_all();
         Ok(())
     }
 
-    fn seal(&self, sealed: &Sealed) -> Result<()> {
-        write_new(&self.root, SUMS, sealed.sums())?;
-        self.sync()?;
-        Journal::remove(self.output.parent(), &self.output.journal())?;
-        self.output.give_name()
+    /// Lets others write, as far as the umask says so.
+    fn publish_all(&self) -> Result<()> {
+        if self.permissions == Permissions::NotKept || umask() & 0o022 == 0o022 {
+            return Ok(());
+        }
+        let folders = [self.root.folder(BLOBS)?, self.root.folder(SIGNATURES)?];
+        for folder in [&self.root, &self.blobs].into_iter().chain(&folders) {
+            for entry in folder.entries(usize::MAX)?.iter().filter(|entry| is_file(entry)) {
+                let (file, _) = folder.file(entry.name.to_str().unwrap_or_default())?;
+                publish(&file, FileType::RegularFile, self.permissions, Publish::AfterRename)
+                    .map_err(|e| folder.failed("change the mode of", &entry.name.to_string_lossy(), e))?;
+            }
+            self.publish(folder, FileType::Directory, Publish::AfterRename)?;
+        }
+        Ok(())
+    }
+
+    fn publish(&self, folder: &Folder, kind: FileType, when: Publish) -> Result<()> {
+        publish(folder.fd(), kind, self.permissions, when).map_err(|e| folder.failed("change the mode of", ".", e))
     }
 
     /// What is sealed is there, and nothing else: checked once more before saying so.
@@ -230,7 +263,7 @@ impl Drop for Workshop {
             .and_then(|()| rustix::fs::unlinkat(self.root.fd(), BLOBS, AtFlags::REMOVEDIR))
             .and_then(|()| rustix::fs::unlinkat(self.output.parent().fd(), self.output.partial(), AtFlags::REMOVEDIR));
         if gone.is_ok() {
-            let _ = Journal::remove(self.output.parent(), &self.output.journal());
+            let _ = journal::remove(self.output.parent(), &self.output.journal());
         }
     }
 }

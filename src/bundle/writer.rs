@@ -14,12 +14,11 @@ use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
 
-use super::archive::journal::{Beginning, Journal};
-use super::archive::recall::{self, Pinned, Recalled};
 use super::files::{HASHERS, StopOnDrop, blocking};
 use super::filling::fill;
 use super::medium::Needs;
 use super::output::check_name;
+use super::resume::{Earlier, Keep, PlanKeeper, SavedPlan};
 use super::sealing::{self, HeadFiles, Sealed};
 use super::source::{hash_blob, stream_blob};
 use super::workshop::{Left, Workshop};
@@ -34,21 +33,16 @@ use crate::trust::SigningKey;
 #[derive(Debug)]
 pub struct DirectoryWriter {
     output: PathBuf,
-    keys: Arc<Vec<SigningKey>>,
-    created: Timestamp,
-    /// What was asked for, if a plan is to be kept for it.
-    request: Option<Digest>,
-    /// What could not be planned, to be remembered with the plan.
-    left_out: Mutex<Vec<Failure>>,
     /// Until it is prepared.
-    site: Mutex<Option<(Workshop, Option<Recalled>)>>,
+    workshop: Mutex<Option<Workshop>>,
     ready: OnceLock<Ready>,
+    /// Dropped last: without an unfinished directory there is nothing to continue.
+    plan: PlanKeeper,
 }
 
 #[derive(Debug)]
 struct Ready {
     workshop: Arc<Workshop>,
-    created: Timestamp,
     /// Signed before the first byte is fetched, so that a passphrase is asked for while someone is there.
     sealed: Mutex<Arc<Sealed>>,
     /// The blobs and documents that are in the workshop, verified.
@@ -64,38 +58,39 @@ impl DirectoryWriter {
     pub fn new(output: PathBuf, keys: Vec<SigningKey>, created: Timestamp) -> Result<DirectoryWriter> {
         sealing::check_keys(&keys)?;
         check_name(&output)?;
-        let (left_out, site, ready) = (Mutex::default(), Mutex::default(), OnceLock::new());
-        Ok(DirectoryWriter { output, keys: Arc::new(keys), created, request: None, left_out, site, ready })
+        let (plan, workshop, ready) = (PlanKeeper::new(keys, created), Mutex::default(), OnceLock::new());
+        Ok(DirectoryWriter { output, workshop, ready, plan })
     }
 
-    /// `request` stands for what was asked for: an earlier run for the same request is taken up as it was planned.
+    /// Keeps the plan in private state until the bundle has its name.
     #[must_use]
-    pub fn for_request(mut self, request: Digest) -> DirectoryWriter {
-        self.request = Some(request);
+    pub fn keep_plan(mut self, keep: Keep) -> DirectoryWriter {
+        self.plan.keep(keep);
         self
     }
 
-    /// What an earlier run for the same request planned and did not finish; its contents are to be given to
-    /// [`Destination::prepare`]. Checks also that the bundle can be written where it is to be.
+    /// Opens and locks what is to be written, and says what an earlier run left.
     ///
     /// # Errors
-    /// `Io` if the output exists, cannot be written, or another run writes it.
-    pub fn recall(&self) -> Result<Option<Pinned>> {
-        let (workshop, mut recalled) = self.open()?;
-        let pinned = recalled.as_mut().and_then(|recalled| recalled.pinned(self.request));
-        *self.site.lock().unwrap_or_else(PoisonError::into_inner) = Some((workshop, recalled));
-        Ok(pinned)
-    }
-
-    /// Images that are not in the plan although they were asked for, and why: who goes on with it is told.
-    pub fn without(&self, left_out: Vec<Failure>) {
-        *self.left_out.lock().unwrap_or_else(PoisonError::into_inner) = left_out;
-    }
-
-    fn open(&self) -> Result<(Workshop, Option<Recalled>)> {
+    /// `Io` if the output exists, cannot be written, can be changed by others, or another run writes it; `Usage` if
+    /// others can change the state.
+    pub fn open(&self) -> Result<Earlier> {
         let workshop = Workshop::open(&self.output)?;
-        let recalled = Recalled::from_journal(workshop.output().parent(), &workshop.output().journal())?;
-        Ok((workshop, recalled.filter(|recalled| recalled.is_signed_by(&self.keys))))
+        let (existed, permissions) = workshop.earlier();
+        let plan = self.plan.open(workshop.output(), existed)?;
+        *self.workshop.lock().unwrap_or_else(PoisonError::into_inner) = Some(workshop);
+        Ok(Earlier::new(existed, permissions, plan))
+    }
+
+    /// Continues a plan: its contents are to be given to [`Destination::prepare`]. The failures say what was asked for
+    /// and is not in it.
+    pub fn resume(&self, plan: SavedPlan) -> (Contents, Vec<Failure>) {
+        self.plan.resume(plan)
+    }
+
+    /// Images that are not in the plan although they were asked for, and why: a run that continues it is told.
+    pub fn without(&self, left_out: &[Failure]) {
+        self.plan.leave_out(left_out);
     }
 
     /// Where the bundle will be.
@@ -125,24 +120,18 @@ impl Destination for DirectoryWriter {
             return Err(Error::new(Kind::Io, "the bundle was prepared twice"));
         }
         // What cannot be carried is told before anything is made.
-        HeadFiles::new(contents, self.created)?;
-        let site = self.site.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let (workshop, mut recalled) = match site {
-            Some(site) => site,
-            None => self.open()?,
-        };
-        let workshop = Arc::new(workshop);
-        let (created, sealed, same) =
-            recall::seal(contents, self.created, &self.keys, self.request, recalled.as_mut()).await?;
+        HeadFiles::new(contents, self.plan.created())?;
+        let workshop = self.workshop.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let workshop = Arc::new(match workshop {
+            Some(workshop) => workshop,
+            None => Workshop::open(&self.output)?,
+        });
+        let sealed = self.plan.seal(contents).await?;
         let (kept, parts) = self.keep(&workshop, contents).await?;
         let there: HashSet<Digest> = kept.iter().map(|id| contents.blob(*id).digest).collect();
         workshop.medium().check(&needs(&workshop, contents, &sealed, &there, &parts))?;
-        if let (false, Some(request)) = (same, self.request) {
-            let left_out = &self.left_out.lock().unwrap_or_else(PoisonError::into_inner);
-            let beginning = Beginning { request, left_out, sealed: &sealed, contents, held: &[] };
-            Journal::begin(workshop.output().parent(), &workshop.output().journal(), &beginning)?;
-        }
-        let ready = Ready { workshop, created, sealed: Mutex::new(Arc::new(sealed)), there: Mutex::new(there) };
+        self.plan.save(&sealed, contents);
+        let ready = Ready { workshop, sealed: Mutex::new(Arc::new(sealed)), there: Mutex::new(there) };
         if self.ready.set(ready).is_err() {
             return Err(Error::new(Kind::Io, "the bundle was prepared twice"));
         }
@@ -198,19 +187,16 @@ impl Destination for DirectoryWriter {
     }
 
     async fn replan(&self, contents: &Contents, _: &[Failure]) -> Result<()> {
-        // The journal keeps the whole plan: killed from here on, the next run tries again what failed.
-        let ready = self.ready()?;
-        let (head, keys) = (HeadFiles::new(contents, ready.created)?, self.keys.clone());
-        // May wait for a passphrase or a touch.
-        let sealed = blocking(move || head.seal(&keys)).await?;
-        *ready.sealed.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(sealed);
+        // The whole plan is kept: killed from here on, the next run tries again what failed.
+        let sealed = self.plan.seal(contents).await?;
+        *self.ready()?.sealed.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(sealed);
         Ok(())
     }
 
     async fn commit(&self, contents: &Contents) -> Result<()> {
         let ready = self.ready()?;
         let sealed = ready.sealed();
-        if HeadFiles::new(contents, ready.created)?.identity() != sealed.identity() {
+        if HeadFiles::new(contents, self.plan.created())?.identity() != sealed.identity() {
             return Err(Error::new(Kind::Io, "cannot seal: these are not the contents that were planned"));
         }
         let sizes = sealing::sizes(contents);
@@ -219,7 +205,9 @@ impl Destination for DirectoryWriter {
             return Err(Error::new(Kind::Io, format!("cannot seal: {digest} was not written")));
         }
         let workshop = ready.workshop.clone();
-        blocking(move || workshop.finish(&sizes, &sealed)).await
+        blocking(move || workshop.finish(&sizes, &sealed)).await?;
+        self.plan.forget();
+        Ok(())
     }
 }
 
@@ -250,6 +238,10 @@ impl DirectoryWriter {
                 let go_on = || !stopped.load(Ordering::Relaxed);
                 if hash_blob(workshop.root(), digest, size, go_on)? {
                     return Ok(Some(digest));
+                }
+                // One that was hashed in part only, because the run stops, is not known to be wrong.
+                if !go_on() {
+                    return Err(Error::interrupted());
                 }
                 workshop.remove_blob(digest)?;
                 Ok(None)
@@ -291,5 +283,5 @@ fn write_whole(workshop: &Workshop, digest: Digest, bytes: &[u8]) -> Result<()> 
     part.finish(&digest.hex())
 }
 
-/// Beside the blobs: seal, descriptor, layout, index, two folders and a signature, and the journal.
-const TOP_FILES: u64 = 8;
+/// Beside the blobs: seal, descriptor, layout, index, two folders and a signature.
+const TOP_FILES: u64 = 7;

@@ -15,8 +15,9 @@ use super::access::Access;
 use super::credentials::Credentials;
 use super::done::{self, Done};
 use super::listing::{self, Totals};
-use super::making::Compress;
-use super::output::{escape_controls, note, print_data, print_json};
+use super::making::{Compress, tell_what_is_signed};
+use super::output::{escape_controls, print_data, print_json};
+use super::state::StateArgument;
 use super::{Global, all_done, hub, inspect, stderr};
 use crate::dir::Tree;
 use crate::error::{Error, Failure, Result};
@@ -95,7 +96,7 @@ pub(super) struct Export {
     /// With --output -: how to compress the tar
     #[arg(long, value_enum, value_name = "HOW", default_value_t = Compress::None)]
     compress: Compress,
-    /// Go by what the tags mean now, also when an interrupted run of this command saw something else
+    /// Resolve the tags again, also when an interrupted run of this command left its plan; its data is used again
     #[arg(long)]
     refresh: bool,
     /// Sign with this OpenSSH private key (or the .pub of a key in ssh-agent)
@@ -127,6 +128,8 @@ pub(super) struct Export {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
+    state: StateArgument,
+    #[command(flatten)]
     credentials: Credentials,
     #[command(flatten)]
     access: Access,
@@ -141,8 +144,7 @@ enum PlatformAs {
 }
 
 pub(super) async fn run(command: &Export, request: Request, global: &Global, cancel: CancellationToken) -> Result<()> {
-    let Request { started, selection, filter, naming, logins, tree, key_id, making, recalled } = request;
-    let progress = global.progress();
+    let Request { started, selection, filter, naming, logins, tree, key_id, making, resumed, progress } = request;
     let source = match tree {
         Some(tree) => Source::Tree(Arc::new(tree)),
         None => Source::Registries(command.access.client_heeding(&selection.registries, &progress, logins)?),
@@ -156,16 +158,12 @@ pub(super) async fn run(command: &Export, request: Request, global: &Global, can
         jobs: command.access.effort.jobs.get(),
         command: plan::Command::Export,
     };
-    let Plan { contents, mut failures, warnings } = if let Some(plan) = recalled {
-        if !global.quiet {
-            note("going on with what an interrupted run planned (--refresh looks at the tags again)");
-        }
-        plan
-    } else {
-        tokio::select! {
+    let Plan { contents, mut failures, warnings } = match resumed {
+        Some(plan) => plan,
+        None => tokio::select! {
             () = cancel.cancelled() => return Err(Error::interrupted()),
             planned = command.plan(&source, &selection, &filter, &wishes, &*progress) => planned?,
-        }
+        },
     };
     for warning in warnings.into_iter().chain(plan::notes(&contents, &wishes.platforms)?) {
         progress.event(Event::Warning(&warning));
@@ -179,6 +177,9 @@ pub(super) async fn run(command: &Export, request: Request, global: &Global, can
     let shown = command.output.as_ref().map(|output| output.display().to_string()).unwrap_or_default();
     let contents = Arc::new(contents);
     making.without(&failures);
+    if let Some(key) = key_id {
+        tell_what_is_signed(&contents, key, global.quiet);
+    }
     let (outcome, identity) =
         export::export(Supply::Source(source.blobs()), contents.clone(), &making, &options).await?;
     let contents = done::landed(&contents, &outcome.failures)?;

@@ -3,16 +3,23 @@
 use std::io::IsTerminal;
 use std::os::fd::AsFd;
 use std::path::Path;
+use std::sync::Arc;
 
 use clap::ValueEnum;
 use jiff::Timestamp;
+use serde_json::{Value, json};
 
-use crate::bundle::Compression;
+use super::output::note;
+use super::progress::count;
+use super::state::StateArgument;
+use crate::bundle::{Compression, Earlier, Keep};
 use crate::clock;
 use crate::error::{Error, Result};
 use crate::export::{Making, Output};
 use crate::oci::Digest;
-use crate::trust::SigningKey;
+use crate::place::Contents;
+use crate::progress::Progress;
+use crate::trust::{KeyId, SigningKey};
 
 /// How a stream is compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -23,17 +30,31 @@ pub(super) enum Compress {
     Zstd,
 }
 
-/// The bundle. `json` says that an answer goes to stdout. `carried` says all that decides what is carried: another request
-/// must not go on with this one's plan.
-pub(super) fn bundle(output: &Path, key: SigningKey, compress: Compress, json: bool, carried: &str) -> Result<Making> {
+/// What is asked of a bundle.
+pub(super) struct Wanted<'a> {
+    pub(super) output: &'a Path,
+    pub(super) key: SigningKey,
+    pub(super) compress: Compress,
+    /// Whether an answer goes to stdout.
+    pub(super) json: bool,
+    /// Where its plan is kept.
+    pub(super) state: &'a StateArgument,
+    /// All that decides what is carried: a run that asks for something else does not continue its plan. Nothing where
+    /// the plan is made anew by each run.
+    pub(super) selection: Option<Value>,
+}
+
+/// The bundle.
+///
+/// # Errors
+/// `Usage` for an output that cannot be one, or a state that others can write to.
+pub(super) fn bundle(wanted: Wanted<'_>, progress: &Arc<dyn Progress>) -> Result<Making> {
+    let Wanted { output, key, compress, json, state, selection } = wanted;
     if json && output == Path::new("-") {
         return Err(Error::usage("the bundle and --json both want to go to stdout")
             .hint("where the bundle goes to - leave --json out; --progress json tells of the end on stderr"));
     }
-    let id = key.public_key().key_id();
     let created = created()?;
-    let epoch = std::env::var("SOURCE_DATE_EPOCH").ok();
-    let request = format!("{id} {epoch:?} {carried}");
     let output = match (output.to_str(), compress) {
         (Some("-"), Compress::None) => to_stdout(Compression::None)?,
         (Some("-"), Compress::Zstd) => to_stdout(Compression::Zstd)?,
@@ -49,7 +70,75 @@ pub(super) fn bundle(output: &Path, key: SigningKey, compress: Compress, json: b
         }
         _ => Output::Directory(output.to_owned()),
     };
-    Making::new(output, key, created, Digest::of(request.as_bytes()))
+    let keep = match (&output, selection) {
+        (Output::Directory(_) | Output::Archive(_), Some(selection)) => {
+            let selection = digest_of(&selection);
+            state.open(&**progress)?.map(|state| Keep { state, selection, progress: progress.clone() })
+        }
+        _ => None,
+    };
+    Making::new(output, key, created, keep)
+}
+
+/// Of a selection, as JSON without white space and with sorted keys, and of the time that is asked for.
+fn digest_of(selection: &Value) -> Digest {
+    let epoch = std::env::var("SOURCE_DATE_EPOCH").ok();
+    Digest::of(json!({"selection": selection, "sourceDateEpoch": epoch}).to_string().as_bytes())
+}
+
+/// What is to be done with what an earlier run left, in words for the person who began this one.
+pub(super) fn tell_of_earlier(earlier: &Earlier, refresh: bool, quiet: bool) {
+    if quiet || !earlier.unfinished {
+        return;
+    }
+    match &earlier.plan {
+        Some(plan) if !refresh => note(&format!(
+            "continuing what an interrupted run planned {} (--refresh resolves the tags again)",
+            age(plan.planned)
+        )),
+        Some(plan) => note(&format!(
+            "an interrupted run planned this {}: planning it again, and using its data again by hash",
+            age(plan.planned)
+        )),
+        None => {
+            note("an unfinished bundle is there without a plan: planning it again, and using its data again by hash")
+        }
+    }
+    if !earlier.private {
+        note("its file system keeps no owners: all that is in the unfinished bundle is hashed again, whoever wrote it");
+    }
+}
+
+/// The names and digests that a key is about to sign: the first ten, then how many more there are.
+pub(super) fn tell_what_is_signed(contents: &Contents, key: KeyId, quiet: bool) {
+    if quiet {
+        return;
+    }
+    let images = &contents.images;
+    note(&format!("about to sign {} with key id {key}:", count(images.len(), "name")));
+    for image in images.iter().take(SIGNED_SHOWN) {
+        note(&format!("  {} {}", image.name, image.document));
+    }
+    if images.len() > SIGNED_SHOWN {
+        note(&format!("  and {} more", images.len() - SIGNED_SHOWN));
+    }
+}
+
+/// `3 minutes ago`
+fn age(then: Timestamp) -> String {
+    age_at(then, clock::now().unwrap_or(then))
+}
+
+fn age_at(then: Timestamp, now: Timestamp) -> String {
+    let seconds = now.as_second() - then.as_second();
+    let (number, unit) = match seconds {
+        ..0 => return format!("at {}, which is later than now by this machine's clock", then.strftime("%F %H:%MZ")),
+        0..120 => (seconds, "second"),
+        120..7_200 => (seconds / 60, "minute"),
+        7_200..172_800 => (seconds / 3_600, "hour"),
+        _ => (seconds / 86_400, "day"),
+    };
+    format!("{} ago", count(usize::try_from(number).unwrap_or(usize::MAX), unit))
 }
 
 fn is_like_an_archive(name: &str) -> bool {
@@ -85,4 +174,35 @@ fn created() -> Result<Timestamp> {
     let Ok(text) = std::env::var("SOURCE_DATE_EPOCH") else { return clock::now() };
     let seconds = text.parse::<i64>().ok().and_then(|seconds| Timestamp::from_second(seconds).ok());
     seconds.ok_or_else(|| Error::usage(format!("SOURCE_DATE_EPOCH is {text:?}, not a number of seconds since 1970")))
+}
+
+/// How many names are told one by one before they are signed.
+const SIGNED_SHOWN: usize = 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_age_is_told_in_whole_units() {
+        let then: Timestamp = "2026-11-27T10:00:00Z".parse().unwrap();
+        for (seconds, text) in [
+            (1, "1 second ago"),
+            (119, "119 seconds ago"),
+            (125, "2 minutes ago"),
+            (7_300, "2 hours ago"),
+            (400_000, "4 days ago"),
+        ] {
+            assert_eq!(age_at(then, Timestamp::from_second(then.as_second() + seconds).unwrap()), text);
+        }
+        assert!(age_at(then, "2026-11-27T09:00:00Z".parse().unwrap()).starts_with("at 2026-11-27 10:00Z"));
+    }
+
+    #[test]
+    fn a_selection_has_one_digest_however_it_was_put_together() {
+        let one: Value = serde_json::from_str(r#"{"a": 1, "b": [2]}"#).unwrap();
+        let other: Value = serde_json::from_str(r#"{"b":[2],"a":1}"#).unwrap();
+        assert_eq!(digest_of(&one), digest_of(&other));
+        assert_ne!(digest_of(&one), digest_of(&json!({"a": 1, "b": [3]})));
+    }
 }

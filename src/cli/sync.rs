@@ -15,8 +15,9 @@ use clap::ValueEnum;
 use tokio_util::sync::CancellationToken;
 
 use super::access::{Effort, parse_duration};
-use super::output::note;
+use super::making::{tell_of_earlier, tell_what_is_signed};
 use super::platform::Override;
+use super::state::StateArgument;
 use super::trust::TrustArguments;
 use super::{Global, all_done, hub};
 use crate::error::{Error, Kind, Result};
@@ -105,6 +106,11 @@ pub(super) struct Sync {
     /// With --dest bundle: sign with this OpenSSH private key (or the .pub of a key in ssh-agent)
     #[arg(short, long, value_name = "KEY")]
     key: Option<PathBuf>,
+    /// With --dest bundle: resolve the tags again, also when an interrupted run of this command left its plan
+    #[arg(long)]
+    refresh: bool,
+    #[command(flatten)]
+    state: StateArgument,
     #[command(flatten)]
     trust: TrustArguments,
     /// Take logins of both sides from FILE only [env: REGISTRY_AUTH_FILE]
@@ -202,6 +208,9 @@ async fn sync(command: &Sync, request: Request, global: &Global, cancel: Cancell
         return all_done(answer.failures, asked);
     }
     let options = Options { keep_going: command.keep_going, ..command.effort.options(&progress, cancel) };
+    if let Destination::Bundle { making: Some((_, key)), .. } = &destination {
+        tell_what_is_signed(&answer.contents, *key, global.quiet);
+    }
     let moved = transfer(command, source, &destination, &answer, &options).await;
     if let Some(file) = &mut digests {
         answer.write_digests(file, moved.as_ref().ok())?;
@@ -218,13 +227,18 @@ async fn plan(
     progress: &dyn Progress,
     global: &Global,
 ) -> Result<Planned> {
-    if let Destination::Bundle { making: Some((making, _)), .. } = destination
-        && let Some(recalled) = making.recall()?
-    {
-        if !global.quiet {
-            note("going on with what an interrupted run planned");
+    if let Destination::Bundle { making: Some((making, _)), .. } = destination {
+        let mut earlier = making.open()?;
+        // A plan that names anything else than what is asked for is not continued, whoever wrote it.
+        earlier.plan = earlier.plan.filter(|plan| match source {
+            Source::Registries { selection, .. } => selection.covers(&plan.contents.images),
+            Source::Tree(_) | Source::Bundle(_) => false,
+        });
+        tell_of_earlier(&earlier, command.refresh, global.quiet);
+        if let Some(plan) = earlier.plan.filter(|_| !command.refresh) {
+            let resumed = making.resume(plan);
+            return Ok(Planned { failures: resumed.failures, ..Planned::of(Arc::new(resumed.contents)) });
         }
-        return Ok(Planned { failures: recalled.failures, ..Planned::of(Arc::new(recalled.contents)) });
     }
     let signatures = match (command.remove_signatures, destination) {
         (true, _) => plan::Signatures::Drop,
@@ -305,6 +319,9 @@ impl Sync {
                 None => usage("--dest bundle needs --key", "make a key with sealift keygen, then give --key KEY"),
             };
         }
+        if self.refresh && self.dest != To::Bundle {
+            return usage("--refresh goes with --dest bundle", "every other sync looks at the tags in any case");
+        }
         if self.src != From::Bundle && self.trust.given() {
             return usage("--trust goes with --src bundle", "nothing vouches for what comes from elsewhere");
         }
@@ -376,6 +393,7 @@ Examples:
   sealift sync --src yaml --dest docker --keep-going --digestfile digests sync.yaml registry.local
 A bundle as one end:
   sealift sync -s yaml -d bundle --all --names path --key release.key sync.yaml usb/all
+  sealift sync -s docker -d bundle --key release.key --refresh --state ~/plans quay.io/ns/app usb/app
   sealift sync -s bundle -d dir --trust allowed_signers usb/all usb/images
   sealift sync -s bundle -d dir --trust exporters --trust-any-namespace usb/all usb/images
 What would happen, for a person or a program:

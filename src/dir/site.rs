@@ -3,10 +3,10 @@
 //! ```text
 //! DESTINATION/                locked while a run writes
 //!   .sealift.partial/<hex>    blobs that have come and that no image has yet
+//!   .sealift.lock             where the file system has no locks: which process writes here
 //! ```
 
 use std::ffi::OsStr;
-use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, FileType};
@@ -14,7 +14,7 @@ use rustix::io::Errno;
 
 use super::entry::Entry;
 use crate::error::{Error, Kind, Result};
-use crate::files::{Folder, is_same, make_folder, remove, show, why_refused};
+use crate::files::{Folder, Lock, LockedBy, is_same, make_folder, remove, show, why_refused};
 
 /// The locked directory. The lock ends with the process at the latest and leaves no file behind.
 #[derive(Debug)]
@@ -24,7 +24,8 @@ pub(super) struct Site {
     path: PathBuf,
     /// Whether this run made the directory.
     made: bool,
-    _lock: File,
+    /// Until it is dropped.
+    lock: Option<Lock>,
 }
 
 impl Site {
@@ -34,17 +35,9 @@ impl Site {
         let made = !path.exists();
         std::fs::create_dir_all(path).map_err(|e| Error::io(format!("cannot make the directory {shown}"), e))?;
         let root = Folder::open(path)?;
-        let own = rustix::io::fcntl_dupfd_cloexec(root.fd(), 0).map_err(|e| Error::io("cannot lock", e.into()))?;
-        let own = File::from(own);
-        match own.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                return Err(Error::new(Kind::Io, format!("another sync writes to {shown} at this moment"))
-                    .hint("wait until it ends, or choose another destination"));
-            }
-            // Not every network file system can lock.
-            Err(TryLockError::Error(_)) => {}
-        }
+        let own = root.duplicate()?;
+        let by = LockedBy { job: "sync", shown: &shown, instead: "destination" };
+        let lock = Some(Lock::take(root.duplicate()?, &root, LOCK, by)?);
         // Whoever had the lock before may have removed an empty directory.
         if !rustix::fs::stat(path).is_ok_and(|stat| is_same(&own, &stat)) {
             return Err(
@@ -52,7 +45,7 @@ impl Site {
             );
         }
         let workshop = make_folder(&root, WORKSHOP).map_err(|e| unusable(e, &root.shown(WORKSHOP)))?;
-        Ok(Site { root, workshop, path: path.to_owned(), made, _lock: own })
+        Ok(Site { root, workshop, path: path.to_owned(), made, lock })
     }
 
     /// An image's directory, made if need be. No link on the way to it is followed.
@@ -143,6 +136,8 @@ impl Drop for Site {
     /// A run that wrote nothing leaves nothing: directories with something in them refuse to go.
     fn drop(&mut self) {
         let gone = rustix::fs::unlinkat(self.root.fd(), WORKSHOP, AtFlags::REMOVEDIR);
+        // Its file goes before the directory can.
+        self.lock = None;
         if self.made && gone.is_ok() {
             let _ = rustix::fs::rmdir(&self.path);
         }
@@ -158,3 +153,4 @@ fn unusable(error: Error, shown: &str) -> Error {
 
 /// Where blobs are until their first image is written.
 pub(super) const WORKSHOP: &str = ".sealift.partial";
+const LOCK: &str = ".sealift.lock";

@@ -1,12 +1,13 @@
 //! A file while it is written: it gets its name when all of it is there.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 
-use rustix::fs::{Advice, AtFlags, FallocateFlags, Mode, OFlags};
+use rustix::fs::{Advice, AtFlags, FallocateFlags, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
-use super::{BUFFER, FLUSH, Folder, Reading, WORTH_FLUSHING, create};
+use super::{BUFFER, FLUSH, Folder, Permissions, Reading, WORTH_FLUSHING, create, is_own, remove};
 use crate::error::{Error, Kind, Result};
 
 /// Such a file. Unless it is finished it goes away again, or stays to be gone on with ([`PartFile::resume`]).
@@ -35,13 +36,26 @@ impl<'a> PartFile<'a> {
         PartFile::new(folder, name, file, size, u64::MAX)
     }
 
-    /// Opens the file `name` if it is there, or makes it. It stays from [`WORTH`] bytes on, whatever comes: what is there
-    /// is to be hashed, and gone on with or [started over](PartFile::start_over).
-    pub(crate) fn resume(folder: &'a Folder, name: String, size: u64) -> Result<PartFile<'a>> {
-        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let file = rustix::fs::openat(folder.fd(), &name, flags, Mode::from_raw_mode(0o644))
-            .map(File::from)
-            .map_err(|e| folder.failed("create", &name, e))?;
+    /// Opens the file `name` if it is there and no one else can change it ([`is_own`]), or makes it in place of what has
+    /// the name. It stays from [`WORTH`] bytes on, whatever comes: what is there is to be hashed, and gone on with or
+    /// [started over](PartFile::start_over).
+    pub(crate) fn resume(
+        folder: &'a Folder,
+        name: String,
+        size: u64,
+        permissions: Permissions,
+    ) -> Result<PartFile<'a>> {
+        let own = |stat: &Stat| is_own(stat, permissions);
+        if folder.look(OsStr::new(&name))?.as_ref().is_some_and(own) {
+            let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+            let opened = rustix::fs::openat(folder.fd(), &name, flags, Mode::empty());
+            let file = File::from(opened.map_err(|e| folder.failed("open", &name, e))?);
+            if rustix::fs::fstat(&file).as_ref().is_ok_and(own) {
+                return PartFile::new(folder, name, file, size, WORTH);
+            }
+        }
+        remove(folder, &name)?;
+        let file = create(folder, &name)?;
         PartFile::new(folder, name, file, size, WORTH)
     }
 

@@ -19,9 +19,9 @@ pub(crate) fn make_folder(parent: &Folder, name: &str) -> Result<Folder> {
     parent.folder(name)
 }
 
-/// A new file for writing; nothing may be there.
+/// A new file for reading and writing; nothing may be there.
 pub(crate) fn create(folder: &Folder, name: &str) -> Result<File> {
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     rustix::fs::openat(folder.fd(), name, flags, Mode::from_raw_mode(0o644))
         .map(File::from)
         .map_err(|e| folder.failed("create", name, e))

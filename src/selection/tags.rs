@@ -71,6 +71,11 @@ impl TagRegex {
         Ok(TagRegex(Regex::new(&translated).map_err(|e| fault().caused_by(reason(&e)))?))
     }
 
+    /// The expression in the grammar of the `regex` crate.
+    pub(super) fn as_str(&self) -> &str {
+        self.0.as_str()
+    }
+
     pub(super) fn matches(&self, tag: &Tag) -> bool {
         self.0.is_match(tag.as_str())
     }

@@ -1,6 +1,7 @@
 //! What happens to a bundle on bad days: kills at any instant, images that fail, media that are full or fail, two runs at
 //! once. Whatever happens, the same command again ends as if nothing had, and fetches and sends nothing twice.
 
+mod ends;
 mod kills;
 mod left_out;
 mod media;
@@ -10,6 +11,7 @@ mod trace;
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::fs::FileExt;
 
 use support::{Desk, FaultProxy, Recorded, Run};
 
@@ -44,17 +46,30 @@ impl Form {
                 .filter(|name| !name.starts_with('.'))
                 .collect(),
             Form::Tar => {
-                let journal = fs::read(desk.path().join(self.journal())).unwrap_or_default();
-                let lines = String::from_utf8_lossy(&journal).into_owned();
-                let done = lines.lines().filter_map(|line| {
-                    let mut fields = line.split(' ');
-                    let known = matches!(fields.next()?, "done" | "at") && line.is_ascii();
-                    fields.next().filter(|hex| known && hex.len() == 64).map(str::to_owned)
-                });
-                done.collect()
+                let journal = fs::read_to_string(desk.path().join(self.journal())).unwrap_or_default();
+                let archive = fs::File::open(desk.path().join(self.partial()));
+                let mut noted = BTreeSet::new();
+                // The last line for a blob counts; one that is torn does not.
+                for line in journal.split_inclusive('\n').filter(|line| line.ends_with('\n')) {
+                    let fields: Vec<&str> = line.trim_end().split(' ').collect();
+                    let ["at", hex, offset, length] = fields[..] else { continue };
+                    let size = archive.as_ref().ok().and_then(|file| size_before(file, offset.parse().unwrap()));
+                    match size == length.parse().ok() {
+                        true => noted.insert(hex.to_owned()),
+                        false => noted.remove(hex),
+                    };
+                }
+                noted
             }
         }
     }
+}
+
+/// The size in the header that stands before this offset of an archive.
+fn size_before(archive: &fs::File, offset: u64) -> Option<u64> {
+    let mut digits = [0; 11];
+    archive.read_exact_at(&mut digits, offset.checked_sub(512)? + 124).ok()?;
+    u64::from_str_radix(std::str::from_utf8(&digits).ok()?, 8).ok()
 }
 
 /// `export IMAGES --output OUTPUT --key key OPTIONS`, with short pauses between retries.

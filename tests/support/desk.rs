@@ -12,6 +12,8 @@ use tempfile::TempDir;
 pub struct Desk {
     program: PathBuf,
     directory: TempDir,
+    /// `XDG_STATE_HOME`.
+    state: TempDir,
 }
 
 /// An image, and the registry that serves it.
@@ -112,7 +114,8 @@ pub struct Run {
 impl Desk {
     /// A desk for the program at this path: `desk!()` knows it.
     pub fn new(program: &str) -> Self {
-        let desk = Desk { program: program.into(), directory: tempfile::tempdir().expect("a temporary directory") };
+        let [directory, state] = [(); 2].map(|()| tempfile::tempdir().expect("a temporary directory"));
+        let desk = Desk { program: program.into(), directory, state };
         let line = desk.sealift(&["keygen", "key", "--principal", "exporter@example.com"]).success().stdout();
         fs::write(desk.path().join("allowed_signers"), line).expect("allowed_signers can be written");
         desk
@@ -123,7 +126,13 @@ impl Desk {
         self.directory.path()
     }
 
-    /// Runs the program here, with no home directory, no logins, no proxies, and a fixed time stamp for what it makes.
+    /// Where the program keeps its private state, unless it is told otherwise.
+    pub fn state(&self) -> PathBuf {
+        self.state.path().join("sealift")
+    }
+
+    /// Runs the program here, with no home directory, no logins, no proxies, a state directory of its own, and a fixed
+    /// time stamp for what it makes.
     pub fn sealift<S: AsRef<str>>(&self, arguments: &[S]) -> Run {
         self.sealift_with(arguments, &[], "")
     }
@@ -212,6 +221,7 @@ impl Desk {
             .current_dir(self.path())
             .env("SOURCE_DATE_EPOCH", "1700000000")
             .env("HOME", "/nonexistent")
+            .env("XDG_STATE_HOME", self.state.path())
             .envs(variables.iter().copied())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -227,8 +237,12 @@ impl Desk {
 
     /// What a run of the program took, read from the kernel until it ends: of the bytes, a last few may be missing.
     pub fn usage(&self, arguments: &[&str]) -> Usage {
-        let mut child =
-            Command::new(&self.program).args(arguments).current_dir(self.path()).spawn().expect("the program starts");
+        let mut child = Command::new(&self.program)
+            .args(arguments)
+            .current_dir(self.path())
+            .env("XDG_STATE_HOME", self.state.path())
+            .spawn()
+            .expect("the program starts");
         let [status_file, io_file] = ["status", "io"].map(|name| format!("/proc/{}/{name}", child.id()));
         let number = |text: &str, key: &str| -> u64 {
             let value = text.lines().find_map(|line| line.strip_prefix(key)).unwrap_or_default();

@@ -33,6 +33,9 @@ pub(in super::super) struct Step {
 }
 
 impl Extent {
+    /// No bytes.
+    pub(super) const NOTHING: Extent = Extent { offset: 0, length: 0 };
+
     /// Of the byte after the last.
     pub(super) fn end(&self) -> u64 {
         self.offset.saturating_add(self.length)

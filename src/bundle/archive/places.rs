@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use super::super::files::{StopOnDrop, blocking};
 use super::super::source::blob_path;
 use super::chain::{Chain, ZEROS};
-use super::journal::{Journal, Line};
+use super::journal::Journal;
 use super::members::{BLOCK, header, padding};
 use super::moves::{Extent, Step};
 use super::site::Site;
@@ -30,20 +30,6 @@ impl Places {
         self.0.get(&digest).copied()
     }
 
-    /// What a journal says of so many bytes of a blob that are there.
-    pub(super) fn line(&self, digest: Digest, now: Extent) -> Line {
-        match self.of(digest) {
-            Some(place) if place == now => Line::Done(digest),
-            Some(place) if place.offset == now.offset => Line::Part(digest, now.length),
-            _ => Line::At(digest, now),
-        }
-    }
-
-    /// The same for everything.
-    pub(super) fn lines(&self, held: &HashMap<Digest, Extent>) -> Vec<Line> {
-        held.iter().map(|(digest, now)| self.line(*digest, *now)).collect()
-    }
-
     /// Brings everything in `held` to where it belongs, headers and padding too.
     pub(super) async fn settle(
         self: &Arc<Self>,
@@ -58,9 +44,7 @@ impl Places {
         let steps: Vec<Step> = held.iter().filter_map(step).collect();
         let (places, site, journal) = (self.clone(), site.clone(), journal.clone());
         stoppable(move |go_on| {
-            site.rearrange(&journal, &steps, go_on, &|step| {
-                places.line(step.digest, Extent { offset: step.to, length: step.length })
-            })?;
+            site.rearrange(&journal, &steps, go_on)?;
             for step in steps {
                 let Some(place) = places.of(step.digest) else { continue };
                 site.write(place.offset - BLOCK, &header(&blob_path(step.digest), place.length))?;

@@ -1,6 +1,5 @@
 //! `.BUNDLE.tar.partial`: the locked file in which an archive is made, and its journal beside it.
 
-use std::ffi::OsStr;
 use std::fs::File;
 use std::num::NonZeroU64;
 use std::os::unix::fs::{FileExt, MetadataExt};
@@ -8,67 +7,62 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use rustix::fs::{Advice, FallocateFlags, Mode, OFlags};
+use rustix::fs::{Advice, FallocateFlags, FileType};
 use rustix::io::Errno;
 
-use super::super::files::{BUFFER, FLUSH, Reading, WORTH_FLUSHING, is_same, remove};
+use super::super::files::{
+    BUFFER, FLUSH, Lock, OwnFile, Permissions, Publish, Reading, WORTH_FLUSHING, own_file, publish, remove,
+};
 use super::super::filling::Filling;
-use super::super::lock::lock;
 use super::super::medium::{Medium, Needs};
 use super::super::output::{Form, Output};
 use super::super::sealing::Sealed;
 use super::chain::{ZEROS, write_seal};
-use super::journal::{Journal, Line};
+use super::extent_map::{self, ExtentMap};
+use super::journal::{self, Journal};
 use super::members::{BLOCK, END, shown_member};
-use super::moves::{self, Step, order};
-use super::recall::Recalled;
+use super::moves::{self, Extent, Step, order};
 use crate::error::{Error, Kind, Result};
 use crate::oci::Digest;
-use crate::trust::SigningKey;
 
 /// Where an archive is made.
 #[derive(Debug)]
 pub(super) struct Site {
     output: Output,
-    /// Locked.
     file: Arc<File>,
+    permissions: Permissions,
     medium: Medium,
-    pub(super) recalled: Option<Recalled>,
+    /// Whether the file was there before.
+    existed: bool,
+    /// Where an earlier run says that bytes of blobs are.
+    map: ExtentMap,
     /// Whether something was fetched that is worth keeping.
     worth: AtomicBool,
+    _lock: Lock,
 }
 
 impl Site {
     /// Opens what is there, or makes it, and locks it.
-    pub(super) fn open(output: &Path, keys: &[SigningKey]) -> Result<Site> {
+    pub(super) fn open(output: &Path) -> Result<Site> {
         let output = Output::new(output, Form::File)?;
         let (parent, name) = (output.parent(), output.partial());
-        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let file = rustix::fs::openat(parent.fd(), &name, flags, Mode::from_raw_mode(0o644))
-            .map(File::from)
-            .map_err(|e| parent.failed("create", &name, e))?;
-        let metadata = file.metadata().map_err(|e| Error::io(format!("cannot look at {}", parent.shown(&name)), e))?;
-        if !metadata.is_file() {
-            return Err(Error::new(Kind::Io, format!("{} is not a regular file", parent.shown(&name)))
-                .hint("move it away, or choose another --output"));
-        }
-        lock(&file, &output.shown())?;
-        // Whoever had the lock before may have finished, and this file have its final name now.
-        if !parent.look(OsStr::new(&name))?.is_some_and(|stat| is_same(&file, &stat)) {
-            return Err(output.exists());
-        }
+        let (own, lock) = own_file(parent, &name, &output.probe(), |file| output.lock(file))?;
+        let OwnFile { file, existed, permissions } = own;
         let file = Arc::new(file);
-        let mut recalled = match Recalled::from_journal(parent, &output.journal())? {
-            Some(recalled) => Some(recalled),
-            None if metadata.len() > 0 => Recalled::from_seal(&file, &parent.shown(&name)),
-            None => None,
-        };
-        if let Some(recalled) = recalled.as_mut().filter(|recalled| !recalled.is_signed_by(keys)) {
-            recalled.forget_plan();
-        }
-        let worth = AtomicBool::new(recalled.as_ref().is_some_and(|recalled| !recalled.held.is_empty()));
+        let map = extent_map::read(parent, &output.journal(), &file, &parent.shown(&name))?;
+        let worth = AtomicBool::new(map.held.values().any(|extent| extent.length > 0));
         let medium = Medium::of(parent, parent.shown(""));
-        Ok(Site { output, file, medium, recalled, worth })
+        Ok(Site { output, file, permissions, medium, existed, map, worth, _lock: lock })
+    }
+
+    /// What an earlier run left: whether its file was there, and whether the file system keeps its owner and mode.
+    pub(super) fn earlier(&self) -> (bool, Permissions) {
+        (self.existed, self.permissions)
+    }
+
+    /// Where an earlier run says that bytes of blobs are; nothing the second time.
+    pub(super) fn take_map(&mut self) -> ExtentMap {
+        std::mem::take(&mut self.map)
     }
 
     /// Where it is, and will be.
@@ -112,6 +106,10 @@ impl Site {
 
     /// Makes sure that what is there is no bundle: a seal would vouch for what is not durable yet, or is moved.
     pub(super) fn break_seal(&self) -> Result<()> {
+        // Under its final name it is finished, whoever gave it that.
+        if !self.output.parent().names(&self.output.partial(), &self.file)? {
+            return Err(self.output.exists());
+        }
         match self.length()? {
             0 => Ok(()),
             _ => self.write(0, &ZEROS[..BLOCK as usize]),
@@ -161,18 +159,12 @@ impl Site {
         moves::make(&self.file, &self.shown(), step, moved, go_on, &mut |moved| journal.moving(step, moved))
     }
 
-    /// Brings everything in `wanted` from where it is to where it is to be; `place` is the line for what has arrived.
-    pub(super) fn rearrange(
-        &self,
-        journal: &Journal,
-        wanted: &[Step],
-        go_on: &dyn Fn() -> bool,
-        place: &dyn Fn(&Step) -> Line,
-    ) -> Result<()> {
+    /// Brings everything in `wanted` from where it is to where it is to be.
+    pub(super) fn rearrange(&self, journal: &Journal, wanted: &[Step], go_on: &dyn Fn() -> bool) -> Result<()> {
         for step in order(wanted) {
             journal.moving(&step, 0)?;
             self.finish_move(journal, &step, 0, go_on)?;
-            journal.note(place(&step))?;
+            journal.note(step.digest, Extent { offset: step.to, length: step.length })?;
         }
         Ok(())
     }
@@ -186,16 +178,23 @@ impl Site {
                 .hint("something else works on that file: let it end, then run the same command again"));
         }
         sync()?;
-        let sealed = self.seal(sealed).and_then(|()| sync()).and_then(|()| {
-            // Without a journal, what is sealed is known by its seal.
-            Journal::remove(self.output.parent(), &self.output.journal())?;
-            self.output.give_name()
-        });
+        let sealed = self.seal(sealed).and_then(|()| sync());
         if sealed.is_err() {
-            // What is not durable, or has no name, is not to look finished.
+            // What is not durable is not to look finished. The journal is still there.
             let _ = self.break_seal();
+            return sealed;
         }
-        sealed
+        // From here on it is a whole bundle, and stays one: if it gets no name, the next run reads where its blobs are
+        // from its own head.
+        let publish = |when| {
+            publish(&*self.file, FileType::RegularFile, self.permissions, when).map_err(|e| self.failed(e.into()))
+        };
+        publish(Publish::BeforeRename)?;
+        journal::remove(self.output.parent(), &self.output.journal())?;
+        self.output.give_name(&self.file)?;
+        // Without it the bundle is as good, and its owner's alone to write.
+        let _ = publish(Publish::AfterRename);
+        Ok(())
     }
 
     fn seal(&self, sealed: &Sealed) -> Result<()> {
@@ -209,10 +208,9 @@ impl Drop for Site {
     /// A run that fetched nothing leaves nothing.
     fn drop(&mut self) {
         let (parent, name) = (self.output.parent(), self.output.partial());
-        let unfinished = parent.look(OsStr::new(&name)).ok().flatten().is_some_and(|stat| is_same(&self.file, &stat));
-        if unfinished && !*self.worth.get_mut() {
+        if !*self.worth.get_mut() && parent.names(&name, &self.file).unwrap_or(false) {
             let _ = remove(parent, &name);
-            let _ = Journal::remove(parent, &self.output.journal());
+            let _ = journal::remove(parent, &self.output.journal());
         }
     }
 }
@@ -306,13 +304,13 @@ impl<'a> Content<'a> {
 
     /// Notes that nothing is.
     pub(super) fn give_up(self) -> Result<()> {
-        if self.noted > 0 { self.journal.note(Line::Part(self.digest, 0)) } else { Ok(()) }
+        if self.noted > 0 { self.journal.note(self.digest, Extent::NOTHING) } else { Ok(()) }
     }
 
     fn note(&mut self) -> Result<()> {
         self.noted = self.region.offset - self.begin;
         self.region.site.is_worth_keeping();
-        self.journal.note(Line::Part(self.digest, self.noted))
+        self.journal.note(self.digest, Extent { offset: self.begin, length: self.noted })
     }
 }
 
@@ -324,7 +322,7 @@ impl Filling for Content<'_> {
 
     fn start_over(&mut self) -> Result<()> {
         if self.noted > 0 {
-            self.journal.note(Line::Part(self.digest, 0))?;
+            self.journal.note(self.digest, Extent::NOTHING)?;
         }
         self.noted = 0;
         self.region = Region::new(self.region.site, self.begin);

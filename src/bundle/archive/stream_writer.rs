@@ -2,21 +2,20 @@
 //! cut off has a seal and never verifies for lack of the rest.
 
 use std::collections::HashSet;
-use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use jiff::Timestamp;
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::FileType;
 use tokio::sync::{mpsc, oneshot};
 
-use super::super::files::{blocking, is_same, remove};
-use super::super::lock::lock;
+use super::super::files::{Lock, OwnFile, Permissions, Publish, blocking, own_file, publish, remove};
 use super::super::output::{Form, Output};
 use super::super::sealing::{self, HeadFiles, Sealed};
 use super::super::source::blob_path;
@@ -177,42 +176,46 @@ impl Destination for StreamWriter {
     }
 }
 
-/// `.NAME.partial`, which goes away unless it is finished.
+/// `.NAME.partial`, which goes away unless all of it is there.
 struct PartialFile {
     output: Output,
-    /// Locked.
     file: File,
+    permissions: Permissions,
+    /// Whether all of it is there and durable.
+    whole: AtomicBool,
+    _lock: Lock,
 }
 
 impl PartialFile {
     fn create(output: &Path) -> Result<PartialFile> {
         let output = Output::new(output, Form::File)?;
         let (parent, name) = (output.parent(), output.partial());
-        let failed = |e| Error::io(format!("cannot write {}", parent.shown(&name)), e);
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let file = rustix::fs::openat(parent.fd(), &name, flags, Mode::from_raw_mode(0o644));
-        let file = File::from(file.map_err(|e| failed(e.into()))?);
-        lock(&file, &output.shown())?;
-        // Whoever had the lock before may have finished, and this file have its final name now.
-        if !parent.look(OsStr::new(&name))?.is_some_and(|stat| is_same(&file, &stat)) {
-            return Err(output.exists());
-        }
-        file.set_len(0).map_err(failed)?;
-        Ok(PartialFile { output, file })
+        let (own, lock) = own_file(parent, &name, &output.probe(), |file| output.lock(file))?;
+        let OwnFile { file, permissions, .. } = own;
+        file.set_len(0).map_err(|e| Error::io(format!("cannot write {}", parent.shown(&name)), e))?;
+        Ok(PartialFile { output, file, permissions, whole: AtomicBool::new(false), _lock: lock })
     }
 
     fn finish(&self) -> Result<()> {
-        rustix::fs::fdatasync(&self.file).map_err(|e| {
+        let failed = |e: rustix::io::Errno| {
             Error::io(format!("cannot write {}", self.output.parent().shown(self.output.partial())), e.into())
-        })?;
-        self.output.give_name()
+        };
+        rustix::fs::fdatasync(&self.file).map_err(failed)?;
+        // From here on it is a whole bundle, and stays one, also if it gets no name.
+        self.whole.store(true, Ordering::Relaxed);
+        let publish = |when| publish(&self.file, FileType::RegularFile, self.permissions, when);
+        publish(Publish::BeforeRename).map_err(failed)?;
+        self.output.give_name(&self.file)?;
+        // Without it the bundle is as good, and its owner's alone to write.
+        let _ = publish(Publish::AfterRename);
+        Ok(())
     }
 }
 
 impl Drop for PartialFile {
     fn drop(&mut self) {
         let (parent, name) = (self.output.parent(), self.output.partial());
-        if parent.look(OsStr::new(&name)).ok().flatten().is_some_and(|stat| is_same(&self.file, &stat)) {
+        if !*self.whole.get_mut() && parent.names(&name, &self.file).unwrap_or(false) {
             let _ = remove(parent, &name);
         }
     }

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures_util::TryStreamExt;
 use tokio_util::sync::CancellationToken;
 
-use super::super::fixture::{Key, Memory, good, now, read};
+use super::super::fixture::{Key, Memory, good, keep, now, read};
 use super::super::{Bundle, Head};
 use super::{ArchiveWriter, BundleStream, Compression, StreamWriter};
 use crate::error::{Kind, Result};
@@ -17,12 +17,15 @@ use crate::place::{Builder, Contents, Destination, Named, Pass, Source};
 use crate::progress::Silent;
 use crate::transfer::{Options, Summary, Supply, run};
 
-fn request() -> Digest {
-    Digest::of(b"request")
+fn writer(path: &Path, key: &Key) -> ArchiveWriter {
+    ArchiveWriter::new(path.to_owned(), vec![key.load()], now()).unwrap()
 }
 
-fn writer(path: &Path, key: &Key) -> ArchiveWriter {
-    ArchiveWriter::new(path.to_owned(), vec![key.load()], now(), request()).unwrap()
+/// One that keeps its plan in `state`.
+fn planner(path: &Path, key: &Key, state: &Path, selection: &[u8]) -> ArchiveWriter {
+    let writer = writer(path, key).keep_plan(keep(state, selection));
+    writer.open().unwrap();
+    writer
 }
 
 async fn go(memory: Memory, contents: Contents, destination: Arc<dyn Destination>) -> Result<Summary> {
@@ -220,15 +223,16 @@ async fn what_is_compressed_already_costs_next_to_nothing_and_the_rest_gets_smal
 }
 
 #[tokio::test]
-async fn an_interrupted_run_is_gone_on_with_as_it_was_planned_and_nothing_is_believed() {
-    let (dir, key) = (tempfile::tempdir().unwrap(), Key::new());
+async fn an_interrupted_run_is_continued_as_it_was_planned_and_its_data_is_hashed_again() {
+    let (dir, state, key) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), Key::new());
     let path = dir.path().join("b.tar");
     let reference: PathBuf = dir.path().join("reference.tar");
     write_good(&reference, &key).await;
 
     let (mut memory, contents) = good();
     memory.cut = Some(contents.blobs.last().unwrap().digest);
-    let error = go(memory, contents, Arc::new(writer(&path, &key))).await.unwrap_err();
+    let first = planner(&path, &key, state.path(), b"request");
+    let error = go(memory, contents, Arc::new(first)).await.unwrap_err();
     assert!(error.chain().ends_with("cut"), "{error:?}");
     assert_eq!(names(dir.path()), [".b.tar.journal", ".b.tar.partial", "reference.tar"]);
     let partial = dir.path().join(".b.tar.partial");
@@ -243,43 +247,91 @@ async fn an_interrupted_run_is_gone_on_with_as_it_was_planned_and_nothing_is_bel
     std::fs::write(&partial, &bytes).unwrap();
     let journal = dir.path().join(".b.tar.journal");
     let mut lines = std::fs::read(&journal).unwrap();
-    lines.extend_from_slice(b"done 0123");
+    lines.extend_from_slice(b"at 0123");
     std::fs::write(&journal, &lines).unwrap();
 
-    // Later, and the tags have moved: the plan is pinned, its time too.
+    // Later, and the tags have moved: the plan and its time are those of the first run.
     let later = "2027-01-01T00:00:00Z".parse().unwrap();
-    let again = ArchiveWriter::new(path.clone(), vec![key.load()], later, request()).unwrap();
-    let pinned = again.recall().unwrap().expect("the plan was kept").contents;
+    let again = ArchiveWriter::new(path.clone(), vec![key.load()], later).unwrap();
+    let again = again.keep_plan(keep(state.path(), b"request"));
+    let plan = again.open().unwrap().plan.expect("the plan was kept");
+    let (contents, left_out) = again.resume(plan);
+    assert!(left_out.is_empty());
     let again = Arc::new(again);
     let (memory, _) = good();
-    let blobs = pinned.blobs.len() as u64;
-    let summary = go(memory, pinned, again).await.unwrap();
+    let blobs = contents.blobs.len() as u64;
+    let summary = go(memory, contents, again).await.unwrap();
     assert!(summary.moved >= 2 && summary.already >= 1 && summary.moved + summary.already == blobs, "{summary:?}");
     assert_eq!(std::fs::read(&path).unwrap(), whole);
     assert_eq!(names(dir.path()), ["b.tar", "reference.tar"]);
+    assert!(names(&state.path().join("plans")).is_empty(), "a finished bundle has no plan");
 }
 
+/// A plan is for one selection, one key and one unfinished file; data is used again whoever left it.
 #[tokio::test]
-async fn another_request_another_key_and_another_plan_start_over() {
-    let (dir, key) = (tempfile::tempdir().unwrap(), Key::new());
+async fn another_selection_another_key_and_another_state_have_no_plan() {
+    let (dir, state, key) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), Key::new());
     let path = dir.path().join("b.tar");
     let interrupt = async || {
         let (mut memory, contents) = good();
         memory.cut = Some(contents.blobs.last().unwrap().digest);
-        go(memory, contents, Arc::new(writer(&path, &key))).await.unwrap_err();
+        go(memory, contents, Arc::new(planner(&path, &key, state.path(), b"request"))).await.unwrap_err();
     };
     interrupt().await;
-    let other = ArchiveWriter::new(path.clone(), vec![key.load()], now(), Digest::of(b"other")).unwrap();
-    assert!(other.recall().unwrap().is_none());
-    drop(other);
+    let elsewhere = tempfile::tempdir().unwrap();
     let stranger = Key::new();
-    let other = ArchiveWriter::new(path.clone(), vec![stranger.load()], now(), request()).unwrap();
-    assert!(other.recall().unwrap().is_none());
-    drop(other);
+    for (key, state, selection) in [
+        (&key, state.path(), b"other".as_slice()),
+        (&stranger, state.path(), b"request"),
+        (&key, elsewhere.path(), b"request"),
+    ] {
+        let other = writer(&path, key).keep_plan(keep(state, selection));
+        let earlier = other.open().unwrap();
+        assert!(earlier.plan.is_none() && earlier.unfinished);
+    }
+    let (memory, contents) = good();
+    let summary = go(memory, contents, Arc::new(writer(&path, &stranger))).await.unwrap();
+    assert!(summary.already >= 1, "{summary:?}");
+    std::fs::remove_file(&path).unwrap();
+    // The file of the plan went away with the bundle.
+    assert!(writer(&path, &key).keep_plan(keep(state.path(), b"request")).open().unwrap().plan.is_none());
+
     interrupt().await;
     let (memory, contents) = tiny();
     go(memory, contents, Arc::new(writer(&path, &key))).await.unwrap();
     assert_eq!(std::fs::read(&path).unwrap(), tiny_tar(&key).await);
+}
+
+#[tokio::test]
+async fn a_run_that_fetched_nothing_leaves_no_plan() {
+    let (dir, state, key) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), Key::new());
+    let (mut memory, contents) = tiny();
+    memory.cut = Some(contents.blobs[0].digest);
+    let first = planner(&dir.path().join("b.tar"), &key, state.path(), b"request");
+    go(memory, contents, Arc::new(first)).await.unwrap_err();
+    assert!(names(dir.path()).is_empty() && names(&state.path().join("plans")).is_empty());
+}
+
+/// A medium that was pulled out has less of the file than the journal says, and the plan has changed.
+#[tokio::test]
+async fn a_file_shorter_than_its_journal_says_is_used_as_far_as_it_goes() {
+    let key = Key::new();
+    for length in [0, 1, 600, 5_000, 60_000, 1_200_000] {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("b.tar");
+        let (mut memory, contents) = good();
+        memory.cut = Some(contents.blobs.last().unwrap().digest);
+        go(memory, contents, Arc::new(writer(&path, &key))).await.unwrap_err();
+        let partial = std::fs::File::options().write(true).open(dir.path().join(".b.tar.partial")).unwrap();
+        assert!(partial.metadata().unwrap().len() > length);
+        partial.set_len(length).unwrap();
+        let (memory, contents) = good();
+        // Without the first image everything has another place.
+        let fewer = contents.only(|image| image.name.to_string() != "ns/app:1").unwrap();
+        go(memory, fewer, Arc::new(writer(&path, &key))).await.unwrap_or_else(|e| panic!("{length}: {e:?}"));
+        read_all(&path, &key).await.unwrap();
+        assert_eq!(names(dir.path()), ["b.tar"]);
+    }
 }
 
 #[tokio::test]
@@ -300,13 +352,13 @@ async fn a_second_run_at_once_and_what_is_there_are_left_alone() {
     let (dir, key) = (tempfile::tempdir().unwrap(), Key::new());
     let path = dir.path().join("b.tar");
     let first = writer(&path, &key);
-    first.recall().unwrap();
-    let error = writer(&path, &key).recall().unwrap_err();
+    first.open().unwrap();
+    let error = writer(&path, &key).open().unwrap_err();
     assert!(error.chain().contains("another export"), "{error:?}");
     drop(first);
     assert!(names(dir.path()).is_empty(), "a run that fetched nothing leaves nothing");
     std::fs::write(&path, b"mine").unwrap();
-    let error = writer(&path, &key).recall().unwrap_err();
+    let error = writer(&path, &key).open().unwrap_err();
     assert!(error.chain().contains("exists already"), "{error:?}");
     assert_eq!(std::fs::read(&path).unwrap(), b"mine");
     let packed = StreamWriter::packed(path.clone(), vec![key.load()], now());

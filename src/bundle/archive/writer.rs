@@ -16,14 +16,15 @@ use jiff::Timestamp;
 use super::super::files::{HASHERS, StopOnDrop, WORTH, blocking};
 use super::super::filling::fill;
 use super::super::output::check_name;
+use super::super::resume::{Earlier, Keep, PlanKeeper, SavedPlan};
 use super::super::sealing::{self, HeadFiles, Sealed};
 use super::super::source::blob_path;
 use super::chain::{Chain, ZEROS, head_length, seal_length, write_head};
-use super::journal::{Beginning, Journal, Line};
+use super::extent_map::{ExtentMap, apart};
+use super::journal::Journal;
 use super::members::{BLOCK, header, padding};
-use super::moves::Extent;
+use super::moves::{Extent, Step};
 use super::places::{Places, stoppable};
-use super::recall::{self, Pinned};
 use super::site::{Content, Region, Site};
 use crate::error::{Error, Failure, Kind, Result};
 use crate::oci::Digest;
@@ -36,20 +37,17 @@ use crate::trust::SigningKey;
 #[derive(Debug)]
 pub struct ArchiveWriter {
     output: PathBuf,
-    keys: Arc<Vec<SigningKey>>,
-    created: Timestamp,
-    request: Digest,
-    /// What could not be planned, to be remembered with the plan.
-    left_out: Mutex<Vec<Failure>>,
     /// Until it is prepared.
     site: Mutex<Option<Site>>,
     ready: OnceLock<Ready>,
+    /// Dropped last: without an unfinished file there is nothing to continue.
+    plan: PlanKeeper,
 }
 
 #[derive(Debug)]
 struct Ready {
     site: Arc<Site>,
-    created: Timestamp,
+    journal: Arc<Journal>,
     plan: Mutex<Arc<Planned>>,
     /// The blobs that are in the file, verified.
     there: Mutex<HashSet<Digest>>,
@@ -63,10 +61,15 @@ struct Planned {
     sealed: Sealed,
     chain: Chain,
     places: Arc<Places>,
-    journal: Arc<Journal>,
 }
 
 impl Planned {
+    fn new(sealed: Sealed, contents: &Contents) -> Planned {
+        let chain = Chain::new(seal_length(&sealed) + head_length(&sealed, contents), contents);
+        let places = Arc::new(Places::new(&chain, contents));
+        Planned { sealed, chain, places }
+    }
+
     /// Gives the file its length and all that goes before the blobs, but for the seal.
     fn write_head(&self, site: &Site, contents: &Contents) -> Result<()> {
         site.allocate(self.chain.length())?;
@@ -78,33 +81,46 @@ impl Planned {
 
 impl ArchiveWriter {
     /// A bundle that will be the file `output`, signed with `keys`. `created` is written into it, in whole seconds:
-    /// the same contents, keys and time give the same bytes. `request` stands for what was asked for: an earlier run
-    /// for the same request is taken up as it was planned.
+    /// the same contents, keys and time give the same bytes.
     ///
     /// # Errors
     /// `Usage` if there is no key, one twice, or more than a bundle can hold signatures; or if `output` has no name.
-    pub fn new(output: PathBuf, keys: Vec<SigningKey>, created: Timestamp, request: Digest) -> Result<ArchiveWriter> {
+    pub fn new(output: PathBuf, keys: Vec<SigningKey>, created: Timestamp) -> Result<ArchiveWriter> {
         sealing::check_keys(&keys)?;
         check_name(&output)?;
-        let (left_out, site, ready) = (Mutex::default(), Mutex::default(), OnceLock::new());
-        Ok(ArchiveWriter { output, keys: Arc::new(keys), created, request, left_out, site, ready })
+        let (plan, site, ready) = (PlanKeeper::new(keys, created), Mutex::default(), OnceLock::new());
+        Ok(ArchiveWriter { output, site, ready, plan })
     }
 
-    /// What an earlier run for the same request planned and did not finish; its contents are to be given to
-    /// [`Destination::prepare`]. Checks also that the bundle can be written where it is to be.
+    /// Keeps the plan in private state until the bundle has its name.
+    #[must_use]
+    pub fn keep_plan(mut self, keep: Keep) -> ArchiveWriter {
+        self.plan.keep(keep);
+        self
+    }
+
+    /// Opens and locks what is to be written, and says what an earlier run left.
     ///
     /// # Errors
-    /// `Io` if the output exists, cannot be written, or another run writes it.
-    pub fn recall(&self) -> Result<Option<Pinned>> {
-        let mut site = Site::open(&self.output, &self.keys)?;
-        let pinned = site.recalled.as_mut().and_then(|recalled| recalled.pinned(Some(self.request)));
+    /// `Io` if the output exists, cannot be written, can be changed by others, or another run writes it; `Usage` if
+    /// others can change the state.
+    pub fn open(&self) -> Result<Earlier> {
+        let site = Site::open(&self.output)?;
+        let (existed, permissions) = site.earlier();
+        let plan = self.plan.open(site.output(), existed)?;
         *self.site.lock().unwrap_or_else(PoisonError::into_inner) = Some(site);
-        Ok(pinned)
+        Ok(Earlier::new(existed, permissions, plan))
     }
 
-    /// Images that are not in the plan although they were asked for, and why: who goes on with it is told.
-    pub fn without(&self, left_out: Vec<Failure>) {
-        *self.left_out.lock().unwrap_or_else(PoisonError::into_inner) = left_out;
+    /// Continues a plan: its contents are to be given to [`Destination::prepare`]. The failures say what was asked for
+    /// and is not in it.
+    pub fn resume(&self, plan: SavedPlan) -> (Contents, Vec<Failure>) {
+        self.plan.resume(plan)
+    }
+
+    /// Images that are not in the plan although they were asked for, and why: a run that continues it is told.
+    pub fn without(&self, left_out: &[Failure]) {
+        self.plan.leave_out(left_out);
     }
 
     /// The identity of the bundle: known from [`Destination::prepare`] on, another one after
@@ -115,13 +131,6 @@ impl ArchiveWriter {
 
     fn ready(&self) -> Result<&Ready> {
         self.ready.get().ok_or_else(|| Error::new(Kind::Io, "the bundle was not prepared for writing"))
-    }
-
-    /// A journal for a new plan, which knows where things are now.
-    fn begin(&self, site: &Site, sealed: &Sealed, contents: &Contents, held: &[Line]) -> Result<Arc<Journal>> {
-        let left_out = &self.left_out.lock().unwrap_or_else(PoisonError::into_inner);
-        let beginning = Beginning { request: self.request, left_out, sealed, contents, held };
-        Journal::begin(site.output().parent(), &site.output().journal(), &beginning).map(Arc::new)
     }
 }
 
@@ -140,49 +149,41 @@ impl Destination for ArchiveWriter {
         let mut site = match site {
             Some(site) => site,
             None if self.ready.get().is_some() => return Err(Error::new(Kind::Io, "the bundle was prepared twice")),
-            None => Site::open(&self.output, &self.keys)?,
+            None => Site::open(&self.output)?,
         };
-        let mut recalled = site.recalled.take();
-        let (created, sealed, same) =
-            recall::seal(contents, self.created, &self.keys, Some(self.request), recalled.as_mut()).await?;
-        let same = same && recalled.as_ref().is_some_and(|recalled| recalled.is_for(Some(self.request)));
-        let chain = Chain::new(seal_length(&sealed) + head_length(&sealed, contents), contents);
-        site.check(chain.length())?;
-        let (mut held, moving, journal) =
-            recalled.map_or_else(Default::default, |left| (left.held, left.moving, left.journal.map(Arc::new)));
+        let ExtentMap { held, moving } = site.take_map();
+        let plan = Planned::new(self.plan.seal(contents).await?, contents);
+        site.check(plan.chain.length())?;
+        self.plan.save(&plan.sealed, contents);
+        let site = Arc::new(site);
+        let mut held = finish_move(&site, held, moving).await?;
+        // Of another plan there may be more than is wanted now.
+        held.retain(|digest, now| plan.places.of(*digest).is_some_and(|place| now.length <= place.length));
+        // The journal comes first: a kill between the two loses nothing.
+        let journal = Arc::new(begin_journal(&site, held.clone(), None)?);
         if held.is_empty() {
             site.clear()?
         } else {
             site.break_seal()?
         }
-        let site = Arc::new(site);
-        if let (Some((step, moved)), Some(journal)) = (moving, &journal) {
-            let (site, journal) = (site.clone(), journal.clone());
-            stoppable(move |go_on| site.finish_move(&journal, &step, moved, go_on)).await?;
-            held.insert(step.digest, Extent { offset: step.to, length: step.length });
-        }
-        // Of another plan there may be more than is wanted now.
-        let places = Arc::new(Places::new(&chain, contents));
-        held.retain(|digest, now| places.of(*digest).is_some_and(|place| now.length <= place.length));
-        let journal = match journal.filter(|_| same) {
-            Some(journal) => journal,
-            None => self.begin(&site, &sealed, contents, &places.lines(&held))?,
-        };
-        places.settle(&site, &journal, &held).await?;
-        let plan = Planned { sealed, chain, places, journal };
+        plan.places.settle(&site, &journal, &held).await?;
         plan.write_head(&site, contents)?;
         let is_whole =
             |digest: &Digest, now: &Extent| plan.places.of(*digest).map(|place| place.length) == Some(now.length);
         let (whole, parts): (HashMap<_, _>, HashMap<_, _>) =
             held.into_iter().partition(|(digest, now)| is_whole(digest, now));
         let kept = keep(&site, &plan.chain, contents, &whole).await?;
+        let sound: HashSet<Digest> = kept.iter().map(|id| contents.blob(*id).digest).collect();
+        for digest in whole.keys().filter(|digest| !sound.contains(digest)) {
+            journal.note(*digest, Extent::NOTHING)?;
+        }
         if !kept.is_empty() || !parts.is_empty() {
             site.is_worth_keeping();
         }
-        let there = Mutex::new(kept.iter().map(|id| contents.blob(*id).digest).collect());
+        let there = Mutex::new(sound);
         let parts = Mutex::new(parts.into_iter().map(|(digest, now)| (digest, now.length)).collect());
         let plan = Mutex::new(Arc::new(plan));
-        if self.ready.set(Ready { site, created, plan, there, parts }).is_err() {
+        if self.ready.set(Ready { site, journal, plan, there, parts }).is_err() {
             return Err(Error::new(Kind::Io, "the bundle was prepared twice"));
         }
         Ok(kept)
@@ -200,7 +201,7 @@ impl Destination for ArchiveWriter {
         let there = ready.parts.lock().unwrap_or_else(PoisonError::into_inner).remove(&blob.digest).unwrap_or(0);
         let left = if there > 0 { Some(ready.site.reading(&path, begin, there)?) } else { None };
         ready.site.write(begin - BLOCK, &header(&path, blob.size))?;
-        let mut content = Content::new(&ready.site, &plan.journal, blob.digest, begin, there);
+        let mut content = Content::new(&ready.site, &ready.journal, blob.digest, begin, there);
         if let Err(error) = fill(&mut content, left, body).await {
             // What the journal cannot be told is fetched again.
             let _ = match body.is_wrong() {
@@ -211,7 +212,7 @@ impl Destination for ArchiveWriter {
             return Err(error);
         }
         content.finish(&ZEROS[..padding(blob.size) as usize])?;
-        plan.journal.note(Line::Done(blob.digest))?;
+        ready.journal.note(blob.digest, Extent { offset: begin, length: blob.size })?;
         ready.site.is_worth_keeping();
         ready.there().insert(blob.digest);
         Ok(Stored::Sent)
@@ -227,20 +228,20 @@ impl Destination for ArchiveWriter {
     }
 
     async fn replan(&self, contents: &Contents, left_out: &[Failure]) -> Result<()> {
-        let ready = self.ready()?;
-        let (head, keys, old) = (HeadFiles::new(contents, ready.created)?, self.keys.clone(), ready.plan());
-        // May wait for a passphrase or a touch.
-        let sealed = blocking(move || head.seal(&keys)).await?;
-        let chain = Chain::new(seal_length(&sealed) + head_length(&sealed, contents), contents);
-        let places = Arc::new(Places::new(&chain, contents));
+        let (ready, old) = (self.ready()?, self.ready()?.plan());
+        let plan = Planned::new(self.plan.seal(contents).await?, contents);
+        self.plan.leave_out(left_out);
+        self.plan.save(&plan.sealed, contents);
         let there = ready.there().clone();
-        let wanted = there.into_iter().filter(|digest| places.of(*digest).is_some());
+        let (wanted, left_over): (Vec<_>, Vec<_>) =
+            there.into_iter().partition(|digest| plan.places.of(*digest).is_some());
+        for digest in left_over {
+            // Others move over it.
+            ready.journal.note(digest, Extent::NOTHING)?;
+        }
         let held: HashMap<Digest, Extent> =
-            wanted.filter_map(|digest| Some((digest, old.places.of(digest)?))).collect();
-        self.left_out.lock().unwrap_or_else(PoisonError::into_inner).extend(left_out.iter().map(Failure::flattened));
-        let journal = self.begin(&ready.site, &sealed, contents, &places.lines(&held))?;
-        places.settle(&ready.site, &journal, &held).await?;
-        let plan = Planned { sealed, chain, places, journal };
+            wanted.into_iter().filter_map(|digest| Some((digest, old.places.of(digest)?))).collect();
+        plan.places.settle(&ready.site, &ready.journal, &held).await?;
         plan.write_head(&ready.site, contents)?;
         *ready.plan.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(plan);
         Ok(())
@@ -254,7 +255,7 @@ impl Destination for ArchiveWriter {
     async fn commit(&self, contents: &Contents) -> Result<()> {
         let ready = self.ready()?;
         let (site, plan) = (ready.site.clone(), ready.plan());
-        if HeadFiles::new(contents, ready.created)?.identity() != plan.sealed.identity() {
+        if HeadFiles::new(contents, self.plan.created())?.identity() != plan.sealed.identity() {
             return Err(Error::new(Kind::Io, "cannot seal: these are not the contents that were planned"));
         }
         {
@@ -263,7 +264,9 @@ impl Destination for ArchiveWriter {
                 return Err(Error::new(Kind::Io, format!("cannot seal: {} was not written", blob.digest)));
             }
         }
-        blocking(move || site.finish(&plan.sealed, plan.chain.end)).await
+        blocking(move || site.finish(&plan.sealed, plan.chain.end)).await?;
+        self.plan.forget();
+        Ok(())
     }
 }
 
@@ -275,6 +278,25 @@ impl Ready {
     fn plan(&self) -> Arc<Planned> {
         self.plan.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
+}
+
+/// Finishes what was on its way when an earlier run was killed; returns where everything is then.
+async fn finish_move(
+    site: &Arc<Site>,
+    mut held: HashMap<Digest, Extent>,
+    moving: Option<(Step, u64)>,
+) -> Result<HashMap<Digest, Extent>> {
+    let Some((step, moved)) = moving else { return Ok(held) };
+    let journal = begin_journal(site, held.clone(), moving)?;
+    let site = site.clone();
+    stoppable(move |go_on| site.finish_move(&journal, &step, moved, go_on)).await?;
+    held.insert(step.digest, Extent { offset: step.to, length: step.length });
+    // A map that others wrote may say so of a move over something else.
+    Ok(if apart(&held) { held } else { HashMap::new() })
+}
+
+fn begin_journal(site: &Site, held: HashMap<Digest, Extent>, moving: Option<(Step, u64)>) -> Result<Journal> {
+    Journal::begin(site.output().parent(), &site.output().journal(), held, moving)
 }
 
 /// Hashes again what is said to be there.

@@ -5,8 +5,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::Export;
-use crate::cli::making;
+use serde_json::{Value, json};
+
+use super::{Export, PlatformAs};
+use crate::cli::Global;
+use crate::cli::making::{self, Wanted, tell_of_earlier};
 use crate::cli::output::note;
 use crate::credentials::{ForHost, Lookup};
 use crate::dir::Tree;
@@ -15,6 +18,7 @@ use crate::export::Making;
 use crate::naming::Naming;
 use crate::oci::Reference;
 use crate::plan::Plan;
+use crate::progress::Progress;
 use crate::selection::{self, Filter, Selection};
 use crate::trust::{KeyId, SigningKey};
 
@@ -32,14 +36,15 @@ pub(in crate::cli) struct Request {
     pub(super) key_id: Option<KeyId>,
     /// Nothing with `--dry-run`.
     pub(super) making: Option<Making>,
-    /// What an interrupted run of this command planned.
-    pub(super) recalled: Option<Plan>,
+    /// What an interrupted run of this command planned, if that is continued.
+    pub(super) resumed: Option<Plan>,
+    pub(super) progress: Arc<dyn Progress>,
 }
 
 impl Export {
     /// What is known before a registry is asked; what can be wrong in it is told then.
-    pub(in crate::cli) fn request(&self) -> Result<Request> {
-        let started = Instant::now();
+    pub(in crate::cli) fn request(&self, global: &Global) -> Result<Request> {
+        let (started, progress) = (Instant::now(), global.progress());
         let selection = self.selection()?;
         let logins = self.logins(&selection)?;
         let tree = self.from_dir.as_deref().map(Tree::scan).transpose()?;
@@ -50,20 +55,35 @@ impl Export {
         let making = match (&self.output, key) {
             _ if self.dry_run => None,
             (Some(output), Some(key)) => {
-                Some(making::bundle(output, key, self.compress, self.json, &self.carried(&selection, naming))?)
+                let selection = self.from_dir.is_none().then(|| self.carried(&selection, naming));
+                let (compress, json, state) = (self.compress, self.json, &self.state);
+                Some(making::bundle(Wanted { output, key, compress, json, state, selection }, &progress)?)
             }
             _ => return Err(Error::usage("--output and --key are needed")),
         };
-        // Looked at in any case: whether the output can be made is to be known before anything is asked for.
-        let recalled = making.as_ref().map(Making::recall).transpose()?.flatten().filter(|_| !self.refresh);
-        Ok(Request { started, selection, filter, naming, logins, tree, key_id, making, recalled })
+        // Whether the output can be made is to be known before anything is asked for.
+        let mut earlier = making.as_ref().map(Making::open).transpose()?.unwrap_or_default();
+        // A plan that names anything else than what is asked for is not continued, whoever wrote it.
+        earlier.plan = earlier.plan.filter(|plan| selection.covers(&plan.contents.images));
+        tell_of_earlier(&earlier, self.refresh, global.quiet);
+        let plan = earlier.plan.filter(|_| !self.refresh);
+        let resumed = making.as_ref().zip(plan).map(|(making, plan)| making.resume(plan));
+        Ok(Request { started, selection, filter, naming, logins, tree, key_id, making, resumed, progress })
     }
 
     /// All that decides what is carried.
-    fn carried(&self, selection: &Selection, naming: Naming) -> String {
-        let tags = (&self.include, &self.exclude, self.latest);
-        let carried = (&self.platform, self.platform_as, self.no_referrers, self.keep_going);
-        format!("{naming:?} {tags:?} {carried:?} {:?} {:?}", self.from_dir, selection.wanted)
+    fn carried(&self, selection: &Selection, naming: Naming) -> Value {
+        let platforms: Vec<String> = self.platform.iter().map(ToString::to_string).collect();
+        json!({
+            "command": "export",
+            "selection": selection.to_json(),
+            "tags": {"include": self.include, "exclude": self.exclude, "latest": self.latest},
+            "names": naming.to_string(),
+            "platforms": platforms,
+            "keepIndex": self.platform_as == Some(PlatformAs::Index),
+            "referrers": !self.no_referrers,
+            "keepGoing": self.keep_going,
+        })
     }
 
     fn selection(&self) -> Result<Selection> {

@@ -3,8 +3,10 @@
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
+use serde_json::{Value, json};
+
 use super::{From, Sync, To};
-use crate::cli::making::{self, Compress};
+use crate::cli::making::{self, Compress, Wanted};
 use crate::cli::output::note;
 use crate::cli::{Global, export, inspect, open_bundle};
 use crate::credentials::ForHost;
@@ -14,6 +16,7 @@ use crate::export::Making;
 use crate::import::Target;
 use crate::oci::{Host, Reference, Repository};
 use crate::place::Named;
+use crate::plan::Platforms;
 use crate::progress::Progress;
 use crate::registry::{Client, RegistryDestination};
 use crate::selection::Selection;
@@ -135,15 +138,17 @@ impl Destination {
                 Ok(Destination::Directory { path: path.to_owned(), layout })
             }
             To::Bundle => {
-                let wanted = match source {
-                    Source::Registries { selection, .. } => format!("{:?}", selection.wanted),
-                    Source::Tree(_) | Source::Bundle(_) => command.source.clone(),
+                // A tree is here, and is read again by each run.
+                let selection = match source {
+                    Source::Registries { selection, .. } => Some(carried(selection, wishes)),
+                    Source::Tree(_) | Source::Bundle(_) => None,
                 };
-                let request = format!("sync {:?} {wishes:?} {wanted}", command.src);
                 let made = |key: &PathBuf| {
                     let key = SigningKey::load(key)?;
                     let id = key.public_key().key_id();
-                    Ok((making::bundle(path, key, Compress::None, command.json, &request)?, id))
+                    let (compress, json, state) = (Compress::None, command.json, &command.state);
+                    let wanted = Wanted { output: path, key, compress, json, state, selection };
+                    Ok((making::bundle(wanted, progress)?, id))
                 };
                 let making = command.key.as_ref().filter(|_| !command.dry_run).map(made).transpose()?;
                 Ok(Destination::Bundle { path: path.to_owned(), making })
@@ -182,6 +187,27 @@ impl Sync {
         let both = self.tls_verify.as_ref().map(|text| super::TRUE.contains(&text.as_str()));
         side.or(both).unwrap_or(true)
     }
+}
+
+/// All that decides what is carried.
+fn carried(selection: &Selection, wishes: &Wishes) -> Value {
+    let Wishes { plan, format } = wishes;
+    let platforms = match &plan.platforms {
+        Platforms::All => None,
+        Platforms::Only(wish) => Some(vec![wish.to_string()]),
+        Platforms::Index(wishes) => Some(wishes.iter().map(ToString::to_string).collect()),
+        Platforms::Best(best) => Some(best.iter().map(ToString::to_string).collect()),
+    };
+    json!({
+        "command": "sync",
+        "selection": selection.to_json(),
+        "names": plan.names.way.to_string(),
+        "suffix": plan.names.suffix,
+        "platforms": platforms,
+        "referrers": plan.referrers,
+        "keepGoing": plan.keep_going,
+        "format": format.map(|format| format.to_string()),
+    })
 }
 
 /// A tree is not written into the tree that is read: the next run would find its own work there.

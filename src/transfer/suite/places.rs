@@ -13,7 +13,7 @@ use crate::bundle::{ArchiveWriter, DirectoryWriter, StreamWriter};
 use crate::dir::{DirDestination, Placement, Signatures, Tree};
 use crate::error::Kind;
 use crate::layout::Layout;
-use crate::oci::{Digest, Host, Selector};
+use crate::oci::{Host, Selector};
 use crate::place::{BlobId, Catalog, Destination, Order, Origin};
 use crate::registry::{Client, RegistryDestination, Retry, Settings};
 use crate::serve::Service;
@@ -163,7 +163,7 @@ impl Receiver {
                 let output = folder.path().join("bundle");
                 let (keys, at) = (vec![pair.into_signing_key()], Timestamp::UNIX_EPOCH);
                 let writer: Arc<dyn Destination> = match to {
-                    To::Archive => Arc::new(ArchiveWriter::new(output, keys, at, Digest::of(b"all")).unwrap()),
+                    To::Archive => Arc::new(ArchiveWriter::new(output, keys, at).unwrap()),
                     To::Packed => Arc::new(StreamWriter::packed(output, keys, at).unwrap()),
                     _ => Arc::new(DirectoryWriter::new(output, keys, at).unwrap()),
                 };
