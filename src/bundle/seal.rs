@@ -142,7 +142,7 @@ pub(super) fn sums_in(root: &Folder) -> Result<Bytes> {
     if root.look(OsStr::new(SUMS))?.is_none() {
         let error = Error::damaged(format!("{} is not a whole bundle: it has no {SUMS}", root.shown("")));
         return Err(match bundle_inside(root) {
-            Some(name) => error.hint(format!("{} looks like one", root.shown(name))),
+            Some(name) => error.hint(format!("\"{}\" looks like one", root.shown(name))),
             None => {
                 error.hint("the seal is written last: let the export end, or copy the bundle again from its medium")
             }

@@ -335,7 +335,7 @@ async fn what_is_no_bundle_is_said_so() {
     std::fs::create_dir(dir.path().join("release")).unwrap();
     std::fs::write(dir.path().join("release/SHA256SUMS"), "").unwrap();
     let above = Bundle::open(dir.path()).unwrap().seal_unverified().unwrap_err();
-    assert!(above.hints()[0].ends_with("release looks like one"), "{above:?}");
+    assert!(above.hints()[0].ends_with("release\" looks like one"), "{above:?}");
     assert_eq!(Bundle::open(Path::new("/dev/null")).unwrap_err().kind(), Kind::Usage);
     assert_eq!(Bundle::open(&dir.path().join("none")).unwrap_err().kind(), Kind::NotFound);
 }

@@ -44,6 +44,20 @@ impl Platform {
         self.os == other.os && self.architecture == other.architecture && variant(self) == variant(other)
     }
 
+    /// It as a message repeats it: in quotes, unless it is made of plain words only. An index may say anything.
+    pub fn quoted(&self) -> String {
+        if self.is_plain() { self.to_string() } else { format!("{:?}", self.to_string()) }
+    }
+
+    /// Whether it is made of letters, digits, `.`, `_` and `-`, a few dozen of them, as every known platform is.
+    pub fn is_plain(&self) -> bool {
+        let plain = |text: &str| {
+            text.len() <= LONGEST_WORD && text.bytes().all(|c| c.is_ascii_alphanumeric() || b"._-".contains(&c))
+        };
+        let words = [&self.os, &self.architecture].into_iter().chain(&self.variant).chain(&self.os_version);
+        words.chain(&self.os_features).all(|word| plain(word))
+    }
+
     /// Whether it has both an operating system and an architecture: without, nobody can be meant.
     pub fn is_complete(&self) -> bool {
         !self.os.is_empty() && !self.architecture.is_empty()
@@ -74,6 +88,9 @@ fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D:
 fn texts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
     deserializer.deserialize_any(Texts)
 }
+
+/// Of a word of a known platform, in characters.
+const LONGEST_WORD: usize = 64;
 
 /// Takes any value: a text or a list with texts, or else nothing.
 struct Texts;

@@ -86,7 +86,7 @@ impl Draft<'_> {
 /// The digest, and the platform that the index gives it.
 fn shown(children: &[Descriptor], digest: Digest) -> String {
     let platform = children.iter().find(|child| child.digest == digest).and_then(|child| child.platform.as_ref());
-    platform.map_or_else(|| digest.to_string(), |platform| format!("{digest} ({platform})"))
+    platform.map_or_else(|| digest.to_string(), |platform| format!("{digest} ({})", platform.quoted()))
 }
 
 /// The error for an image that contradicts itself or another one; `source` gives what an image was asked for as.

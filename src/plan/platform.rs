@@ -172,7 +172,7 @@ fn has<'a>(children: impl IntoIterator<Item = &'a Descriptor>) -> String {
 fn several_fit(wish: &PlatformWish, children: &[&Descriptor]) -> Error {
     let platforms: Vec<&Platform> = children.iter().filter_map(|child| child.platform.as_deref()).collect();
     let line = |child: &&Descriptor| {
-        let platform = child.platform.as_ref().map(ToString::to_string).unwrap_or_default();
+        let platform = child.platform.as_ref().map(|platform| platform.quoted()).unwrap_or_default();
         format!("{platform}  {}", child.digest)
     };
     let told_apart = |one: &Platform| {
@@ -190,17 +190,15 @@ fn several_fit(wish: &PlatformWish, children: &[&Descriptor]) -> Error {
     }
 }
 
-/// The platforms of children, without attestations; nothing if there are none.
+/// The platforms of children, without attestations; nothing if there are none. It may stand in a hint, so what is no
+/// plain word is only counted.
 pub(super) fn listed<'a>(children: impl IntoIterator<Item = &'a Descriptor>) -> Option<String> {
-    let mut platforms: Vec<String> = children
-        .into_iter()
-        .filter_map(complete)
-        .filter(|platform| platform.os != "unknown")
-        .map(ToString::to_string)
-        .collect();
-    if platforms.len() > MOST_LISTED {
-        let more = platforms.split_off(MOST_LISTED).len();
-        platforms.push(format!("and {more} more"));
+    let known = children.into_iter().filter_map(complete).filter(|platform| platform.os != "unknown");
+    let (plain, others): (Vec<&Platform>, Vec<&Platform>) = known.partition(|platform| platform.is_plain());
+    let mut platforms: Vec<String> = plain.iter().take(MOST_LISTED).map(ToString::to_string).collect();
+    match plain.len() - platforms.len() + others.len() {
+        0 => {}
+        more => platforms.push(format!("and {more} more")),
     }
     (!platforms.is_empty()).then(|| platforms.join(", "))
 }

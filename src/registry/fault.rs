@@ -51,9 +51,9 @@ impl Refusal<'_> {
     pub(super) fn failure(&self) -> Failure {
         let Refusal { what, peer, status, .. } = self;
         let said = said(self.body);
-        let separator = if said.is_empty() { "" } else { ": " };
+        let quoted = if said.is_empty() { String::new() } else { format!(": {}", words::quoted(self.body)) };
         let kind = if *status == StatusCode::NOT_FOUND { Kind::NotFound } else { Kind::Registry };
-        let error = Error::new(kind, format!("cannot {what}: {peer} answered {status}{separator}{said}"));
+        let error = Error::new(kind, format!("cannot {what}: {peer} answered {status}{quoted}"));
         let known = known::known(*status, &words::words(self.body)).filter(|_| self.writes);
         let advice = match known {
             Some(known) => Some(self.advice_on(known)),

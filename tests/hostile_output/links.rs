@@ -47,6 +47,21 @@ fn no_link_is_followed_and_no_file_with_other_names_is_written() {
     add("new journal: hard link", files, |p| fs::hard_link(p.elsewhere(), new_journal(p)).unwrap(), End::Sealed);
     add("new journal: pipe", files, |p| pipe(Path::new(&new_journal(p))), End::Sealed);
     add("new journal: directory", archives, |p| fs::create_dir(new_journal(p)).unwrap(), End::Refused(".journal.new"));
+    add(
+        "try: link",
+        &Form::ALL,
+        |p| symlink(p.path("elsewhere"), tried(p)).unwrap(),
+        End::Refused("cannot try the name"),
+    );
+    add(
+        "try: a directory with the name in it",
+        files,
+        |p| {
+            fs::create_dir(tried(p)).unwrap();
+            fs::hard_link(p.elsewhere(), tried(p).join(p.form.output())).unwrap();
+        },
+        End::Sealed,
+    );
     Scene::new().check(&cases);
 }
 
@@ -169,6 +184,11 @@ impl Drop for Disk {
 
 fn new_journal(place: &Place<'_>) -> std::path::PathBuf {
     place.usb(&format!(".{}.journal.new", place.form.output()))
+}
+
+/// The directory in which the name is tried.
+fn tried(place: &Place<'_>) -> std::path::PathBuf {
+    place.usb(&format!(".{}.try", place.form.output()))
 }
 
 fn pipe(path: &Path) {

@@ -248,7 +248,7 @@ impl Place<'_> {
             for entry in fs::read_dir(&folder).unwrap() {
                 let entry = entry.unwrap();
                 let (path, metadata) = (entry.path(), entry.path().symlink_metadata().unwrap());
-                let own = [".partial", ".journal", ".journal.new", ".lock", ".lock.new", ""];
+                let own = [".partial", ".journal", ".journal.new", ".try", ".lock", ".lock.new", ""];
                 let name = entry.file_name().into_string().unwrap();
                 let own = own.iter().any(|end| {
                     name == self.form.output() || !end.is_empty() && name == format!(".{}{end}", self.form.output())

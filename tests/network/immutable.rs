@@ -111,6 +111,6 @@ fn a_conflict_about_a_tag_that_is_not_there_is_not_taken_for_that() {
     let proxy = FaultProxy::start(destination.host());
     proxy.inject(Rule::on("PUT", &format!("/manifests/{}", tag().1)).answer(409, &[], "path prefix is taken"));
     let refused = bundle_of_busybox().import("bundle", proxy.host(), &[]);
-    refused.code(1).stderr_contains("409 Conflict: path prefix is taken");
+    refused.code(1).stderr_contains("409 Conflict: \"path prefix is taken\"");
     assert!(!refused.stderr().contains("immutable"), "{}", refused.stderr());
 }

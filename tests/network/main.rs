@@ -10,6 +10,7 @@ mod limits;
 mod odd_answers;
 mod per_registry;
 mod proxies;
+mod quoted;
 mod secrets;
 mod stopped;
 mod tls;

@@ -25,6 +25,16 @@ pub(in crate::registry) fn said(body: &[u8]) -> String {
     clip(&words(body))
 }
 
+/// The same as it stands in a message: in quotes, since these are not our words.
+pub(super) fn quoted(body: &[u8]) -> String {
+    let said = said(body);
+    // Of a web page only the title is quoted.
+    match String::from_utf8_lossy(body).trim_start().starts_with('<') {
+        true => said,
+        false => format!("\"{}\"", said.replace('"', "\\\"")),
+    }
+}
+
 /// The same at full length.
 pub(super) fn words(body: &[u8]) -> String {
     #[derive(serde::Deserialize)]
