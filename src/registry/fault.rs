@@ -13,7 +13,8 @@ use reqwest::StatusCode;
 
 pub(super) use transport::{First, NOT_TLS, Route, Tunnel, is_refused_tunnel, transport};
 pub(super) use unreadable::{Unreadable, web_page};
-pub(super) use words::{clip, said};
+use words::said;
+pub(super) use words::{clip, quoted};
 
 use super::peer::{Peer, Role};
 use super::retry::{self, Failure, Known};
@@ -51,9 +52,9 @@ impl Refusal<'_> {
     pub(super) fn failure(&self) -> Failure {
         let Refusal { what, peer, status, .. } = self;
         let said = said(self.body);
-        let quoted = if said.is_empty() { String::new() } else { format!(": {}", words::quoted(self.body)) };
+        let words = if said.is_empty() { String::new() } else { format!(": {}", quoted(self.body)) };
         let kind = if *status == StatusCode::NOT_FOUND { Kind::NotFound } else { Kind::Registry };
-        let error = Error::new(kind, format!("cannot {what}: {peer} answered {status}{quoted}"));
+        let error = Error::new(kind, format!("cannot {what}: {peer} answered {status}{words}"));
         let known = known::known(*status, &words::words(self.body)).filter(|_| self.writes);
         let advice = match known {
             Some(known) => Some(self.advice_on(known)),

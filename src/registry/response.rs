@@ -167,7 +167,7 @@ impl Response {
         Refusal { what: &what, writes, peer: &peer, status, body: &body, pause }.failure()
     }
 
-    /// The server's own words in the body of a refusal. A body that breaks off or is too long says what came of it.
+    /// The server's own words in the body of a refusal, in quotes. A body that breaks off or is too long says what came of it.
     pub(super) async fn words(&mut self) -> String {
         let mut body = Vec::new();
         while let Ok(Some(chunk)) = self.chunk().await {
@@ -176,7 +176,7 @@ impl Response {
                 break;
             }
         }
-        fault::said(&body)
+        fault::quoted(&body)
     }
 
     /// The next piece of the body.

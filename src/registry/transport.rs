@@ -99,7 +99,7 @@ impl Transport {
                     break;
                 }
             }
-            (status != StatusCode::OK).then(|| Tunnel { target, status, words: fault::said(&body) })
+            (status != StatusCode::OK).then(|| Tunnel { target, status, words: fault::quoted(&body) })
         };
         tokio::time::timeout(limit, ask).await.ok()?
     }

@@ -47,7 +47,7 @@ pub(in crate::registry) struct Tunnel {
     pub(in crate::registry) target: String,
     /// Its answer.
     pub(in crate::registry) status: StatusCode,
-    /// In which words.
+    /// In which words, in quotes.
     pub(in crate::registry) words: String,
 }
 

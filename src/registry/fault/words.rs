@@ -21,15 +21,15 @@ pub(in crate::registry) fn clip(text: &str) -> String {
 
 /// The registry's own words (distribution-spec, "Error Codes"), or the first line of a plain answer. Known secrets are
 /// taken out before the words are cut to their length, which could leave a part of one.
-pub(in crate::registry) fn said(body: &[u8]) -> String {
+pub(super) fn said(body: &[u8]) -> String {
     clip(&words(body))
 }
 
-/// The same as it stands in a message: in quotes, since these are not our words.
-pub(super) fn quoted(body: &[u8]) -> String {
+/// The same as it stands in a message: in quotes, since these are not our words. Empty if there are none.
+pub(in crate::registry) fn quoted(body: &[u8]) -> String {
     let said = said(body);
     // Of a web page only the title is quoted.
-    match String::from_utf8_lossy(body).trim_start().starts_with('<') {
+    match said.is_empty() || String::from_utf8_lossy(body).trim_start().starts_with('<') {
         true => said,
         false => format!("\"{}\"", said.replace('"', "\\\"")),
     }
