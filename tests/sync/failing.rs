@@ -142,7 +142,8 @@ fn a_destination_that_does_not_answer_about_an_image_fails_that_image_alone() {
     fs::write(desk.path().join("sync.yaml"), yaml).unwrap();
     sync(&desk, &["-s", "yaml", "-d", "dir", "--names", "path", "sync.yaml", "usb"]).success();
     let proxy = FaultProxy::start(destination.host());
-    proxy.inject(Rule::on("HEAD", "/v2/formats/zstd/manifests/").status(403));
+    // A status that says neither that the image is missing nor that only a push can tell.
+    proxy.inject(Rule::on("HEAD", "/v2/formats/zstd/manifests/").status(451));
     let common = ["-s", "dir", "-d", "docker", "usb", proxy.host()];
     sync(&desk, &common).code(1).stderr_contains("formats/zstd:1");
     assert!(destination.writes().is_empty());

@@ -126,7 +126,10 @@ fn an_upload_that_fails_in_the_middle_costs_no_more_than_it_must(#[case] bundle:
 fn a_repository_that_may_not_be_read_is_left_alone_with_no_clobber() {
     let (four, bundle) = (Four::new(), "bundle");
     four.export(bundle);
-    four.proxy.inject(Rule::on("HEAD", "/v2/b/app/manifests/").status(403));
+    // Where HEAD is refused, GET is asked.
+    for method in ["HEAD", "GET"] {
+        four.proxy.inject(Rule::on(method, "/v2/b/app/manifests/").status(403));
+    }
     four.import(bundle, &["--no-clobber"]).code(1).stderr_contains("b/app:1");
     assert!(four.destination.writes().is_empty());
     let partly = four.import(bundle, &["--no-clobber", "--keep-going"]);
