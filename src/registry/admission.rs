@@ -28,7 +28,21 @@ impl Endpoint {
         if !self.auth().is_informed() {
             self.greet().await?;
         }
-        let pass = self.auth().pass(&call.access).await.map_err(failed)?;
+        let mut pass = self.auth().pass(&call.access).await.map_err(failed)?;
+        if self.auth().is_to_be_checked(&pass) && url.path() != ROOT {
+            let root = base.join(ROOT).expect("a constant path");
+            let check = Call::new(Method::GET, Target::Url(root.clone()), Access::None, &call.what);
+            let response = self.exchange(&pass.shown_by(&check), root, Payload::Nothing).await?;
+            match response.status() {
+                StatusCode::UNAUTHORIZED => return Ok(self.refused(response, pass).await),
+                status if status.is_success() => {
+                    pass.answered(status);
+                    response.nothing().await?;
+                }
+                // It decides nothing.
+                _ => {}
+            }
+        }
         let (again, size) = (payload.copy(), payload.size());
         let response = self.exchange(&pass.shown_by(call), url.clone(), payload).await?;
         if response.status() != StatusCode::UNAUTHORIZED {
@@ -37,7 +51,7 @@ impl Endpoint {
         }
         match self.auth().judge(&call.access, pass, &challenges(&response)).await.map_err(failed)? {
             Verdict::Refused(pass) => Ok(self.refused(response, pass).await),
-            Verdict::Again(fresh) => {
+            Verdict::Again(mut fresh) => {
                 let Some(payload) = again else {
                     let host = self.host();
                     let sent = format!("{host} {NEW_TOKEN}: the token expired while {} were sent", size_in_words(size));
@@ -90,12 +104,13 @@ impl Endpoint {
     pub(super) fn inform(&self, response: &Response) -> Result<(), Failure> {
         let asks = response.status() == StatusCode::UNAUTHORIZED;
         let challenges = challenges(response);
+        self.auth().note_root(asks);
         self.auth().learn(asks.then_some(&challenges))
     }
 
     /// The answer to `GET /v2/` without a login. It says how the registry wants to be logged in to.
     pub(super) async fn greet(&self) -> Result<Response, Failure> {
-        let url = self.base().await?.join("/v2/").expect("a constant path");
+        let url = self.base().await?.join(ROOT).expect("a constant path");
         let what = format!("reach {}", self.host());
         let call = Call::new(Method::GET, Target::Url(url.clone()), Access::None, what);
         let response = self.exchange(&call, url, Payload::Nothing).await?;
@@ -139,3 +154,5 @@ fn size_in_words(bytes: u64) -> String {
 /// What is said of a registry that refused a body for its token.
 pub(super) const NEW_TOKEN: &str = "wants a new token";
 const MAX_HEADERS: usize = 16;
+/// What says how to log in (distribution-spec, "Determining Support").
+const ROOT: &str = "/v2/";

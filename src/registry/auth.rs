@@ -10,6 +10,7 @@ mod scopes;
 mod service;
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use base64::Engine as _;
@@ -39,6 +40,7 @@ pub(super) struct Auth {
     http: Arc<Transport>,
     settings: Arc<Settings>,
     way: Mutex<Option<Way>>,
+    root_asks: AtomicBool,
     credentials: tokio::sync::Mutex<HashMap<Option<Repository>, Option<Credential>>>,
     tokens: Mutex<HashMap<(Service, Scopes), Slot>>,
     /// Of the token service.
@@ -97,6 +99,7 @@ impl Auth {
             settings,
             gate,
             way: Mutex::default(),
+            root_asks: AtomicBool::default(),
             credentials: tokio::sync::Mutex::default(),
             tokens: Mutex::default(),
             asked: Mutex::default(),
@@ -106,6 +109,19 @@ impl Auth {
     /// Whether the registry has been heard about how it wants to be logged in to.
     pub(super) fn is_informed(&self) -> bool {
         lock(&self.way).is_some()
+    }
+
+    /// Takes in whether `GET /v2/` wants a login.
+    pub(super) fn note_root(&self, asks: bool) {
+        self.root_asks.store(asks, Ordering::Relaxed);
+    }
+
+    /// Whether a login is to be shown to `GET /v2/` first, as `docker login` does. It was not accepted so far, and the
+    /// answer about a repository does not tell enough: some registries answer 401 to a right login for what is not there
+    /// (earthly/earthly#1017).
+    pub(super) fn is_to_be_checked(&self, pass: &Pass) -> bool {
+        let is_login = matches!(pass.credential, Some(Credential::Login { .. }));
+        is_login && self.root_asks.load(Ordering::Relaxed) && pass.trial.as_ref().is_some_and(Trial::is_first)
     }
 
     /// Whether the registry wants a login, in a way that is known here.
@@ -355,10 +371,10 @@ impl Pass {
     }
 
     /// Takes in the registry's answer, which is not 401.
-    pub(super) fn answered(self, status: StatusCode) {
+    pub(super) fn answered(&mut self, status: StatusCode) {
         let undecided =
             matches!(status, StatusCode::FORBIDDEN | StatusCode::TOO_MANY_REQUESTS) || status.is_server_error();
-        if let Some(mut trial) = self.trial.filter(|_| !undecided) {
+        if let Some(trial) = self.trial.as_mut().filter(|_| !undecided) {
             trial.accepted();
         }
     }

@@ -121,9 +121,23 @@ fn a_right_login_is_not_held_back_by_one_repository(#[case] way: Way, #[case] st
     let (source, desk) = (Locked::start(way, true), desk!());
     let (user, password) = login(way == Way::Token);
     source.proxy.inject(Rule::on("GET", "/v2/team/app/manifests/").status(status));
-    let images = [busybox(source.host()), format!("{}/team/app:1", source.host()), busybox(source.host())];
+    let images = [format!("{}/team/app:1", source.host()), busybox(source.host())];
     let options = ["--creds", &format!("{user}:{password}"), "--keep-going", "--jobs", "1"].map(String::from);
-    desk.export(&[&options[..], &images].concat()).code(4).stderr_contains("team/app:1");
+    let run = desk.export(&[&options[..], &images].concat());
+    run.code(4).stderr_contains("team/app:1");
+    assert!(!run.stderr().contains("2 of 2 images failed"), "{}", run.stderr());
+}
+
+/// Some answer 401 to HEAD, and to whoever asks for tags, where there is nothing (earthly/earthly#1017).
+#[test]
+fn a_right_login_is_not_given_up_for_what_is_not_there() {
+    let (source, destination, desk) = (RealRegistry::with_corpus(), Locked::start(Way::Basic, false), desk!());
+    desk.export(&[busybox(source.host())]).success();
+    destination.proxy.inject(Rule::on("HEAD", "/blobs/").status(401));
+    destination.proxy.inject(Rule::on("HEAD", "/manifests/").status(401).times(1));
+    destination.proxy.inject(Rule::on("GET", "/tags/list").status(401));
+    let (user, password) = login(false);
+    desk.import("bundle", destination.host(), &["--creds", &format!("{user}:{password}")]).success();
 }
 
 /// A registry may leave `GET /v2/` open and refuse the rest; every one of the first requests is then answered with 401.
