@@ -18,7 +18,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::time::Duration;
 
-use rustix::fs::{Mode, Stat};
+use rustix::fs::{Mode, RawMode, Stat};
 
 pub use plan::{Binding, Header, PlanFile};
 
@@ -40,7 +40,7 @@ impl State {
     /// opened.
     pub fn open(path: &Path) -> Result<State> {
         let shown = show(path.as_os_str());
-        let made = DirBuilder::new().recursive(true).mode(PRIVATE).create(path);
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
         made.map_err(|e| Error::io(format!("cannot make the state directory {shown}"), e))?;
         let folder = Folder::open(path)?;
         check_own(&folder.stat()?, &shown)?;
@@ -97,8 +97,8 @@ fn check_own(stat: &Stat, shown: &str) -> Result<()> {
 
 const PLANS: &str = "plans";
 /// The mode of directories.
-const PRIVATE: u32 = 0o700;
-const OTHERS_WRITE: u32 = 0o022;
+const PRIVATE: RawMode = 0o700;
+const OTHERS_WRITE: RawMode = 0o022;
 /// A lock is held for moments, so 5 seconds are enough.
 const TRIES: u32 = 100;
 const PAUSE: Duration = Duration::from_millis(50);

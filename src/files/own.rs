@@ -9,7 +9,7 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::os::fd::AsFd;
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawMode, Stat};
 use rustix::io::Errno;
 
 use super::{Folder, is_same, kind_name, remove};
@@ -135,7 +135,7 @@ pub(crate) fn publish(
     if permissions == Permissions::NotKept {
         return Ok(());
     }
-    let open: u32 = if kind == FileType::Directory { 0o777 } else { 0o666 };
+    let open: RawMode = if kind == FileType::Directory { 0o777 } else { 0o666 };
     let full = open & !umask();
     let mode = match when {
         Publish::BeforeRename => full & !OTHERS_WRITE,
@@ -155,10 +155,10 @@ pub(crate) enum Publish {
 }
 
 /// The bits that the process's umask takes from the mode of what it makes.
-pub(crate) fn umask() -> u32 {
+pub(crate) fn umask() -> RawMode {
     // Linux 4.7 and later say it without changing it.
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let said = status.lines().find_map(|line| u32::from_str_radix(line.strip_prefix("Umask:")?.trim(), 8).ok());
+    let said = status.lines().find_map(|line| RawMode::from_str_radix(line.strip_prefix("Umask:")?.trim(), 8).ok());
     said.unwrap_or_else(|| {
         let mask = rustix::process::umask(Mode::from_raw_mode(0o077));
         rustix::process::umask(mask);
@@ -211,7 +211,7 @@ fn probe_permissions(folder: &Folder, probe: &str) -> Result<Permissions> {
 }
 
 /// What the file system keeps, by a file or directory that should have the mode `private`.
-fn permissions_of(file: &File, private: u32) -> Permissions {
+fn permissions_of(file: &File, private: RawMode) -> Permissions {
     let kept = rustix::fs::fstat(file)
         .is_ok_and(|stat| stat.st_uid == rustix::process::geteuid().as_raw() && stat.st_mode & 0o777 == private);
     if kept { Permissions::Kept } else { Permissions::NotKept }
@@ -260,10 +260,10 @@ impl Folder {
 
 /// How often a file is looked for that comes and goes.
 const TRIES: u32 = 10;
-const PRIVATE_FILE: u32 = 0o600;
-const PRIVATE_FOLDER: u32 = 0o700;
+const PRIVATE_FILE: RawMode = 0o600;
+const PRIVATE_FOLDER: RawMode = 0o700;
 /// Group and others may write.
-const OTHERS_WRITE: u32 = 0o022;
+const OTHERS_WRITE: RawMode = 0o022;
 
 #[cfg(test)]
 mod tests {
@@ -283,7 +283,7 @@ mod tests {
             Scene { dir, folder }
         }
 
-        fn mode(&self, name: &str) -> u32 {
+        fn mode(&self, name: &str) -> RawMode {
             self.dir.path().join(name).symlink_metadata().unwrap().mode() & 0o7777
         }
 

@@ -1,7 +1,10 @@
-//! File systems that keep neither owners nor modes.
+//! Owners and modes: of what is finished, and on file systems that keep neither.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::process::Command;
+
+use rstest::rstest;
 
 use super::scene::{End, Form, Place, Scene, is_root};
 
@@ -26,6 +29,35 @@ fn on_exfat_an_unfinished_bundle_is_continued_and_told_to_be_hashed_again() {
         assert_eq!(scene.proxy.count("GET", &scene.blobs[1]), 0, "what was there is used again");
         let left: Vec<_> = fs::read_dir(place.path("usb")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         assert_eq!(left, [form.output()]);
+    }
+}
+
+/// Private while it is made, then as the umask says.
+#[rstest]
+fn a_finished_bundle_has_the_modes_of_the_umask(
+    #[values(Form::Tar, Form::Directory, Form::Zst)] form: Form,
+    #[values(0o022, 0o002, 0o077, 0o000)] umask: u32,
+) {
+    let scene = Scene::new();
+    let place = scene.place(form);
+    let shell = format!("umask {umask:03o}; exec \"$0\" \"$@\"");
+    let run = |place: &Place<'_>| place.export_wrapped(&["sh", "-c", &shell]);
+    if form != Form::Zst {
+        scene.proxy.inject(support::Rule::on("GET", &scene.blobs[2]).status(404).times(1));
+        run(&place).code(1);
+        let private = if form == Form::Directory { 0o700 } else { 0o600 };
+        assert_eq!(place.partial().metadata().unwrap().mode() & 0o7777, private);
+        scene.proxy.heal();
+    }
+    place.check_run(End::Sealed, run).unwrap();
+    let mut paths = vec![place.usb(form.output())];
+    while let Some(path) = paths.pop() {
+        let metadata = path.metadata().unwrap();
+        let open = if metadata.is_dir() { 0o777 } else { 0o666 };
+        assert_eq!(metadata.mode() & 0o7777, open & !umask, "{}", path.display());
+        if metadata.is_dir() {
+            paths.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+        }
     }
 }
 

@@ -260,3 +260,79 @@ impl Carrier for Offsets {
 const TITLE_1: &str = "sealift journal 1";
 /// The longest line, in bytes.
 const MAX_LINE: usize = 256;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn digest(number: u8) -> Digest {
+        Digest::of(&[number])
+    }
+
+    /// Lines of a journal, some of them in no form in which they are written.
+    fn lines() -> impl Strategy<Value = String> {
+        let number = prop_oneof![0..5_000u64, Just(u64::MAX), Just(u64::MAX - 1), any::<u64>()];
+        let at = (0..4u8, number.clone(), number.clone())
+            .prop_map(|(name, offset, length)| line(digest(name), Extent { offset, length }));
+        let moving = (0..4u8, number.clone(), number.clone(), number.clone(), number).prop_map(
+            |(name, from, to, length, moved)| {
+                moving_line(Some((&Step { digest: digest(name), from, to, length }, moved)))
+            },
+        );
+        let rest = prop::collection::vec(prop_oneof![4 => at, 1 => "[a-z0-9 +\n]{0,80}"], 0..8);
+        (moving, rest).prop_map(|(moving, rest)| format!("{TITLE}\n{moving}{}", rest.concat()))
+    }
+
+    fn check(map: &ExtentMap, length: u64) {
+        assert!(apart(&map.held), "{map:?}");
+        for extent in map.held.values().filter(|extent| extent.length > 0) {
+            assert!(extent.offset.checked_add(extent.length).is_some_and(|end| end <= length), "{map:?}");
+        }
+        if let Some((step, moved)) = &map.moving {
+            assert_eq!(map.held[&step.digest], Extent { offset: step.from, length: step.length });
+            assert!(*moved <= step.length && step.from.max(step.to) + step.length <= length, "{map:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_a_journal_says_its_extents_are_in_the_file_and_apart(text in lines(), length in 1..10_000u64) {
+            check(&parse(&Bytes::from(text), length), length);
+        }
+
+        #[test]
+        fn what_is_no_journal_is_no_map(bytes in prop::collection::vec(any::<u8>(), 0..2_000), length in 1..10_000u64) {
+            check(&parse(&Bytes::from(bytes.clone()), length), length);
+            let titled = [format!("{TITLE_1}\n").as_bytes(), &bytes].concat();
+            prop_assert_eq!(parse(&Bytes::from(titled), length), ExtentMap::default());
+        }
+    }
+
+    #[test]
+    fn lines_count_up_to_the_first_in_another_form() {
+        let good = line(digest(1), Extent { offset: 512, length: 7 });
+        let hex = digest(2).hex();
+        for torn in ["at".into(), format!("at {hex} 0600 7\n"), format!("at {hex} +600 7\n"), format!("at {hex} 600\n")]
+        {
+            let text = format!("{TITLE}\n{}{good}{torn}{}", moving_line(None), line(digest(3), Extent::NOTHING));
+            assert_eq!(parse(&Bytes::from(text), 5_000).held.keys().collect::<Vec<_>>(), [&digest(1)], "{torn}");
+        }
+    }
+
+    #[test]
+    fn a_move_that_cannot_be_finished_leaves_what_it_has_not_touched() {
+        let map = |from, to, length, moved, file| {
+            let step = Step { digest: digest(1), from, to, length };
+            let held = HashMap::from([(digest(1), Extent { offset: from, length })]);
+            ExtentMap { held, moving: Some((step, moved)) }.within(file)
+        };
+        // The file is too short for the place where it goes, and nothing lies over itself.
+        let apart = map(512, 4_000, 1_000, 500, 3_000);
+        assert_eq!((apart.held.len(), apart.moving), (1, None));
+        // It overlaps: some of it is in neither place whole.
+        assert_eq!(map(512, 600, 1_000, 500, 1_550), ExtentMap::default());
+        assert!(map(512, 600, 1_000, 500, 1_600).moving.is_some());
+    }
+}
