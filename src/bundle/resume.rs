@@ -7,7 +7,8 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::BufReader;
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -87,6 +88,8 @@ struct Current {
     file: Option<Arc<PlanFile>>,
     /// The unfinished bundle.
     partial: PathBuf,
+    /// Device and inode of the directory in which it is.
+    parent: Option<(u64, u64)>,
 }
 
 /// Signatures and what they are over.
@@ -99,8 +102,15 @@ struct Signed {
 
 impl PlanKeeper {
     pub(super) fn new(keys: Vec<SigningKey>, created: Timestamp) -> PlanKeeper {
-        let current =
-            Current { created, planned: None, left_out: Vec::new(), signed: None, file: None, partial: PathBuf::new() };
+        let current = Current {
+            created,
+            planned: None,
+            left_out: Vec::new(),
+            signed: None,
+            file: None,
+            partial: PathBuf::new(),
+            parent: None,
+        };
         PlanKeeper { keys: Arc::new(keys), keep: None, current: Mutex::new(current) }
     }
 
@@ -136,6 +146,7 @@ impl PlanKeeper {
         let mut current = self.current();
         current.file = Some(Arc::new(file));
         current.partial = output.parent().path().join(output.partial());
+        current.parent = parent_of(&current.partial);
         Ok(plan)
     }
 
@@ -222,11 +233,20 @@ impl Drop for PlanKeeper {
         let current = self.current.get_mut().unwrap_or_else(PoisonError::into_inner);
         if let Some(file) = &current.file
             && current.planned.is_some()
+            // A medium that was pulled out leaves another directory there, or none: the plan waits for it.
+            && current.parent.is_some()
+            && parent_of(&current.partial) == current.parent
             && current.partial.symlink_metadata().is_err_and(|e| e.kind() == std::io::ErrorKind::NotFound)
         {
             let _ = file.remove();
         }
     }
+}
+
+/// Device and inode of the directory of a file.
+fn parent_of(file: &Path) -> Option<(u64, u64)> {
+    let parent = file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    parent.metadata().ok().map(|parent| (parent.dev(), parent.ino()))
 }
 
 impl std::fmt::Debug for PlanKeeper {

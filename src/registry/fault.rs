@@ -55,7 +55,7 @@ impl Refusal<'_> {
         let words = if said.is_empty() { String::new() } else { format!(": {}", quoted(self.body)) };
         let kind = if *status == StatusCode::NOT_FOUND { Kind::NotFound } else { Kind::Registry };
         let error = Error::new(kind, format!("cannot {what}: {peer} answered {status}{words}"));
-        let known = known::known(*status, &words::words(self.body)).filter(|_| self.writes);
+        let known = known::known(*status, &without_names(&words::words(self.body), what)).filter(|_| self.writes);
         let advice = match known {
             Some(known) => Some(self.advice_on(known)),
             None => self.advice(&said),
@@ -148,10 +148,38 @@ impl Refusal<'_> {
     }
 }
 
+/// What a server said, without the host, repository and tag that `what` names: they may be called `quota-exporter`.
+fn without_names(said: &str, what: &str) -> String {
+    let mut said = said.to_owned();
+    for path in what.split_whitespace().filter(|word| word.contains('/')) {
+        for name in path.split(['/', ':', '@']).filter(|name| name.len() >= SHORTEST_NAME) {
+            said = said.replace(name, "");
+        }
+    }
+    said
+}
+
+/// Shorter names do not hold one of the words that are looked for.
+const SHORTEST_NAME: usize = 4;
+
 /// `2 h 05 min`
 fn in_words(pause: Duration) -> String {
     match pause.as_secs().div_ceil(60) {
         minutes @ ..60 => format!("{minutes} min"),
         minutes => format!("{} h {:02} min", minutes / 60, minutes % 60),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_name_of_a_repository_is_no_reason() {
+        let what = "push 127.0.0.1:5000/platform/quota-exporter:1.4";
+        let said = "repository with name 'platform/quota-exporter' does not exist";
+        assert_eq!(known::known(StatusCode::NOT_FOUND, &without_names(said, what)), None);
+        let full = "quota-exporter: quota exceeded";
+        assert_eq!(known::known(StatusCode::FORBIDDEN, &without_names(full, what)), Some(Known::Quota));
     }
 }

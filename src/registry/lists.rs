@@ -174,7 +174,7 @@ impl RegistryDestination {
             TagList::Found(document) => Ok(At::List(document)),
             TagList::Absent => Ok(At::Nothing),
             // Before this run there was no tag in it.
-            TagList::Denied(_) | TagList::Subject if self.fresh.has(place.repository) => Ok(At::Hidden),
+            TagList::Denied(_) if self.fresh.has(place.repository) => Ok(At::Hidden),
             TagList::Denied(error) => Err(self.unreadable_list(place, error)),
             TagList::Subject => Err(Error::registry(format!(
                 "{}/{place} is the image itself, so no list of referrers can be kept there",

@@ -88,7 +88,7 @@ impl RegistryDestination {
                     .hint("the registry returns 200 for each of these blobs: its storage may be slow or damaged");
                 budget.spend(failure).await?;
             } else {
-                let may_be_there = failure.may_pass();
+                let may_be_there = !is_first || failure.may_pass();
                 let spent = budget.spend(failure).await;
                 // The response may be lost, and an immutable tag cannot be written twice.
                 if may_be_there && self.now(manifest.place).await.is_ok_and(|now| now.digest() == Some(manifest.digest))

@@ -121,18 +121,25 @@ async fn ask(endpoint: &Endpoint, repository: &Repository, digest: Digest) -> Re
     let mut pages = Pages::new(endpoint, call).no_list(is_no_list);
     let mut found: Vec<Descriptor> = Vec::new();
     let mut is_first = true;
+    let mut bytes = 0;
     loop {
-        match pages.next().await? {
+        let listed = pages.next().await?;
+        if let Listed::Page(page) = &listed {
+            bytes += page.body.len();
+        }
+        match listed {
             Listed::End => return Ok(Answer::Referrers(found)),
             Listed::NoList(status, error) => return Ok(Answer::NoApi(status, error)),
             Listed::Page(page) => match referrers(page, &what)? {
-                Ok(mut referrers) => found.append(&mut referrers),
+                Ok(referrers) => found.extend(referrers.into_iter().map(without_annotations)),
                 Err(error) if is_first => return Ok(Answer::NoApi(StatusCode::OK, error)),
                 Err(error) => return Err(error),
             },
         }
-        if found.len() > MAX_REFERRERS {
-            let what = format!("{host}/{repository}@{digest} has more than {MAX_REFERRERS} referrers");
+        if found.len() > MAX_REFERRERS || bytes > MAX_BYTES {
+            let what = format!(
+                "{host}/{repository}@{digest} has more than {MAX_REFERRERS} referrers, or a list of more than {MAX_BYTES} bytes"
+            );
             return Err(Error::refused(what));
         }
         is_first = false;
@@ -213,6 +220,13 @@ fn warn(endpoint: &Endpoint, status: StatusCode, error: &Error) {
     )));
 }
 
+/// What is planned from: annotations of referrers are in their manifests, too.
+fn without_annotations(descriptor: Descriptor) -> Descriptor {
+    Descriptor { annotations: None, ..descriptor }
+}
+
 const MAX_REFERRERS: usize = 10_000;
+/// Of all pages of one list, 16 MiB.
+const MAX_BYTES: usize = 16 << 20;
 /// The key of an index's list, which may be null.
 const LIST: &[u8] = b"\"manifests\"";

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::{Job, Supply};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::oci::Digest;
 use crate::place::{BlobId, Body, Contents, LandingId, MissingBlobs, PutManifest, ScopeId, Source, verified};
 use crate::progress::{Event, Silent};
@@ -81,18 +81,22 @@ async fn put_again(job: &Job, scope: ScopeId, MissingBlobs { blobs, error }: Mis
 async fn put_from_elsewhere(job: &Job, id: BlobId, scope: ScopeId, refusal: &Error) -> Result<()> {
     let blob = job.blob(id);
     let digest = blob.digest;
+    let mut last = refusal.flattened();
     for other in blob.wanted.iter().filter(|other| **other != scope) {
         let Ok(chunks) = job.destination.read_back(&job.contents, id, *other).await else { continue };
         let chunks = verified(chunks, digest, blob.size, job.cancel.clone(), move |what| {
             Error::registry(format!("blob {digest} was read back from its destination, and {what}"))
         });
         let mut body = Body::once(digest, blob.size, chunks, Arc::new(Silent), job.cancel.clone());
-        return put_one(job, id, scope, &mut body).await;
+        match put_one(job, id, scope, &mut body).await {
+            Err(error) if error.kind() != Kind::Interrupted => last = error,
+            put => return put,
+        }
     }
     Err(Error::registry(format!(
         "the destination does not have blob {digest}, and the medium cannot be read a second time"
     ))
-    .caused_by(refusal.flattened())
+    .caused_by(last)
     .hint("run the same command again: it uploads the blob from the medium"))
 }
 

@@ -102,8 +102,12 @@ fn a_subject_that_is_served_under_its_fallback_tag_is_no_list() {
     let destination = RealRegistry::start();
     let proxy = FaultProxy::start(destination.host());
     proxy.inject(as_subject());
-    desk.import("bundle", proxy.host(), &[]).success();
-    assert_eq!(listed(destination.host(), &api.tag), [api.sbom.as_str()]);
+    for _ in 0..2 {
+        let told = desk.import("bundle", proxy.host(), &[]);
+        told.code(1).stderr_contains("is the image itself, so no list of referrers can be kept there");
+    }
+    assert!(raw_manifest(destination.host(), REPOSITORY, &api.tag).is_none(), "nobody could read that list");
+    assert!(raw_manifest(destination.host(), REPOSITORY, "1.35").is_some());
 }
 
 #[test]
