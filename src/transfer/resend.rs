@@ -65,7 +65,6 @@ async fn put_again(job: &Job, scope: ScopeId, MissingBlobs { blobs, error }: Mis
         if done.contains(&(digest, scope)) {
             continue;
         }
-        tracing::debug!(%digest, error = error.chain(), "putting a blob again");
         let what = format!("the destination does not have blob {digest} although it accepted it: uploading it again");
         job.progress.event(Event::Warning(&what));
         match job.resend.read_again(job, digest) {
