@@ -23,7 +23,7 @@ pub use tree::{Signatures, from_tree};
 
 use crate::error::{Error, Failure, Result};
 use crate::naming::{Names, check_collisions, collision};
-use crate::oci::{Descriptor, Digest, Document, MediaType, Name, Reference, Selector, View};
+use crate::oci::{Descriptor, Digest, Document, Host, MediaType, Name, Reference, Selector, View};
 use crate::place::{Builder, Catalog, Contents, Named, Origin, Reason};
 use crate::selection::Selection;
 
@@ -151,6 +151,10 @@ struct Draft<'a> {
     attempts: Attempts,
     /// What was named because it refers to something else.
     referrers: HashMap<Name, Arc<Referrer>>,
+    /// Hosts that have returned a list of referrers.
+    lists_referrers: HashSet<Host>,
+    /// Documents for which no list of referrers was returned.
+    without_list_of: Vec<Subject>,
     failures: Vec<Failure>,
     /// How many attestations are left behind with an index, by the position of the image.
     attestations: HashMap<usize, usize>,
@@ -198,6 +202,8 @@ impl<'a> Draft<'a> {
             attempts: Attempts::default(),
             referrers: HashMap::new(),
             failures: Vec::new(),
+            lists_referrers: HashSet::new(),
+            without_list_of: Vec::new(),
             attestations: HashMap::new(),
             warnings: Vec::new(),
             more_warnings: 0,

@@ -116,7 +116,22 @@ impl Draft<'_> {
     }
 
     /// By the API; a registry without it has the fallback tag in its list of tags.
+    ///
+    /// The catalog takes an unusual answer of one repository as "no API" until another repository of that host returns a
+    /// list. Then the subjects that got no list are asked for again, so that a fault in one repository is an error.
     async fn ask_for_referrers(&mut self, subjects: Vec<Subject>) -> Result<Vec<Referrer>> {
+        let mut found = self.ask_once(subjects).await?;
+        let hosts = &self.lists_referrers;
+        let again: Vec<Subject> = self.without_list_of.extract_if(.., |s| hosts.contains(&s.origin.host)).collect();
+        if !again.is_empty() {
+            found.extend(self.ask_once(again).await?);
+            let hosts = &self.lists_referrers;
+            self.without_list_of.retain(|subject| !hosts.contains(&subject.origin.host));
+        }
+        Ok(found)
+    }
+
+    async fn ask_once(&mut self, subjects: Vec<Subject>) -> Result<Vec<Referrer>> {
         let catalog = self.catalog;
         let mut asking = stream::iter(subjects)
             .map(async |subject: Subject| {
@@ -128,9 +143,13 @@ impl Draft<'_> {
         let mut found = Vec::new();
         while let Some((subject, answer)) = asking.next().await {
             match answer {
-                Ok(listed) => found.extend(listed.into_iter().flatten().map(|descriptor| {
-                    Referrer::new(&subject, Selector::Digest(descriptor.digest), true).of_type(descriptor)
-                })),
+                Ok(Some(listed)) => {
+                    found.extend(listed.into_iter().map(|descriptor| {
+                        Referrer::new(&subject, Selector::Digest(descriptor.digest), true).of_type(descriptor)
+                    }));
+                    self.lists_referrers.insert(subject.origin.host);
+                }
+                Ok(None) => self.without_list_of.push(subject),
                 Err(error) if error.kind() == Kind::Interrupted => return Err(error),
                 Err(error) => {
                     let Origin { host, repository } = &subject.origin;

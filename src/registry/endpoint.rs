@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use reqwest::{Method, StatusCode};
-use tokio::sync::OnceCell;
+use tokio::sync::{Mutex, OnceCell};
 use url::Url;
 
 use super::auth::Auth;
@@ -12,6 +12,7 @@ use super::call::{Access, Call, Payload, Target};
 use super::fault::{self, First};
 use super::limits::Gate;
 use super::peer::Peer;
+use super::referrers::Support;
 use super::retry::{Budget, Failure};
 use super::transport::Transport;
 use super::upload_rules::UploadRules;
@@ -30,8 +31,8 @@ pub(super) struct Endpoint {
     auth: Auth,
     gate: Arc<Gate>,
     uploads: UploadRules,
-    /// Whether it has the referrers API, once that was found out.
-    referrers_api: OnceCell<bool>,
+    /// Whether it has the referrers API, as far as that is known.
+    referrers_api: Mutex<Support>,
 }
 
 /// A registry answers by one of the schemes.
@@ -60,7 +61,7 @@ impl Endpoint {
             auth,
             gate,
             uploads: UploadRules::default(),
-            referrers_api: OnceCell::new(),
+            referrers_api: Mutex::default(),
         }
     }
 
@@ -99,8 +100,8 @@ impl Endpoint {
         &self.uploads
     }
 
-    /// Whether it has the referrers API, once that was found out.
-    pub(super) fn referrers_api(&self) -> &OnceCell<bool> {
+    /// Whether it has the referrers API, as far as that is known.
+    pub(super) fn referrers_api(&self) -> &Mutex<Support> {
         &self.referrers_api
     }
 

@@ -24,6 +24,8 @@ pub(super) struct Pages<'a> {
     seen: HashSet<Url>,
     count: usize,
     no_list: fn(&Response) -> bool,
+    /// Whether such an answer is final, even if it may pass.
+    at_once: bool,
 }
 
 /// The target of the next page, or why the `Link` headers do not tell it.
@@ -74,13 +76,18 @@ impl<'a> Pages<'a> {
     /// The pages from `first` on. Nothing is asked yet.
     pub(super) fn new(endpoint: &'a Endpoint, first: Call) -> Self {
         let state = State::Call(first.clone());
-        Pages { endpoint, first, state, seen: HashSet::new(), count: 0, no_list: |_| false }
+        Pages { endpoint, first, state, seen: HashSet::new(), count: 0, no_list: |_| false, at_once: false }
     }
 
     /// Answers to the first request that mean, if they are still given after the last retry, that the registry has no
     /// such list.
     pub(super) fn no_list(self, no_list: fn(&Response) -> bool) -> Self {
         Pages { no_list, ..self }
+    }
+
+    /// Takes such an answer as final without a retry.
+    pub(super) fn no_list_at_once(self) -> Self {
+        Pages { at_once: true, ..self }
     }
 
     /// Asks for the next page.
@@ -102,7 +109,11 @@ impl<'a> Pages<'a> {
                     return Ok(Listed::Page(page));
                 }
                 Err(NotRead { failure, no_list }) => {
-                    let Err(error) = budget.spend(failure).await else { continue };
+                    let spent = match no_list {
+                        Some(_) if self.at_once => Err(failure.into_error()),
+                        _ => budget.spend(failure).await,
+                    };
+                    let Err(error) = spent else { continue };
                     return match no_list {
                         Some(status) => Ok(Listed::NoList(status, error)),
                         None => Err(error),

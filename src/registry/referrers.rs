@@ -2,7 +2,10 @@
 //!
 //! The specification wants 404 from registries without it. Others answer with 400, 403, 406 or 500, with nothing, or with
 //! a web page. So every answer that is not a list says that there is no API, except those that ask for a login or for
-//! patience. It is found out once for each host: the first question tells.
+//! patience. A list, and a plain "no", holds for the whole registry. An unusual "no" may be a fault of one repository, so
+//! that it holds for that repository only: see [`Support`].
+
+use std::collections::HashSet;
 
 use reqwest::StatusCode;
 use reqwest::header::ACCEPT;
@@ -40,8 +43,51 @@ enum Answer {
     NoApi(StatusCode, Error),
 }
 
+/// Whether a registry has the API, as far as its answers tell.
+#[derive(Default)]
+pub(super) enum Support {
+    /// Nobody has asked yet.
+    #[default]
+    Unknown,
+    /// It has returned a list.
+    Yes,
+    /// It has said plainly that it has no such list.
+    No,
+    /// These repositories have returned something unusual instead of a list; nothing else is known.
+    Doubtful(HashSet<Repository>),
+}
+
+impl Support {
+    /// Adds what an answer of `repository` tells.
+    fn learn(&mut self, repository: &Repository, answer: &Answer) {
+        match (answer, &mut *self) {
+            (Answer::Referrers(_), _) => *self = Support::Yes,
+            (_, Support::Yes) => {}
+            (Answer::NoApi(status, _), _) if says_so_plainly(*status) => *self = Support::No,
+            (Answer::NoApi(..), Support::Doubtful(repositories)) => _ = repositories.insert(repository.clone()),
+            (Answer::NoApi(..), Support::Unknown | Support::No) => {
+                *self = Support::Doubtful(HashSet::from([repository.clone()]));
+            }
+        }
+    }
+
+    /// What is known without another question to `repository`: `Some` says whether it lists referrers.
+    fn of(&self, repository: &Repository) -> Option<bool> {
+        match self {
+            Support::Unknown => None,
+            Support::Yes => Some(true),
+            Support::No => Some(false),
+            Support::Doubtful(repositories) => repositories.contains(repository).then_some(false),
+        }
+    }
+}
+
 impl Client {
-    /// The manifests whose `subject` is `digest`; nothing if the registry has no referrers API.
+    /// The manifests whose `subject` is `digest`. Nothing if the registry has no referrers API, or if this repository
+    /// returns something unusual and no other repository has returned a list yet.
+    ///
+    /// # Errors
+    /// `Registry` if the list cannot be read, and for an unusual answer of a registry that has returned a list before.
     pub(super) async fn list_referrers(
         &self,
         host: &Host,
@@ -49,27 +95,33 @@ impl Client {
         digest: Digest,
     ) -> Result<Option<Vec<Descriptor>>> {
         let endpoint = self.endpoint(host);
-        let mut first = None;
-        let has_api = endpoint
-            .referrers_api()
-            .get_or_try_init(async || -> Result<bool> {
-                let answer = ask(&endpoint, repository, digest).await?;
+        let mut support = endpoint.referrers_api().lock().await;
+        let answer = match (support.of(repository), &*support) {
+            (Some(false), _) => return Ok(None),
+            (Some(true), _) => {
+                drop(support);
+                match ask(&endpoint, repository, digest, Retry::Yes).await? {
+                    // One repository may be served by another program, which says so plainly.
+                    Answer::NoApi(status, error) if !says_so_plainly(status) => return Err(error),
+                    answer => answer,
+                }
+            }
+            (None, Support::Doubtful(_)) => {
+                drop(support);
+                // A registry that answers 500 to all such questions has cost the pauses between retries once.
+                let answer = ask(&endpoint, repository, digest, Retry::No).await?;
+                endpoint.referrers_api().lock().await.learn(repository, &answer);
+                answer
+            }
+            // The others wait for this answer.
+            (None, _) => {
+                let answer = ask(&endpoint, repository, digest, Retry::Yes).await?;
                 if let Answer::NoApi(status, error) = &answer {
                     warn(&endpoint, *status, error);
                 }
-                let has_api = matches!(answer, Answer::Referrers(_));
-                first = Some(answer);
-                Ok(has_api)
-            })
-            .await?;
-        let answer = match (first, has_api) {
-            (Some(answer), _) => answer,
-            (None, false) => return Ok(None),
-            (None, true) => match ask(&endpoint, repository, digest).await? {
-                // It has the API, so that other answers are failures; one repository may be served by another program.
-                Answer::NoApi(status, error) if !says_so_plainly(status) => return Err(error),
-                answer => answer,
-            },
+                support.learn(repository, &answer);
+                answer
+            }
         };
         Ok(match answer {
             Answer::Referrers(referrers) => Some(referrers),
@@ -84,8 +136,9 @@ impl Client {
         repository: &Repository,
         subject: Digest,
     ) -> Result<bool> {
-        match self.endpoint(host).referrers_api().get() {
-            Some(known) => Ok(*known),
+        let known = self.endpoint(host).referrers_api().lock().await.of(repository);
+        match known {
+            Some(known) => Ok(known),
             None => Ok(self.list_referrers(host, repository, subject).await?.is_some()),
         }
     }
@@ -112,13 +165,23 @@ impl Client {
     }
 }
 
+/// Whether an answer that says that there is no API, and may pass, is asked for again.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Retry {
+    Yes,
+    No,
+}
+
 /// Asks for the referrers of one digest.
-async fn ask(endpoint: &Endpoint, repository: &Repository, digest: Digest) -> Result<Answer> {
+async fn ask(endpoint: &Endpoint, repository: &Repository, digest: Digest, retry: Retry) -> Result<Answer> {
     let host = endpoint.host();
     let what = format!("read the referrers of {host}/{repository}@{digest}");
     let path = format!("{repository}/referrers/{digest}");
     let call = Call::get(path, Access::Pull(repository.clone()), &what).header(ACCEPT, MediaType::OCI_INDEX);
     let mut pages = Pages::new(endpoint, call).no_list(is_no_list);
+    if retry == Retry::No {
+        pages = pages.no_list_at_once();
+    }
     let mut found: Vec<Descriptor> = Vec::new();
     let mut is_first = true;
     let mut bytes = 0;

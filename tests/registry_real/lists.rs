@@ -133,23 +133,24 @@ fn ok(body: &str) -> Reply {
 
 /// distribution-spec 1.1, "Listing Referrers", has 404 for registries without the API. In use are 406 (Artifactory:
 /// google/go-containerregistry pull request 2026), 400 (accepted there, too), 401 without a challenge (Harbor 2.7:
-/// regclient pull request 389), 200 with something else (sigstore-js pull request 1187).
+/// regclient pull request 389), 200 with something else (sigstore-js pull request 1187). An unusual answer may be a fault
+/// of one repository, so that each repository is asked once, and retries are made once.
 #[rstest]
 #[case::not_found(|| status("404 Not Found"), 1, false)]
-#[case::bad_request(|| status("400 Bad Request"), 1, true)]
-#[case::forbidden(|| status("403 Forbidden"), 1, true)]
-#[case::unauthorized_without_a_challenge(|| status("401 Unauthorized"), 1, true)]
+#[case::bad_request(|| status("400 Bad Request"), 2, true)]
+#[case::forbidden(|| status("403 Forbidden"), 2, true)]
+#[case::unauthorized_without_a_challenge(|| status("401 Unauthorized"), 2, true)]
 #[case::no_such_method(|| status("405 Method Not Allowed"), 1, false)]
-#[case::not_acceptable(|| status("406 Not Acceptable"), 1, true)]
-#[case::failing(|| status("500 Internal Server Error"), 4, true)]
+#[case::not_acceptable(|| status("406 Not Acceptable"), 2, true)]
+#[case::failing(|| status("500 Internal Server Error"), 5, true)]
 #[case::not_implemented(|| status("501 Not Implemented"), 1, false)]
 #[case::no_content(|| Reply::new("204 No Content"), 1, false)]
-#[case::a_web_page(|| Reply::new("200 OK").header("Content-Type", "text/html").body(b"<!doctype html>"), 1, true)]
-#[case::nothing(|| ok(""), 1, true)]
-#[case::null(|| ok("null"), 1, true)]
-#[case::an_empty_list(|| ok("[]"), 1, true)]
-#[case::an_empty_list_said_to_be_an_index(|| Reply::new("200 OK").header("Content-Type", INDEX).body(b"[]"), 1, true)]
-#[case::another_object(|| ok(r#"{"errors":[]}"#), 1, true)]
+#[case::a_web_page(|| Reply::new("200 OK").header("Content-Type", "text/html").body(b"<!doctype html>"), 2, true)]
+#[case::nothing(|| ok(""), 2, true)]
+#[case::null(|| ok("null"), 2, true)]
+#[case::an_empty_list(|| ok("[]"), 2, true)]
+#[case::an_empty_list_said_to_be_an_index(|| Reply::new("200 OK").header("Content-Type", INDEX).body(b"[]"), 2, true)]
+#[case::another_object(|| ok(r#"{"errors":[]}"#), 2, true)]
 #[tokio::test]
 async fn a_registry_without_the_referrers_api_is_known_by_its_first_answer(
     #[case] answers: Answers,
@@ -158,13 +159,34 @@ async fn a_registry_without_the_referrers_api_is_known_by_its_first_answer(
 ) {
     let server = Faulty::start(move |_, _| answers()).await;
     let (client, log) = client();
-    for repository in ["ns/app", "ns/other"] {
+    for repository in ["ns/app", "ns/other", "ns/app", "ns/other"] {
         let found = client.referrers(&host(server.port), &repository.parse().unwrap(), Digest::of(b"x")).await;
         assert_eq!(found.unwrap(), None);
     }
-    assert_eq!(server.seen().len(), requests, "once for a host");
+    assert_eq!(server.seen().len(), requests);
     let warnings = log.warnings();
     assert_eq!(warnings.len(), usize::from(warned), "{warnings:?}");
+}
+
+#[tokio::test]
+async fn an_unusual_answer_of_one_repository_decides_for_no_other() {
+    let server = Faulty::start(move |_, request| match request.path.as_str() {
+        path if path.starts_with("/v2/ns/broken/") => status("403 Forbidden"),
+        path if path.starts_with("/v2/ns/plain/") => status("404 Not Found"),
+        _ => Reply::new("200 OK").header("Content-Type", INDEX).body(br#"{"schemaVersion":2,"manifests":[]}"#),
+    })
+    .await;
+    let (client, log) = client();
+    let ask = async |repository: &str| {
+        client.referrers(&host(server.port), &repository.parse().unwrap(), Digest::of(b"x")).await
+    };
+    assert_eq!(ask("ns/broken").await.unwrap(), None);
+    assert_eq!(log.warnings().len(), 1);
+    assert_eq!(ask("ns/app").await.unwrap(), Some(vec![]));
+    // The registry has the API, so that this is a failure.
+    assert!(ask("ns/broken").await.expect_err("forbidden").chain().contains("403"));
+    assert_eq!(ask("ns/plain").await.unwrap(), None, "one repository may be without it");
+    assert_eq!(ask("ns/app").await.unwrap(), Some(vec![]));
 }
 
 #[rstest]

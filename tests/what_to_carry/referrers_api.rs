@@ -140,6 +140,27 @@ fn a_list_of_referrers_that_cannot_be_read_is_told_with_its_image() {
     refused.stderr_contains("no upstream").stderr_contains("--no-referrers");
 }
 
+/// A registry with the API, of which one repository answers 403: what only its API lists is missing, and that is told.
+#[test]
+fn a_fault_in_one_repository_is_an_error_where_another_lists_referrers() {
+    let desk = desk!();
+    let api = Api::new(&desk);
+    let whole = image(api.serving.host());
+    desk.export(&[&whole]).success();
+    desk.import("bundle", &format!("{}/broken", api.serving.host()), &[]).success();
+    desk.shell("", "rm -r bundle");
+    let proxy = FaultProxy::start(api.serving.host());
+    proxy.inject(Rule::on("GET", &format!("/broken/{REPOSITORY}/referrers/")).status(403));
+    let (whole, broken) = (image(proxy.host()), format!("{}/broken/{REPOSITORY}:1.35", proxy.host()));
+    for images in [[&broken, &whole], [&whole, &broken]] {
+        let refused = desk.export(&["--jobs", "1", images[0], images[1]]);
+        refused.code(1).stderr_contains(&format!("the referrers of {broken} (")).stderr_contains("403");
+    }
+    let partly = desk.export(&["--keep-going", "--jobs", "1", &broken, &whole]);
+    partly.code(4).stderr_contains(&format!("the referrers of {broken} ("));
+    assert!(names(&desk).contains(&format!("{REPOSITORY}@{}", api.sbom)));
+}
+
 #[rstest]
 #[case::listed_by_the_api(true)]
 #[case::listed_under_a_tag(false)]
