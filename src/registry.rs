@@ -35,6 +35,7 @@ mod peer;
 mod piecewise;
 mod proxies;
 mod put_manifest;
+mod redirect;
 mod referrers;
 mod resolve;
 mod response;
@@ -61,6 +62,7 @@ pub use destination::{ExistingTags, RegistryDestination};
 use endpoint::Endpoint;
 pub use limits::Rate;
 pub use proxies::{Exempt, Proxies, ProxyUrl};
+pub use redirect::{RedirectHost, Redirects};
 pub use run_state::RunState;
 use tags::Warned;
 pub use tls::CertificateDirectories;
@@ -84,6 +86,8 @@ pub struct Settings {
     pub hosts: HashMap<Host, HostSettings>,
     /// Which requests go through a proxy.
     pub proxies: Proxies,
+    /// To which private servers public registries may send requests.
+    pub redirects: Redirects,
     /// How failures that may pass are retried.
     pub retry: Retry,
     /// What the `User-Agent` header says.
@@ -210,6 +214,7 @@ impl Default for Settings {
             certificates: CertificateDirectories::default(),
             hosts: HashMap::new(),
             proxies: Proxies::default(),
+            redirects: Redirects::default(),
             retry: Retry { times: 5, delay: Duration::from_secs(1) },
             user_agent: concat!("sealift/", env!("CARGO_PKG_VERSION")).to_owned(),
             connect_timeout: Duration::from_secs(10),

@@ -12,7 +12,8 @@ use crate::error::{Error, Result};
 use crate::oci::Host;
 use crate::progress::Progress;
 use crate::registry::{
-    CertificateDirectories, Client, HostSettings, Proxies, ProxyUrl, Rate, Retry, RunState, Settings, Tls,
+    CertificateDirectories, Client, HostSettings, Proxies, ProxyUrl, Rate, RedirectHost, Redirects, Retry, RunState,
+    Settings, Tls,
 };
 use crate::selection::Registry;
 use crate::transfer;
@@ -27,6 +28,10 @@ pub(super) struct Access {
     /// directories of docker and podman
     #[arg(long, value_name = "DIR")]
     cert_dir: Option<PathBuf>,
+    /// Let a public registry send requests to HOST also where it has a private address (10.0.0.0/8, this machine and the
+    /// like); may be given again
+    #[arg(long, value_name = "HOST")]
+    allow_redirect: Vec<RedirectHost>,
     #[command(flatten)]
     pub(super) effort: Effort,
 }
@@ -52,6 +57,13 @@ pub(super) struct Effort {
     run: Arc<RunState>,
 }
 
+/// To whom and how one side connects.
+pub(super) struct Connections {
+    pub(super) tls_verify: bool,
+    pub(super) cert_dir: Option<PathBuf>,
+    pub(super) redirects: Redirects,
+}
+
 impl Access {
     pub(super) fn client(&self, progress: &Arc<dyn Progress>, credentials: Arc<dyn Lookup>) -> Result<Client> {
         self.client_heeding(&[], progress, credentials)
@@ -69,7 +81,9 @@ impl Access {
         {
             return Err(Error::usage(format!("--cert-dir {} is not a directory", given.display())));
         }
-        self.effort.client(self.tls_verify, self.cert_dir.clone(), written, progress, credentials)
+        let redirects = Redirects { allowed: self.allow_redirect.clone(), ..Redirects::default() };
+        let connections = Connections { tls_verify: self.tls_verify, cert_dir: self.cert_dir.clone(), redirects };
+        self.effort.client(connections, written, progress, credentials)
     }
 
     pub(super) fn options(&self, progress: &Arc<dyn Progress>, cancel: CancellationToken) -> transfer::Options {
@@ -81,8 +95,7 @@ impl Effort {
     /// A client that knows whom to believe.
     pub(super) fn client(
         &self,
-        tls_verify: bool,
-        cert_dir: Option<PathBuf>,
+        Connections { tls_verify, cert_dir, redirects }: Connections,
         written: &[Registry],
         progress: &Arc<dyn Progress>,
         credentials: Arc<dyn Lookup>,
@@ -93,6 +106,7 @@ impl Effort {
             certificates: certificates(cert_dir),
             hosts: written.iter().filter_map(|registry| host_settings(registry).transpose()).collect::<Result<_>>()?,
             proxies: proxies()?,
+            redirects,
             retry: Retry { times: self.retry_times, delay: self.retry_delay },
             jobs: self.jobs.get(),
             rate: self.limit_rate.map(|rate| Arc::new(Rate::new(rate))),

@@ -10,10 +10,12 @@ use super::Client;
 use super::auth::{Challenge, Pass, Verdict, parse_challenges};
 use super::call::{Access, Call, Payload, Target};
 use super::endpoint::Endpoint;
+use super::fault;
+use super::redirect;
 use super::response::Response;
 use super::retry::Failure;
 use crate::error::{Error, Result};
-use crate::oci::Host;
+use crate::oci::{Host, Repository};
 
 impl Endpoint {
     /// One request to `url`, admitted if that is the registry itself. A token that it no longer takes is renewed and the
@@ -22,6 +24,13 @@ impl Endpoint {
         let base = self.base().await?;
         if url.origin() != base.origin() {
             return self.exchange(call, url, payload).await;
+        }
+        if let Some(repository) = call.upload_to().filter(|repository| !redirect::is_upload_path(repository, &url)) {
+            let response = self.exchange(call, url.clone(), payload).await?;
+            return Ok(match response.status() {
+                StatusCode::UNAUTHORIZED => response.refused(self.no_login_there(repository, &url)),
+                _ => response,
+            });
         }
         let failed = |failure: Failure| failure.context(format!("cannot {}", call.what));
         // Before any body is sent: a 401 must not cost a layer.
@@ -65,6 +74,14 @@ impl Endpoint {
                 Ok(self.refused(response, fresh).await)
             }
         }
+    }
+
+    /// A registry that sends an upload to a part of itself that has nothing to do with it.
+    fn no_login_there(&self, repository: &Repository, url: &Url) -> Error {
+        let path = fault::clip(url.path());
+        let host = self.host();
+        fault::protocol(host, format!("it sends an upload to {path}, where no login is shown"))
+            .hint(format!("a login is shown below /v2/{repository}/blobs/uploads/, and outside /v2/"))
     }
 
     /// A final 401, with what it means.

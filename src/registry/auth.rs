@@ -41,6 +41,8 @@ pub(super) struct Auth {
     settings: Arc<Settings>,
     way: Mutex<Option<Way>>,
     root_asks: AtomicBool,
+    /// Whether a warning was given of another token service.
+    is_change_told: AtomicBool,
     credentials: tokio::sync::Mutex<HashMap<Option<Repository>, Option<Credential>>>,
     tokens: Mutex<HashMap<(Service, Scopes), Slot>>,
     /// Of the token service.
@@ -100,6 +102,7 @@ impl Auth {
             gate,
             way: Mutex::default(),
             root_asks: AtomicBool::default(),
+            is_change_told: AtomicBool::default(),
             credentials: tokio::sync::Mutex::default(),
             tokens: Mutex::default(),
             asked: Mutex::default(),
@@ -136,6 +139,10 @@ impl Auth {
             Some(challenges) => self.choose(challenges).map_err(Failure::lasting)?,
         };
         let mut known = lock(&self.way);
+        let change = self.realm_change(known.as_ref(), &way).map_err(Failure::lasting)?;
+        if let Some(warning) = change.filter(|_| !self.is_change_told.swap(true, Ordering::Relaxed)) {
+            self.settings.run.warn_once(&*self.settings.progress, &warning);
+        }
         // `/v2/` may be open where the rest is not, and a 401 by something in between names no way.
         let better = match way {
             Way::Basic | Way::Bearer(_) => true,
@@ -147,6 +154,30 @@ impl Auth {
             *known = Some(way);
         }
         Ok(())
+    }
+
+    /// What to say when logins go to another token service than before in this run, if anything.
+    ///
+    /// # Errors
+    /// `Registry` for a token service at another host: whoever answers in the registry's place would be sent the login.
+    fn realm_change(&self, before: Option<&Way>, now: &Way) -> Result<Option<String>, Error> {
+        let Way::Bearer(service) = now else { return Ok(None) };
+        let host = &self.host;
+        let (was, is_same_host) = match before {
+            Some(Way::Bearer(known)) if known == service => return Ok(None),
+            Some(Way::Bearer(known)) => (format!("to {known}"), known.is_at_the_host_of(service)),
+            // So far the registry itself was sent the password.
+            Some(Way::Basic) => ("to itself".to_owned(), service.is_at(host)),
+            None | Some(Way::Open | Way::Unknown(_)) => return Ok(None),
+        };
+        if !is_same_host {
+            return Err(Error::registry(format!(
+                "{host} sent logins {was}, and now sends them to another host, {service}: no login is sent there"
+            ))
+            .hint(format!("ask whoever runs {host} whether its token service (realm) was moved"))
+            .hint("if it was, run the same command again: a run keeps to the token service that it found first"));
+        }
+        Ok(Some(format!("{host} sent logins {was}, and now sends them to {service}")))
     }
 
     /// What to show for `access`; a token is asked for if there is none that is good.

@@ -8,6 +8,7 @@ use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderMap, HeaderName, HeaderValue}
 use url::Url;
 
 use super::limits::Turn;
+use super::redirect::Zone;
 use crate::oci::{MediaType, Repository};
 use crate::place::Chunks;
 
@@ -22,6 +23,8 @@ pub(super) struct Call {
     /// How long the answer may take once everything is sent; nothing means the read timeout.
     pub(super) patience: Option<Duration>,
     pub(super) turn: Turn,
+    /// Public if a public server, other than the registry, has sent it on.
+    pub(super) through: Zone,
 }
 
 /// Where a request goes.
@@ -69,7 +72,16 @@ pub(super) enum Payload {
 impl Call {
     /// A request; `what` says what it is for, so that it can stand after `cannot `.
     pub(super) fn new(method: Method, target: Target, access: Access, what: impl Into<String>) -> Self {
-        Call { method, target, access, what: what.into(), headers: HeaderMap::new(), patience: None, turn: Turn::Waits }
+        Call {
+            method,
+            target,
+            access,
+            what: what.into(),
+            headers: HeaderMap::new(),
+            patience: None,
+            turn: Turn::Waits,
+            through: Zone::Private,
+        }
     }
 
     /// GET below `/v2/`.
@@ -115,6 +127,19 @@ impl Call {
     /// The same request to where a redirect points.
     pub(super) fn redirected(&self, url: Url) -> Self {
         Call { target: Target::Url(url), ..self.clone() }
+    }
+
+    /// The same after a server in this zone has sent it on.
+    pub(super) fn sent_through(self, zone: Zone) -> Self {
+        Call { through: self.through.and(zone), ..self }
+    }
+
+    /// The repository whose upload this request is about, if it goes to where the registry said.
+    pub(super) fn upload_to(&self) -> Option<&Repository> {
+        match (&self.target, &self.access) {
+            (Target::Url(_), Access::Push(repository)) => Some(repository),
+            _ => None,
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! One request and its answer on the wire: redirects, permits, time limits, rates.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use super::endpoint::Endpoint;
 use super::fault::{self, First, Route};
 use super::limits::{Lane, Permit, Rate};
 use super::peer::{Peer, Role};
+use super::redirect::Zone;
 use super::response::{self, Response};
 use super::retry::Failure;
 use super::stall::{self, Limits};
@@ -35,18 +37,22 @@ impl Endpoint {
         };
         let follow = matches!(payload, Payload::Nothing) && matches!(call.method, Method::GET | Method::HEAD);
         let mut payload = Some(payload);
+        let mut call = Cow::Borrowed(call);
         for _ in 0..=MAX_REDIRECTS {
-            self.check_way(call, base, &url)?;
+            self.check_way(&call, base, &url)?;
             tracing::debug!(method = %call.method, url = header::public(&url), scopes = ?call.access.scopes(), "request");
             let payload = payload.take().unwrap_or(Payload::Nothing);
-            let response = self.admitted(call, url.clone(), payload).await?;
+            let response = self.admitted(&call, url.clone(), payload).await?;
             tracing::debug!(status = %response.status(), url = header::public(&url), "answer");
             if !(follow && response.is_redirect()) {
                 return Ok(response);
             }
             let next = response.location().map_err(Failure::lasting)?;
             // Not even from one storage to the next.
-            self.check_way(call, &url, &next)?;
+            self.check_way(&call, &url, &next)?;
+            if response.zone() == Zone::Public {
+                call = Cow::Owned(call.into_owned().sent_through(Zone::Public));
+            }
             url = next;
         }
         Err(Failure::lasting(fault::protocol(self.host(), format!("more than {MAX_REDIRECTS} redirects"))))
@@ -76,7 +82,8 @@ impl Endpoint {
         let settings = self.settings();
         let lane = if matches!(call.method, Method::GET | Method::HEAD) { Lane::Read } else { Lane::Write };
         let permit = self.gate().enter(lane, call.turn).await;
-        let client = self.http().client(self.host(), &url).map_err(Failure::lasting)?;
+        let client = self.http().client(self.host(), call.through, &url);
+        let client = client.map_err(|refused| Failure::lasting(refused.context(format!("cannot {}", call.what))))?;
         let peer = self.peer(&url);
         let first = if *peer.role() == Role::Registry { self.first() } else { First::No };
         let route = Route { peer: &peer, proxy: self.http().proxy(&url), first };
@@ -126,9 +133,12 @@ impl Endpoint {
         let sent = sent.map_err(|limit| failed(fault::timeout(route.peer, limit.as_secs())))?;
         let inner = match sent {
             Ok(inner) => inner,
-            Err(error) => return Err(failed(self.http().failure(route, to, error).await)),
+            Err(error) => return Err(failed(self.http().failure(self.host(), route, to, error).await)),
         };
         self.note_answer();
+        if *route.peer.role() == Role::Registry && route.proxy.is_none() {
+            self.http().note_address(self.host(), inner.remote_addr());
+        }
         match inner.status() {
             StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
                 permit.refused(response::pause(inner.headers()));

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use reqwest::StatusCode;
 
-pub(super) use transport::{First, NOT_TLS, Route, Tunnel, is_refused_tunnel, transport};
+pub(super) use transport::{First, NOT_TLS, Route, Tunnel, cause, is_refused_tunnel, transport};
 pub(super) use unreadable::{Unreadable, web_page};
 use words::said;
 pub(super) use words::{clip, quoted};

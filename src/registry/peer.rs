@@ -42,8 +42,13 @@ impl Peer {
         let place = |url: &Url| (url.host_str().map(str::to_owned), url.port_or_known_default());
         match place(url) == place(base) {
             true => Peer::registry(registry),
-            false => Peer::named_by(url, Role::SentBy(registry.clone())),
+            false => Peer::sent_by(url, registry),
         }
+    }
+
+    /// A server to which `registry` sent us.
+    pub(super) fn sent_by(url: &Url, registry: &Host) -> Self {
+        Peer::named_by(url, Role::SentBy(registry.clone()))
     }
 
     /// The token service of `registry`.

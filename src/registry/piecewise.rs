@@ -169,8 +169,8 @@ impl Upload {
     async fn send_redirected(&self, mut call: Call, payload: impl Fn() -> Payload) -> Result<Response, Failure> {
         for _ in 0..MAX_REDIRECTS {
             let response = self.endpoint.send(&call, payload()).await?;
-            match moved(&response) {
-                Some(url) => call = call.redirected(url?),
+            match moved(&call, &response) {
+                Some(again) => call = again?,
                 None => return Ok(response),
             }
         }

@@ -15,7 +15,9 @@ use super::call::Call;
 use super::fault::{self, Refusal, Route, Unreadable};
 use super::limits::{Permit, Rate};
 use super::peer::{Peer, Role};
+use super::redirect::Zone;
 use super::retry::{Again, Failure};
+use super::transport::zone_of;
 use super::{Settings, header, link};
 use crate::error::Error;
 use crate::oci::MediaType;
@@ -83,6 +85,11 @@ impl Response {
     /// From where the answer came in the end.
     pub(super) fn url(&self) -> &Url {
         self.inner.url()
+    }
+
+    /// The zone of the server that answered, or of the proxy in between.
+    pub(super) fn zone(&self) -> Zone {
+        zone_of(self.inner.remote_addr())
     }
 
     /// The size that the server announces, also for a HEAD.

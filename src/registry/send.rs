@@ -201,8 +201,8 @@ impl Upload {
                 _ => Setback::Failed(failure),
             });
             let response = sent?;
-            match moved(&response) {
-                Some(url) => call = call.redirected(url.map_err(Setback::Failed)?),
+            match moved(&call, &response) {
+                Some(again) => call = again.map_err(Setback::Failed)?,
                 None => return self.whole_answered(response).await,
             }
         }

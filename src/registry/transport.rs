@@ -3,6 +3,7 @@
 //! Knows TLS, proxies and timeouts; must not know what is asked of whom.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use reqwest::header::{ACCEPT_ENCODING, HeaderMap, HeaderValue};
@@ -10,7 +11,9 @@ use reqwest::{Method, StatusCode};
 use url::Url;
 
 use super::fault::{self, Route, Tunnel};
+use super::peer::Peer;
 use super::proxies::ProxyUrl;
+use super::redirect::{self, PrivateAddress, PublicOnly, Zone};
 use super::retry::Failure;
 use super::tls::{Certificates, Check};
 use super::{Settings, Tls};
@@ -20,8 +23,23 @@ use crate::oci::Host;
 /// Every connection that a [`Client`](super::Client) makes comes from here.
 pub(super) struct Transport {
     settings: Arc<Settings>,
+    /// For hosts without certificates of their own.
     common: reqwest::Client,
-    special: Mutex<HashMap<Server, reqwest::Client>>,
+    /// The same for public addresses only. Connections are not shared with `common`: it may be connected to a private
+    /// address under the same name.
+    public: reqwest::Client,
+    special: Mutex<HashMap<(Server, Reach), reqwest::Client>>,
+    /// Where registries are, by the addresses from which they answered.
+    zones: Mutex<HashMap<Host, Zone>>,
+}
+
+/// Which addresses a client connects to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Reach {
+    /// Any.
+    Everything,
+    /// Those that can be reached from the internet.
+    Public,
 }
 
 /// Who is spoken to.
@@ -44,28 +62,90 @@ enum Role {
 impl Transport {
     pub(super) fn new(settings: Arc<Settings>) -> Result<Self> {
         let unverified = settings.tls == Tls::Unverified;
-        let system = || builder(&settings).tls_danger_accept_invalid_certs(unverified).build();
-        // A machine without any CA certificate must still reach a plain HTTP registry.
-        let common = system().or_else(|_| builder(&settings).tls_certs_only([]).build()).map_err(cannot_set_up)?;
-        Ok(Transport { settings, common, special: Mutex::default() })
+        let client = |reach| {
+            let system = builder(&settings, reach).tls_danger_accept_invalid_certs(unverified).build();
+            // A machine without any CA certificate must still reach a plain HTTP registry.
+            system.or_else(|_| builder(&settings, reach).tls_certs_only([]).build()).map_err(cannot_set_up)
+        };
+        let (common, public) = (client(Reach::Everything)?, client(Reach::Public)?);
+        Ok(Transport { settings, common, public, special: Mutex::default(), zones: Mutex::default() })
     }
 
-    /// The client for a request to `url` on behalf of `registry`.
+    /// The client for a request to `url` on behalf of `registry`. `through` is the zone of the servers on the way there.
     ///
     /// # Errors
-    /// When the certificates of that host cannot be used.
-    pub(super) fn client(&self, registry: &Host, url: &Url) -> Result<reqwest::Client> {
-        if url.scheme() != "https" {
-            return Ok(self.common.clone());
-        }
+    /// `Registry` if the registry must not send requests there, or if the certificates of that host cannot be used.
+    pub(super) fn client(&self, registry: &Host, through: Zone, url: &Url) -> Result<reqwest::Client> {
         let server = Server::of(registry, url);
+        let reach = match server.role {
+            Role::Registry => Reach::Everything,
+            Role::Elsewhere => self.reach(registry, through, url)?,
+        };
+        if url.scheme() != "https" {
+            return Ok(self.common(reach));
+        }
         let mut special = self.special.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(client) = special.get(&server) {
+        let key = (server, reach);
+        if let Some(client) = special.get(&key) {
             return Ok(client.clone());
         }
-        let client = self.make(&server)?;
-        special.insert(server, client.clone());
+        let client = self.make(&key.0, reach)?;
+        special.insert(key, client.clone());
         Ok(client)
+    }
+
+    /// Takes in the address from which `registry` answered, without a proxy in between.
+    pub(super) fn note_address(&self, registry: &Host, address: Option<SocketAddr>) {
+        let zone = zone_of(address);
+        let mut zones = self.zones.lock().unwrap_or_else(PoisonError::into_inner);
+        zones.entry(registry.clone()).and_modify(|known| *known = known.and(zone)).or_insert(zone);
+    }
+
+    /// Which addresses `registry` may have connected to at `url`, where it is not itself.
+    fn reach(&self, registry: &Host, through: Zone, url: &Url) -> Result<Reach> {
+        let host = url.host_str().unwrap_or_default();
+        let redirects = &self.settings.redirects;
+        let origin = self.zone(registry).and(through);
+        if let Some(address) = redirect::literal(url) {
+            return match redirects.permit(origin, host, address) {
+                true => Ok(Reach::Everything),
+                false => Err(self.not_followed(registry, url, PrivateAddress(address))),
+            };
+        }
+        // The client for public addresses would judge the proxy's own address.
+        match origin == Zone::Private || redirects.allows(host) || self.proxy(url).is_some() {
+            true => Ok(Reach::Everything),
+            false => Ok(Reach::Public),
+        }
+    }
+
+    /// Where a registry is. One that has not answered without a proxy is public, unless an address says otherwise.
+    fn zone(&self, registry: &Host) -> Zone {
+        let zones = self.zones.lock().unwrap_or_else(PoisonError::into_inner);
+        let literal = || registry.name().parse().map(Zone::of);
+        zones.get(registry).copied().or_else(|| literal().ok()).unwrap_or(Zone::Public)
+    }
+
+    /// A server to which `registry` must not send requests.
+    fn not_followed(&self, registry: &Host, url: &Url, PrivateAddress(address): PrivateAddress) -> Error {
+        let peer = Peer::sent_by(url, registry);
+        let (name, option) = (peer.name(), self.settings.redirects.option);
+        let at = if name == address.to_string() { String::new() } else { format!(" at {address}") };
+        Error::registry(format!(
+            "{registry} sends requests to {}{at}, a private address, and is not at one itself: this is not followed",
+            peer.authority()
+        ))
+        .hint(format!(
+            "if {registry} is meant to use that server, allow it: {option} {name}; otherwise somebody tries to reach servers \
+             of your network through this machine"
+        ))
+    }
+
+    fn common(&self, reach: Reach) -> reqwest::Client {
+        match reach {
+            Reach::Everything => self.common.clone(),
+            Reach::Public => self.public.clone(),
+        }
     }
 
     /// The proxy that a request to `url` goes through.
@@ -73,8 +153,11 @@ impl Transport {
         self.settings.proxies.of(url)
     }
 
-    /// What is wrong with a request to `url` that came to no answer.
-    pub(super) async fn failure(&self, route: Route<'_>, url: &Url, error: reqwest::Error) -> Failure {
+    /// What is wrong with a request to `url` on behalf of `registry` that came to no answer.
+    pub(super) async fn failure(&self, registry: &Host, route: Route<'_>, url: &Url, error: reqwest::Error) -> Failure {
+        if let Some(address) = fault::cause::<PrivateAddress>(&error) {
+            return Failure::lasting(self.not_followed(registry, url, *address));
+        }
         let tunnel = match route.proxy {
             Some(proxy) if fault::is_refused_tunnel(&error) => self.refused_tunnel(proxy, url).await,
             _ => None,
@@ -104,8 +187,8 @@ impl Transport {
         tokio::time::timeout(limit, ask).await.ok()?
     }
 
-    fn make(&self, server: &Server) -> Result<reqwest::Client> {
-        let Some(directory) = self.settings.certificates.of(&server.authority) else { return Ok(self.common.clone()) };
+    fn make(&self, server: &Server, reach: Reach) -> Result<reqwest::Client> {
+        let Some(directory) = self.settings.certificates.of(&server.authority) else { return Ok(self.common(reach)) };
         let certificates = Certificates::read(&directory)?;
         for warning in certificates.warnings() {
             self.settings.run.warn_once(&*self.settings.progress, warning);
@@ -115,14 +198,14 @@ impl Transport {
             Role::Elsewhere => certificates.without_client(),
         };
         if certificates.is_empty() {
-            return Ok(self.common.clone());
+            return Ok(self.common(reach));
         }
         let check = match self.settings.tls {
             Tls::Verified => Check::Server,
             Tls::Unverified => Check::Nothing,
         };
         let config = certificates.config(check)?;
-        builder(&self.settings).tls_backend_preconfigured(config).build().map_err(cannot_set_up)
+        builder(&self.settings, reach).tls_backend_preconfigured(config).build().map_err(cannot_set_up)
     }
 }
 
@@ -143,9 +226,18 @@ impl Server {
     }
 }
 
-fn builder(settings: &Settings) -> reqwest::ClientBuilder {
+/// The zone of the server at the other end of a connection.
+pub(super) fn zone_of(address: Option<SocketAddr>) -> Zone {
+    address.map_or(Zone::Public, |address| Zone::of(address.ip()))
+}
+
+fn builder(settings: &Settings, reach: Reach) -> reqwest::ClientBuilder {
     let proxies = settings.proxies.clone();
-    bare_builder(settings).proxy(reqwest::Proxy::custom(move |url| proxies.of(url).map(ProxyUrl::url)))
+    let builder = bare_builder(settings).proxy(reqwest::Proxy::custom(move |url| proxies.of(url).map(ProxyUrl::url)));
+    match reach {
+        Reach::Everything => builder,
+        Reach::Public => builder.dns_resolver(Arc::new(PublicOnly)),
+    }
 }
 
 /// The same without proxies.

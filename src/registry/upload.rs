@@ -199,10 +199,11 @@ impl Upload {
     }
 }
 
-/// Where a request with a body is to be sent again with the same method.
-pub(super) fn moved(response: &Response) -> Option<Result<Url, Failure>> {
-    matches!(response.status(), StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT)
-        .then(|| response.location().map_err(Failure::lasting))
+/// The request with a body that is to be sent again, with the same method, where the answer points.
+pub(super) fn moved(call: &Call, response: &Response) -> Option<Result<Call, Failure>> {
+    let is_moved = matches!(response.status(), StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT);
+    let again = || Ok(call.redirected(response.location().map_err(Failure::lasting)?).sent_through(response.zone()));
+    is_moved.then(again)
 }
 
 /// Whether a token expired while a body was sent that cannot be sent again.

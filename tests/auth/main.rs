@@ -5,6 +5,7 @@ mod files;
 mod messages;
 mod mistyped;
 mod namespaces;
+mod realms;
 mod refused;
 
 use std::fs;

@@ -10,6 +10,7 @@ mod limits;
 mod odd_answers;
 mod per_registry;
 mod proxies;
+mod public;
 mod quoted;
 mod secrets;
 mod stopped;

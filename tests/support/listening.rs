@@ -15,7 +15,12 @@ pub(crate) struct Listening {
 impl Listening {
     /// Has `serve` speak to everybody who comes.
     pub(crate) fn start(serve: impl Fn(TcpStream) + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a loopback port is free");
+        Self::start_at("127.0.0.1", serve)
+    }
+
+    /// The same at another address of this machine.
+    pub(crate) fn start_at(address: &str, serve: impl Fn(TcpStream) + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind((address, 0)).expect("a port of this address is free");
         let host = listener.local_addr().expect("a bound socket has an address").to_string();
         let (stopping, serve) = (Arc::new(AtomicBool::new(false)), Arc::new(serve));
         let stopped = Arc::clone(&stopping);

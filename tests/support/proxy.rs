@@ -68,9 +68,14 @@ pub struct Storm {
 impl FaultProxy {
     /// A proxy in front of the registry at `upstream` (`127.0.0.1:PORT`).
     pub fn start(upstream: &str) -> Self {
+        Self::start_at("127.0.0.1", upstream)
+    }
+
+    /// The same at another address of this machine.
+    pub fn start_at(address: &str, upstream: &str) -> Self {
         let shared = Arc::new(Shared { upstream: upstream.to_owned(), ..Shared::default() });
         let serving = Arc::clone(&shared);
-        let listening = Listening::start(move |client| {
+        let listening = Listening::start_at(address, move |client| {
             serving.connections.fetch_add(1, SeqCst);
             // An error here is a client or registry that went away, which is for the test to notice.
             serve(client, &serving).ok();

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
+use super::side::Side;
 use super::{From, Sync, To};
+use crate::cli::access::Connections;
 use crate::cli::making::{self, Compress, Wanted};
 use crate::cli::output::note;
 use crate::cli::{Global, export, inspect, open_bundle};
@@ -86,8 +88,8 @@ impl Source {
         });
         let hosts = selection.wanted.iter().map(|wanted| &wanted.host);
         let logins = side.login(command.authfile.as_ref())?.lookup_beside(hosts, written.collect())?;
-        let verify = command.verify(side.tls_verify);
-        let client = command.effort.client(verify, side.certificates()?, &selection.registries, progress, logins)?;
+        let connections = command.connections(side)?;
+        let client = command.effort.client(connections, &selection.registries, progress, logins)?;
         Ok(Source::Registries { client: Arc::new(client), selection })
     }
 
@@ -121,8 +123,7 @@ impl Destination {
                 let target = target(&command.destination)?;
                 let side = &command.destination_side;
                 let logins = side.login(command.authfile.as_ref())?.lookup([&target.host])?;
-                let verify = command.verify(side.tls_verify);
-                let client = command.effort.client(verify, side.certificates()?, &[], progress, logins)?;
+                let client = command.effort.client(command.connections(side)?, &[], progress, logins)?;
                 let place = Arc::new(RegistryDestination::new(&client, &target.host, target.prefix.clone()));
                 Ok(Destination::Registry { client, target, place })
             }
@@ -182,10 +183,11 @@ impl Destination {
 }
 
 impl Sync {
-    /// Whether certificates are checked on a side.
-    fn verify(&self, side: Option<bool>) -> bool {
+    /// To whom and how one side connects.
+    fn connections<const N: usize>(&self, side: &Side<N>) -> Result<Connections> {
         let both = self.tls_verify.as_ref().map(|text| super::TRUE.contains(&text.as_str()));
-        side.or(both).unwrap_or(true)
+        let tls_verify = side.tls_verify.or(both).unwrap_or(true);
+        Ok(Connections { tls_verify, cert_dir: side.certificates()?, redirects: side.redirects() })
     }
 }
 

@@ -11,6 +11,7 @@ use crate::cli::credentials::Login;
 use crate::cli::password;
 use crate::credentials::{Credential, Secret};
 use crate::error::{Error, Result};
+use crate::registry::{RedirectHost, Redirects};
 
 /// The source's side.
 pub(super) type SourceSide = Side<0>;
@@ -29,6 +30,7 @@ pub(super) struct Side<const N: usize> {
     registry_token: Option<Secret>,
     pub(super) cert_dir: Option<PathBuf>,
     pub(super) tls_verify: Option<bool>,
+    allow_redirect: Vec<RedirectHost>,
 }
 
 impl<const N: usize> Side<N> {
@@ -49,6 +51,11 @@ impl<const N: usize> Side<N> {
             }
             given => Ok(given.clone()),
         }
+    }
+
+    /// To which private servers its public registries may send requests.
+    pub(super) fn redirects(&self) -> Redirects {
+        Redirects { allowed: self.allow_redirect.clone(), option: ALLOW_REDIRECT_OPTION[N] }
     }
 
     /// Whether stdin is taken by a password.
@@ -140,6 +147,15 @@ impl<const N: usize> clap::Args for Side<N> {
                     .hide_possible_values(true)
                     .value_parser(PossibleValuesParser::new(TRUE.into_iter().chain(FALSE))),
             )
+            .arg(
+                option(
+                    ALLOW_REDIRECT,
+                    "HOST",
+                    "Let a public registry send requests to HOST also where it has a private address; may be given again",
+                )
+                .action(ArgAction::Append)
+                .value_parser(value_parser!(RedirectHost)),
+            )
     }
 
     fn augment_args_for_update(command: Command) -> Command {
@@ -160,6 +176,7 @@ impl<const N: usize> FromArgMatches for Side<N> {
             no_creds: matches.get_flag(NO_CREDS[N]),
             registry_token: secret(REGISTRY_TOKEN),
             cert_dir: path(CERT_DIR),
+            allow_redirect: matches.get_many(ALLOW_REDIRECT[N]).into_iter().flatten().cloned().collect(),
             tls_verify: matches.get_one::<String>(TLS_VERIFY[N]).map(|text| TRUE.contains(&text.as_str())),
         })
     }
@@ -179,6 +196,9 @@ const NO_CREDS: [&str; 2] = ["src-no-creds", "dest-no-creds"];
 const REGISTRY_TOKEN: [&str; 2] = ["src-registry-token", "dest-registry-token"];
 const CERT_DIR: [&str; 2] = ["src-cert-dir", "dest-cert-dir"];
 const TLS_VERIFY: [&str; 2] = ["src-tls-verify", "dest-tls-verify"];
+const ALLOW_REDIRECT: [&str; 2] = ["src-allow-redirect", "dest-allow-redirect"];
+/// As messages name it.
+const ALLOW_REDIRECT_OPTION: [&str; 2] = ["--src-allow-redirect", "--dest-allow-redirect"];
 
 /// What Go takes for true and false.
 pub(super) const TRUE: [&str; 6] = ["true", "1", "t", "T", "TRUE", "True"];

@@ -19,6 +19,7 @@ use crate::oci::Host;
 use crate::registry::fault::{self, First, Refusal, Route};
 use crate::registry::limits::{Gate, Lane, Turn};
 use crate::registry::peer::Peer;
+use crate::registry::redirect::Zone;
 use crate::registry::response;
 use crate::registry::retry::Failure;
 use crate::registry::transport::Transport;
@@ -61,7 +62,8 @@ pub(super) struct Asking<'a> {
 impl Asking<'_> {
     /// The HTTP client for this place; it may need the certificates of its host.
     fn client(&self, url: &Url) -> Result<reqwest::Client, Failure> {
-        self.http.client(self.registry, url).map_err(Failure::lasting)
+        let client = self.http.client(self.registry, Zone::Private, url);
+        client.map_err(|refused| Failure::lasting(refused.context(format!("cannot get a token for {}", self.registry))))
     }
 }
 
@@ -89,6 +91,17 @@ impl Service {
         }
         url.set_fragment(None);
         Ok(Service { realm: url, service })
+    }
+
+    /// Whether both are at the same scheme, host and port.
+    pub(super) fn is_at_the_host_of(&self, other: &Service) -> bool {
+        self.realm.origin() == other.realm.origin()
+    }
+
+    /// Whether it is at this registry's own host and port.
+    pub(super) fn is_at(&self, registry: &Host) -> bool {
+        let own = Url::parse(&format!("{}://{}/", self.realm.scheme(), registry.contacted()));
+        own.is_ok_and(|own| own.origin() == self.realm.origin())
     }
 
     /// Asks for one token.
@@ -231,7 +244,7 @@ impl Service {
             .map_err(|_| failed(fault::timeout(&peer, limit.as_secs())))?;
         let response = match sent {
             Ok(response) => response,
-            Err(error) => return Err(failed(asking.http.failure(route, &self.realm, error).await)),
+            Err(error) => return Err(failed(asking.http.failure(asking.registry, route, &self.realm, error).await)),
         };
         match response.status() {
             StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
@@ -302,6 +315,17 @@ impl Token {
 impl fmt::Debug for Service {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} for {:?}", header::public(&self.realm), self.service.as_deref().unwrap_or_default())
+    }
+}
+
+/// For messages: the realm without what may be secret, and the service's name.
+impl fmt::Display for Service {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&fault::clip(&header::public(&self.realm)))?;
+        match self.service.as_deref() {
+            Some(service) if !service.is_empty() => write!(f, " (service {:?})", fault::clip(service)),
+            _ => Ok(()),
+        }
     }
 }
 

@@ -224,6 +224,11 @@ fn is_http(error: &reqwest::Error) -> bool {
 const PROXY_LOGIN: &str =
     "give the proxy's login in its URL: http://USER:PASSWORD@PROXY:PORT (special characters as %XX)";
 
+/// The first error of this type below this one.
+pub(in crate::registry) fn cause<T: StdError + 'static>(error: &reqwest::Error) -> Option<&T> {
+    causes(error).find_map(|cause| cause.downcast_ref())
+}
+
 /// Every error below this one.
 fn causes(error: &reqwest::Error) -> impl Iterator<Item = &(dyn StdError + 'static)> {
     std::iter::successors(error.source(), |cause| below(*cause))
