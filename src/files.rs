@@ -4,6 +4,8 @@
 //! What is opened is first looked at: opening a device or a pipe can already do something. After opening it is
 //! looked at again, so that an exchange in between is noticed.
 
+#[cfg(feature = "program")]
+mod exposure;
 mod lock;
 mod names;
 mod own;
@@ -23,6 +25,8 @@ use bytes::Bytes;
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
+#[cfg(feature = "program")]
+pub(crate) use exposure::{Exposure, exposure};
 pub(crate) use lock::{Lock, LockedBy};
 pub(crate) use names::why_refused;
 pub(crate) use own::{

@@ -1,14 +1,16 @@
 //! Logins, the same for every command that speaks to registries: from options, or from the files of docker and podman.
 
 use std::collections::BTreeSet;
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{self, ErrorKind, Read};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::password;
 use crate::credentials::{AuthFile, Credential, Files, First, ForHost, Lookup, MAX_AUTH_FILE, Nobody, Secret};
 use crate::error::{Error, Result};
+use crate::files::{Exposure, exposure};
 use crate::oci::Host;
 
 #[derive(Debug, clap::Args)]
@@ -163,9 +165,26 @@ pub(super) fn read_file(path: &Path) -> Result<Option<AuthFile>> {
         Err(e) => return Err(fault(e)),
     };
     let mut bytes = zeroize::Zeroizing::new(Vec::new());
-    let read: io::Result<usize> = file.take(MAX_AUTH_FILE + 1).read_to_end(&mut bytes);
+    let read: io::Result<usize> = (&file).take(MAX_AUTH_FILE + 1).read_to_end(&mut bytes);
     read.map_err(fault)?;
-    AuthFile::parse(&path.display().to_string(), &bytes).map(Some)
+    let parsed = AuthFile::parse(&path.display().to_string(), &bytes)?;
+    Ok(Some(exposed_logins(&file, path).into_iter().fold(parsed, AuthFile::warn)))
+}
+
+/// Who else decides which login is sent where: a helper that is named there is run, too.
+fn exposed_logins(file: &File, path: &Path) -> Vec<String> {
+    let shown = path.display();
+    let mut warnings = Vec::new();
+    if let Some(Exposure { how, .. }) = exposure(file, path) {
+        warnings.push(format!("the file of logins {shown} {how}: make it private (chmod 600), or log in anew"));
+    }
+    let owner = file.metadata().ok().filter(Metadata::is_file).map(|file| file.uid());
+    // Files of root are as safe as this program.
+    let others = owner.filter(|uid| *uid != 0 && *uid != rustix::process::geteuid().as_raw());
+    if let Some(uid) = others {
+        warnings.push(format!("the file of logins {shown} belongs to another user (uid {uid}), who can change it"));
+    }
+    warnings
 }
 
 /// podman's in the session's own directory and in the home directory, then docker's, the one of old versions last.

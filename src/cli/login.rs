@@ -160,7 +160,10 @@ pub(super) fn run_logout(command: &Logout, global: &Global) -> Result<()> {
 
 fn read_or_new(path: &Path) -> Result<AuthFile> {
     match read_file(path)? {
-        Some(file) => Ok(file),
+        Some(file) => {
+            file.take_warnings().iter().for_each(|warning| note(&format!("warning: {warning}")));
+            Ok(file)
+        }
         None => AuthFile::parse(&path.display().to_string(), b"{}"),
     }
 }

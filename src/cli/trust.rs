@@ -1,8 +1,11 @@
 //! `--trust`, the same everywhere.
 
-use std::path::PathBuf;
+use std::fs::File;
+use std::path::{Path, PathBuf};
 
+use super::output::note;
 use crate::error::{Error, Result};
+use crate::files::{Exposure, Permissions, exposure};
 use crate::trust::Trust;
 
 #[derive(Debug, clap::Args)]
@@ -13,6 +16,9 @@ pub(super) struct TrustArguments {
     /// Also trust lines of FILE that name no namespaces=
     #[arg(long, requires = "trust")]
     trust_any_namespace: bool,
+    /// Accept FILE although anybody on this machine can write or replace it
+    #[arg(long, requires = "trust")]
+    trust_writable: bool,
 }
 
 impl TrustArguments {
@@ -21,7 +27,30 @@ impl TrustArguments {
         match &self.trust {
             None => Ok(None),
             // A pinned key says nothing of namespaces: whoever pins it by hand means it for bundles.
-            Some(path) => Trust::load(path, self.trust_any_namespace).map(Some),
+            Some(path) => {
+                let file = Trust::open(path)?;
+                self.check(&file, path)?;
+                Trust::read(&file, path, self.trust_any_namespace).map(Some)
+            }
+        }
+    }
+
+    /// Refuses a list of keys to which anybody can add a key. On FAT and the like all files look so: a warning.
+    fn check(&self, file: &File, path: &Path) -> Result<()> {
+        let Some(Exposure { how, remedy, permissions }) = exposure(file, path).filter(|_| !self.trust_writable) else {
+            return Ok(());
+        };
+        let path = path.display();
+        match permissions {
+            Permissions::NotKept => {
+                note(&format!(
+                    "warning: {path} {how}: its file system keeps no modes or is read-only; whoever could write it decides who is trusted"
+                ));
+                Ok(())
+            }
+            Permissions::Kept => Err(Error::usage(format!("{path} {how}, and so says nothing about whom to trust"))
+                .hint(format!("compare it with what you got from the exporter, then take that right away: {remedy}"))
+                .hint("or accept the file as it is: --trust-writable")),
         }
     }
 

@@ -46,6 +46,8 @@ pub struct AuthFile {
     answered: Mutex<HashMap<Helper, Result<Answer>>>,
     /// Helpers that are not installed, and of which nobody was told.
     missing: Mutex<BTreeSet<String>>,
+    /// What else nobody was told.
+    warnings: Mutex<Vec<String>>,
 }
 
 /// Where the logins stand in a file.
@@ -89,7 +91,15 @@ impl AuthFile {
         }
         let form = if is_legacy(&value) { Form::Legacy } else { Form::Config };
         let (answered, missing) = (Mutex::default(), Mutex::default());
-        Ok(AuthFile { origin: origin.to_owned(), value, form, answered, missing })
+        let warnings = Mutex::default();
+        Ok(AuthFile { origin: origin.to_owned(), value, form, answered, missing, warnings })
+    }
+
+    /// The same file with something that a person should know of it: [`AuthFile::take_warnings`] tells it.
+    #[must_use]
+    pub fn warn(mut self, warning: String) -> AuthFile {
+        self.warnings.get_mut().unwrap_or_else(PoisonError::into_inner).push(warning);
+        self
     }
 
     /// What the file knows for `host` and `repository`, by the longest key that fits; its helpers are asked. A helper that
@@ -124,7 +134,8 @@ impl AuthFile {
         }
     }
 
-    /// Warnings that came up since the last call: a line for each helper that is not installed.
+    /// Warnings that came up since the last call: a line for each helper that is not installed, and for each of
+    /// [`AuthFile::warn`].
     pub fn take_warnings(&self) -> Vec<String> {
         let missing = std::mem::take(&mut *self.missing.lock().unwrap_or_else(PoisonError::into_inner));
         let line = |program: String| {
@@ -134,7 +145,8 @@ impl AuthFile {
                 self.origin
             )
         };
-        missing.into_iter().map(line).collect()
+        let warnings = std::mem::take(&mut *self.warnings.lock().unwrap_or_else(PoisonError::into_inner));
+        warnings.into_iter().chain(missing.into_iter().map(line)).collect()
     }
 
     /// The helper that keeps the login for `host`, if the file leaves that to one.

@@ -203,7 +203,7 @@ fn take_over(folder: &Folder, name: &str, file: &File, kind: FileType, probe: &s
 }
 
 /// What a file system keeps is seen on a new file.
-fn probe_permissions(folder: &Folder, probe: &str) -> Result<Permissions> {
+pub(super) fn probe_permissions(folder: &Folder, probe: &str) -> Result<Permissions> {
     let file = create_anew(folder, probe)?;
     let permissions = permissions_of(&file, PRIVATE_FILE);
     remove(folder, probe)?;

@@ -6,7 +6,8 @@
 mod line;
 
 use std::fmt;
-use std::io::Read as _;
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::path::Path;
 
 use jiff::Timestamp;
@@ -28,12 +29,18 @@ pub struct Trust {
 impl Trust {
     /// Reads the file at `path`; see [`Trust::parse`].
     pub fn load(path: &Path, any_namespace: bool) -> Result<Trust> {
+        Trust::read(&Trust::open(path)?, path, any_namespace)
+    }
+
+    /// Opens the file at `path`, for [`Trust::read`].
+    pub fn open(path: &Path) -> Result<File> {
+        File::open(path).map_err(|source| unreadable(path, source))
+    }
+
+    /// Reads an open file, whose path is for messages; see [`Trust::parse`].
+    pub fn read(file: &File, path: &Path, any_namespace: bool) -> Result<Trust> {
         let origin = path.display().to_string();
-        let unreadable = |source| {
-            Error::io(format!("cannot read the trusted keys in {origin}"), source)
-                .hint("give an allowed_signers file, or a .pub file, that you got from the signer by a way you trust")
-        };
-        let file = std::fs::File::open(path).map_err(unreadable)?;
+        let unreadable = |source| unreadable(path, source);
         let mut bytes = Vec::new();
         file.take(FILE_LIMIT as u64 + 1).read_to_end(&mut bytes).map_err(unreadable)?;
         Trust::parse(&bytes, &origin, any_namespace)
@@ -139,6 +146,11 @@ impl Trust {
             Verdict::UnknownKey { key }
         }
     }
+}
+
+fn unreadable(path: &Path, source: io::Error) -> Error {
+    Error::io(format!("cannot read the trusted keys in {}", path.display()), source)
+        .hint("give an allowed_signers file, or a .pub file, that you got from the signer by a way you trust")
 }
 
 /// What a signature is worth.

@@ -94,3 +94,32 @@ fn a_helper_that_fails_is_run_once() {
     desk.sealift_in(&[("PATH", &path)], &arguments).stderr_contains("docker-credential-test failed");
     assert_eq!(fs::read_to_string(desk.path().join("asked")).unwrap(), "get\n");
 }
+
+/// Whoever can write the file decides which helper runs and which login goes where.
+#[rstest]
+#[case::by_anybody(|path: &str| format!("chmod 666 {path}"), "can be written by anybody (mode 0666)")]
+#[case::in_an_open_directory(|_: &str| "chmod 777 logins".to_owned(), "can be replaced by anybody")]
+#[case::by_another_user(|path: &str| format!("chown 12345 {path}"), "belongs to another user (uid 12345)")]
+fn a_file_of_logins_that_others_can_change_is_told_once(#[case] change: fn(&str) -> String, #[case] told: &str) {
+    if !rustix::process::geteuid().is_root() && told.contains("uid") {
+        eprintln!("SKIPPED: only root can give a file away");
+        return;
+    }
+    let (registry, desk) = (RealRegistry::with_htpasswd(true), desk!());
+    let host = registry.host();
+    desk.shell("", "mkdir -m 700 logins");
+    let path = "logins/auth.json";
+    fs::write(desk.path().join(path), json!({"auths": {host: {"auth": plain()}}}).to_string()).unwrap();
+    desk.shell("", &format!("chmod 600 {path}"));
+    let images = support::references();
+    let images: Vec<String> = images.iter().filter(|r| r.is_tagged()).take(3).map(|r| r.at(host)).collect();
+    let plan = |desk: &support::Desk| {
+        let options = ["export", "--dry-run", "--authfile", path].map(String::from);
+        desk.sealift(&[&options[..], &images].concat())
+    };
+    assert!(!plan(&desk).success().stderr().contains("file of logins"));
+    desk.shell("", &change(path));
+    let run = plan(&desk);
+    run.success().hides_secrets().stderr_contains(told);
+    assert_eq!(run.stderr().matches("warning: the file of logins logins/auth.json").count(), 1, "{}", run.stderr());
+}

@@ -9,6 +9,7 @@ mod progress;
 mod reference;
 mod serve;
 mod terminal;
+mod trust;
 mod verify;
 
 use std::fs;
