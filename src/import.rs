@@ -10,7 +10,7 @@ use globset::Glob;
 
 use crate::error::{Error, Failure, Kind, Result};
 use crate::oci::{Host, Name, Repository};
-use crate::place::{Contents, Reason, Relations};
+use crate::place::{Contents, Destination, Reason, Relations};
 use crate::progress::Event;
 use crate::registry::{Client, ExistingTags, RegistryDestination};
 use crate::text::without_login;
@@ -80,6 +80,17 @@ pub struct Manner {
     pub layers: Layers,
     /// What is done about tags that are there with other content.
     pub tags: ExistingTags,
+    /// What is fetched again at the end.
+    pub proof: Proof,
+}
+
+/// What is fetched again, and compared by digest, after it was pushed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Proof {
+    /// The manifest of every tag that was pushed.
+    Tags,
+    /// Every blob and every manifest in each repository, also those that were there already (`--read-back`).
+    Everything,
 }
 
 /// When layers are verified.
@@ -163,8 +174,17 @@ pub async fn import(
         Kind::Registry => meanings.iter().fold(error, |error, meaning| error.hint(*meaning)),
         _ => error,
     };
-    let moved = transfer::run(contents.clone(), verified.supply()?, Arc::new(destination), options).await;
-    let Outcome { summary, failures } = moved.map_err(explained)?;
+    let destination: Arc<dyn Destination> = Arc::new(destination);
+    let moved = transfer::run(contents.clone(), verified.supply()?, destination.clone(), options).await;
+    let Outcome { summary, mut failures } = moved.map_err(explained)?;
+    if manner.proof == Proof::Everything {
+        let failed: HashSet<String> = failures.iter().map(|failure| failure.image.clone()).collect();
+        let landed = contents.only(|image| !failed.contains(&image.name.to_string()))?;
+        failures.extend(transfer::read_back(&Arc::new(landed), &destination, options).await?);
+        if !failures.is_empty() && failures.len() >= contents.images.len() {
+            return Err(Failure::report(failures, contents.images.len()));
+        }
+    }
     let explain = |failure: Failure| Failure { error: explained(failure.error), ..failure };
     Ok(Outcome { summary, failures: failures.into_iter().map(explain).collect() })
 }

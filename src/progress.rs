@@ -59,6 +59,13 @@ pub enum Event<'a> {
         /// What.
         digest: Digest,
     },
+    /// Everything landed, and is read back: so many blobs, each once for each repository, of so many bytes in all.
+    ReadBack {
+        /// Each once for each repository.
+        blobs: u64,
+        /// Their sizes together.
+        bytes: u64,
+    },
     /// A request failed and is tried again after a pause.
     Retrying {
         /// What failed, for a person; without secrets.

@@ -19,6 +19,7 @@ mod order;
 mod ordered;
 mod pass;
 mod random;
+mod read_back;
 mod resend;
 #[cfg(test)]
 mod suite;
@@ -31,6 +32,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
+pub use read_back::read_back;
 use resend::Resend;
 
 use crate::error::{Error, Failure, Result};

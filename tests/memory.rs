@@ -55,7 +55,7 @@ fn assert_journey_within_bound(source: &RealRegistry, destination: &RealRegistry
     for arguments in [
         vec!["export", &image, "--output", "bundle", "--key", "key"],
         vec!["verify", "bundle", "--trust", "allowed_signers"],
-        vec!["import", "bundle", destination.host(), "--trust", "allowed_signers"],
+        vec!["import", "bundle", destination.host(), "--trust", "allowed_signers", "--read-back"],
     ] {
         let peak = desk.peak_memory(&arguments);
         println!("{}: {} MiB", arguments[0], peak >> 10);

@@ -17,7 +17,7 @@ use super::trust::TrustArguments;
 use super::{Global, all_done, inspect, stderr};
 use crate::credentials::Lookup;
 use crate::error::{Error, Result};
-use crate::import::{self, Layers, Manner, Target};
+use crate::import::{self, Layers, Manner, Proof, Target};
 use crate::oci::Name;
 use crate::place::Contents;
 use crate::progress::Event;
@@ -28,8 +28,9 @@ use crate::verify::Verified;
 /// Verify a bundle and push it into a registry, names and digests unchanged
 ///
 /// No writing request is sent before the signature and everything but the layers is verified; each layer is
-/// verified in the read that sends it; manifests follow when all layers are there, tags come last and are read
-/// back. Run again, it sends only what is missing.
+/// verified in the read that sends it; manifests follow when all layers are there, tags come last. The manifest of
+/// each tag that was pushed is fetched again and compared by digest; layers only with --read-back. Run again, it sends
+/// only what is missing.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -47,6 +48,10 @@ pub(super) struct Import {
     /// Read and check every layer before the first one is sent
     #[arg(long)]
     verify_first: bool,
+    /// At the end fetch every blob and manifest again, from each repository, and compare it; exit code 1 if one is missing
+    /// or different
+    #[arg(long)]
+    read_back: bool,
     /// Push only names that match GLOB (* and ?, such as 'team/*:1.*'), with their referrers; may be given again
     #[arg(long, value_name = "GLOB")]
     only: Vec<String>,
@@ -122,6 +127,7 @@ pub(super) async fn run(command: &Import, request: Request, global: &Global, can
     let manner = Manner {
         layers: if command.verify_first { Layers::First } else { Layers::AsTheyAreSent },
         tags: if command.no_clobber { ExistingTags::Keep } else { ExistingTags::Move },
+        proof: if command.read_back { Proof::Everything } else { Proof::Tags },
     };
     let platforms = inspect::platforms(&verified);
     let outcome = import::import(&client, &verified, contents.clone(), &target, manner, &options).await?;
@@ -135,6 +141,7 @@ pub(super) async fn run(command: &Import, request: Request, global: &Global, can
     if command.json {
         let mut value = result(command, &verified, &landed, &platforms, &places)?;
         done.add_to(&mut value, "sent");
+        value["readBack"] = json!(command.read_back);
         listing::keep_landed(&mut value, &outcome.failures);
         print_json(&value)?;
     }

@@ -62,6 +62,9 @@ fn line(event: &Event<'_>, verbose: bool) -> Option<String> {
             format!("blob {} {} {how}", digest.short(), human_size(*size))
         }
         Event::Landed { name, digest } if verbose => format!("{name} {digest}"),
+        Event::ReadBack { blobs, bytes } => {
+            format!("reading back {}, {}", count(*blobs as usize, "blob"), human_size(*bytes))
+        }
         Event::Retrying { what, after } => format!("{what}; trying again in {:.1} s", after.as_secs_f64()),
         Event::Warning(text) => format!("warning: {text}"),
         _ => return None,

@@ -22,7 +22,7 @@ use super::trust::TrustArguments;
 use super::{Global, all_done, hub};
 use crate::error::{Error, Kind, Result};
 use crate::export;
-use crate::import::{self, Layers, Manner};
+use crate::import::{self, Layers, Manner, Proof};
 use crate::naming::{Names, Naming};
 use crate::plan::{self, Platforms};
 use crate::progress::{Event, Progress};
@@ -271,7 +271,7 @@ async fn transfer(
     let contents = answer.contents.clone();
     match (destination, source) {
         (Destination::Registry { client, target, .. }, Source::Bundle(verified)) => {
-            let manner = Manner { layers: Layers::AsTheyAreSent, tags: ExistingTags::Move };
+            let manner = Manner { layers: Layers::AsTheyAreSent, tags: ExistingTags::Move, proof: Proof::Tags };
             import::import(client, &verified, contents, target, manner, options).await
         }
         (Destination::Registry { place, .. }, source) => {
@@ -396,6 +396,7 @@ A bundle as one end:
   sealift sync -s docker -d bundle --key release.key --refresh --state ~/plans quay.io/ns/app usb/app
   sealift sync -s bundle -d dir --trust allowed_signers usb/all usb/images
   sealift sync -s bundle -d dir --trust exporters --trust-any-namespace usb/all usb/images
+  sealift sync -s bundle -d dir --trust usb/exporters --trust-writable usb/all usb/images
 What would happen, for a person or a program:
   sealift sync -s docker -d docker --dry-run --json quay.io/ns/app registry.local
 What lands, and under which name:
@@ -411,6 +412,7 @@ Logins, certificates, limits; -s docker -d docker quay.io/ns/app registry.local 
   --src-registry-token TOKEN --dest-registry-token TOKEN
   --src-cert-dir certs/quay --src-tls-verify=true
   --dest-cert-dir certs/local --dest-tls-verify=false
+  --src-allow-redirect minio.example.com --dest-allow-redirect 10.0.0.5
   --retry-times 8 --retry-delay 500ms --jobs 2 --limit-rate 20MiB --command-timeout 2h
   -vv for every request, --progress plain for lines instead of bars, --quiet for errors alone
 

@@ -164,15 +164,11 @@ impl RegistryDestination {
         resolve(&self.endpoint, place.repository, &place.selector).await
     }
 
-    /// Whether the tag points to `digest` now.
-    async fn check_tag(&self, place: &Place<'_>, digest: Digest) -> Result<(), Failure> {
+    /// Whether the manifest at `place` is `digest` now: its bytes are fetched, as the answer to HEAD only repeats what was
+    /// pushed.
+    async fn check_manifest(&self, place: &Place<'_>, digest: Digest) -> Result<(), Failure> {
         let host = self.endpoint.host();
-        let found = match self.now(place).await? {
-            // Where HEAD is unknown it may be answered so, too.
-            Resolved::Absent => resolve_by_get(&self.endpoint, place.repository, &place.selector).await?,
-            found => found,
-        };
-        match found {
+        match resolve_by_get(&self.endpoint, place.repository, &place.selector).await? {
             Resolved::At(found) if found == digest => Ok(()),
             Resolved::Denied(error) => Err(Failure::lasting(error)),
             // Just written, it may take a moment to be seen.
@@ -359,9 +355,26 @@ impl Destination for RegistryDestination {
             }
         }
         if landing.tag.is_some() {
-            budget.run(|| self.check_tag(&place, landing.document)).await?;
+            budget.run(|| self.check_manifest(&place, landing.document)).await?;
         }
         Ok(PutManifest::Done)
+    }
+
+    async fn check_landed(&self, contents: &Contents, landing: LandingId) -> Result<()> {
+        let landing = contents.landing(landing);
+        let repository = self.repository(contents, landing.scope)?;
+        let (_, media_type) = contents.documents.get(landing.document)?;
+        let listed = landing.tag.as_ref().and_then(|tag| tag.referrers_of(landing.document));
+        if listed.is_some() && media_type.document_kind() == Some(DocumentKind::Index) {
+            // It was added to what is there, and `confirm` has read that.
+            return Ok(());
+        }
+        let selector = match &landing.tag {
+            Some(tag) => Selector::Tag(tag.clone()),
+            None => Selector::Digest(landing.document),
+        };
+        let place = Place { repository: &repository, selector };
+        self.endpoint.budget().run(|| self.check_manifest(&place, landing.document)).await
     }
 
     async fn confirm(&self, contents: &Contents) -> Result<Vec<error::Failure>> {

@@ -88,13 +88,15 @@ pub(super) fn read_document(
         .map_err(|error| cannot_carry(error).context(format!("cannot carry {host}/{repository}{selector}")))
 }
 
-/// The digest of a document's bytes, for a comparison.
+/// The digest of a document's bytes, for a comparison at a destination: with the right to push, as every other request there.
 pub(super) async fn document_digest(
     endpoint: &Endpoint,
     repository: &Repository,
     selector: &Selector,
 ) -> Result<Digest, Failure> {
-    let served = fetch(endpoint, &document_call(endpoint, repository, selector)).await?;
+    let access = Access::Push(repository.clone());
+    let call = Call { access, ..document_call(endpoint, repository, selector) };
+    let served = fetch(endpoint, &call).await?;
     Ok(Digest::of(&served.bytes))
 }
 

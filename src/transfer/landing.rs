@@ -30,16 +30,24 @@ pub(super) fn images_without(
     contents: &Contents,
     fails: impl Fn(BlobId, ScopeId) -> bool,
 ) -> BTreeMap<Name, (BlobId, ScopeId)> {
-    let mut broken: BTreeMap<LandingId, (BlobId, ScopeId)> = BTreeMap::new();
+    images_that(contents, |id| {
+        let landing = contents.landing(id);
+        let blob = landing.blobs.iter().copied().find(|blob| fails(*blob, landing.scope));
+        blob.map(|blob| (blob, landing.scope))
+    })
+}
+
+/// The images that need a landing that `fails` for a reason, each with one such reason.
+pub(super) fn images_that<T: Copy>(contents: &Contents, fails: impl Fn(LandingId) -> Option<T>) -> BTreeMap<Name, T> {
+    let mut broken: BTreeMap<LandingId, T> = BTreeMap::new();
     let mut images = BTreeMap::new();
     // A landing comes after everything that it needs.
     for id in contents.landing_ids() {
         let landing = contents.landing(id);
         let below = landing.after.iter().find_map(|before| broken.get(before).copied());
-        let here = || landing.blobs.iter().copied().find(|blob| fails(*blob, landing.scope));
-        if let Some(blob) = below.or_else(|| here().map(|blob| (blob, landing.scope))) {
-            broken.insert(id, blob);
-            images.extend(landing.image.map(|image| (contents.images[image as usize].name.clone(), blob)));
+        if let Some(reason) = below.or_else(|| fails(id)) {
+            broken.insert(id, reason);
+            images.extend(landing.image.map(|image| (contents.images[image as usize].name.clone(), reason)));
         }
     }
     images

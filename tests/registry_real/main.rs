@@ -9,6 +9,7 @@ mod faulty;
 mod known;
 mod lists;
 mod missing;
+mod read_back;
 mod real;
 mod referrers_lists;
 mod refusals;

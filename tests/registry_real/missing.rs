@@ -51,8 +51,8 @@ impl Registry {
         let size = |digest: Digest| image.blobs[&digest].len();
         let sizes: Vec<(String, usize)> = digests.iter().map(|d| (d.to_string(), size(*d))).collect();
         let blobs = image.blobs.clone();
-        let document = image.document.digest();
-        Faulty::start(move |_, request| registry.answer(request, &digests, &sizes, &blobs, document)).await
+        let document = image.document.bytes().clone();
+        Faulty::start(move |_, request| registry.answer(request, &digests, &sizes, &blobs, &document)).await
     }
 
     fn answer(
@@ -61,7 +61,7 @@ impl Registry {
         digests: &[Digest],
         sizes: &[(String, usize)],
         blobs: &std::collections::HashMap<Digest, bytes::Bytes>,
-        document: Digest,
+        document: &[u8],
     ) -> Reply {
         let path = request.path.replace("%3A", ":");
         let unknown = || Reply::new("404 Not Found").body(b"");
@@ -104,11 +104,12 @@ impl Registry {
         }
     }
 
-    fn answer_manifest(&self, request: &Request, digests: &[Digest], document: Digest) -> Reply {
+    fn answer_manifest(&self, request: &Request, digests: &[Digest], document: &[u8]) -> Reply {
         let (repository, _) =
             request.path.strip_prefix("/v2/").and_then(|path| path.split_once("/manifests/")).unwrap_or_default();
         let mut has = self.has.lock().unwrap();
-        let manifest = format!("{repository} {document}");
+        let digest = Digest::of(document);
+        let manifest = format!("{repository} {digest}");
         match request.method.as_str() {
             "PUT" => {
                 let mut refusals = self.refusals.lock().unwrap();
@@ -121,7 +122,8 @@ impl Registry {
                 let error = br#"{"errors":[{"code":"MANIFEST_BLOB_UNKNOWN","message":"blob unknown to registry"}]}"#;
                 Reply::new("400 Bad Request").body(error)
             }
-            "HEAD" if has.contains(&manifest) => Reply::new("200 OK").header("Docker-Content-Digest", document),
+            "HEAD" if has.contains(&manifest) => Reply::new("200 OK").header("Docker-Content-Digest", digest),
+            "GET" if has.contains(&manifest) => Reply::new("200 OK").body(document),
             _ => Reply::new("404 Not Found").body(b""),
         }
     }

@@ -63,6 +63,7 @@ fn object(event: &Event<'_>) -> Option<Value> {
         Event::Landed { name, digest } => {
             json!({"event": "landed", "name": name.to_string(), "digest": digest.to_string()})
         }
+        Event::ReadBack { blobs, bytes } => json!({"event": "read-back", "blobs": blobs, "bytes": bytes}),
         Event::Retrying { what, after } => {
             json!({"event": "retrying", "text": redact(what), "afterSeconds": after.as_secs_f64()})
         }

@@ -71,7 +71,7 @@ impl Tally {
             }
             Event::BlobFailed { digest } => self.end(digest),
             Event::Landed { .. } => self.landed += 1,
-            Event::Retrying { .. } | Event::Warning(_) => {}
+            Event::ReadBack { .. } | Event::Retrying { .. } | Event::Warning(_) => {}
         }
     }
 
