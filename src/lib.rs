@@ -33,6 +33,8 @@ pub mod bundle;
 pub mod cli;
 pub mod clock;
 #[cfg(feature = "program")]
+pub mod containers;
+#[cfg(feature = "program")]
 pub mod credentials;
 pub mod dir;
 pub mod error;

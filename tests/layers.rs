@@ -14,7 +14,7 @@ const LAYERS: &[&[&str]] = &[
     &["selection"],
     &["naming"],
     &["registry"],
-    &["credentials"],
+    &["containers", "credentials"],
     &["layout", "dir"],
     &["bundle"],
     &["state"],
