@@ -33,6 +33,7 @@ mod news;
 mod pages;
 mod peer;
 mod piecewise;
+mod places;
 mod proxies;
 mod put_manifest;
 mod redirect;
@@ -61,6 +62,7 @@ pub use auth::{Challenge, parse_challenges};
 pub use destination::{ExistingTags, RegistryDestination};
 use endpoint::Endpoint;
 pub use limits::Rate;
+use places::{EndpointKey, Places};
 pub use proxies::{Exempt, Proxies, ProxyUrl};
 pub use redirect::{RedirectHost, Redirects};
 pub use run_state::RunState;
@@ -68,6 +70,7 @@ use tags::Warned;
 pub use tls::CertificateDirectories;
 use transport::Transport;
 
+use crate::containers::Registries;
 use crate::credentials::{Lookup, Nobody};
 use crate::error::Result;
 use crate::oci::Host;
@@ -84,6 +87,10 @@ pub struct Settings {
     pub certificates: CertificateDirectories,
     /// Hosts that are spoken to in another way, and to which the two above do not apply.
     pub hosts: HashMap<Host, HostSettings>,
+    /// What is blocked, rewritten and mirrored when images are read.
+    pub registries: Arc<Registries>,
+    /// Whether `insecure` in `registries` counts: not where somebody said how servers must prove who they are.
+    pub heed_insecure: bool,
     /// Which requests go through a proxy.
     pub proxies: Proxies,
     /// To which private servers public registries may send requests.
@@ -144,8 +151,18 @@ pub struct Client(Arc<Shared>);
 struct Shared {
     usual: Manner,
     special: HashMap<Host, Manner>,
-    endpoints: Mutex<HashMap<Host, Arc<Endpoint>>>,
+    /// Of hosts whose `tls` was said for them alone.
+    tls: HashMap<Host, Tls>,
+    endpoints: Mutex<HashMap<EndpointKey, Arc<Endpoint>>>,
+    places: Places,
     warned: Warned,
+}
+
+impl Shared {
+    /// What was said of this host alone.
+    fn tls_of(&self, host: &Host) -> Option<Tls> {
+        self.tls.get(host).copied()
+    }
 }
 
 /// How a host is spoken to. Hosts with settings of their own have connections of their own.
@@ -162,21 +179,29 @@ impl Client {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let special = settings.hosts.iter().map(|(host, own)| Ok((host.clone(), Manner::new(settings.at(own))?)));
         let special = special.collect::<Result<_>>()?;
+        let tls = settings.hosts.iter().filter_map(|(host, own)| Some((host.clone(), own.tls?))).collect();
         Ok(Client(Arc::new(Shared {
             usual: Manner::new(settings)?,
             special,
+            tls,
             endpoints: Mutex::default(),
+            places: Places::default(),
             warned: Warned::default(),
         })))
     }
 
     fn endpoint(&self, host: &Host) -> Arc<Endpoint> {
+        let key = EndpointKey { host: host.clone(), settings_of: None, insecure: false, once: false };
         let mut endpoints = self.0.endpoints.lock().unwrap_or_else(PoisonError::into_inner);
-        let new = || {
-            let Manner { http, settings } = self.0.special.get(host).unwrap_or(&self.0.usual).clone();
-            Arc::new(Endpoint::new(host.clone(), http, settings))
-        };
-        endpoints.entry(host.clone()).or_insert_with(new).clone()
+        endpoints.entry(key).or_insert_with(|| self.manner_of(host).clone().endpoint(host)).clone()
+    }
+
+    fn manner_of(&self, host: &Host) -> &Manner {
+        self.0.special.get(host).unwrap_or(&self.0.usual)
+    }
+
+    fn known(&self) -> &Places {
+        &self.0.places
     }
 
     fn settings(&self) -> &Settings {
@@ -189,6 +214,10 @@ impl Client {
 }
 
 impl Manner {
+    fn endpoint(self, host: &Host) -> Arc<Endpoint> {
+        Arc::new(Endpoint::new(host.clone(), self.http, self.settings))
+    }
+
     fn new(settings: Settings) -> Result<Self> {
         let settings = Arc::new(settings);
         Ok(Manner { http: Arc::new(Transport::new(settings.clone())?), settings })
@@ -213,6 +242,8 @@ impl Default for Settings {
             credentials: Arc::new(Nobody),
             certificates: CertificateDirectories::default(),
             hosts: HashMap::new(),
+            registries: Arc::default(),
+            heed_insecure: false,
             proxies: Proxies::default(),
             redirects: Redirects::default(),
             retry: Retry { times: 5, delay: Duration::from_secs(1) },

@@ -7,6 +7,8 @@ use reqwest::{Method, StatusCode};
 use super::call::{Access, Call, Payload, Target};
 use super::documents::{document_call, document_path, fetch, read_document, said_digest};
 use super::endpoint::Endpoint;
+use super::places::{Place, Wanted};
+use super::referrers::list_referrers;
 use super::retry::Failure;
 use super::{Client, tags};
 use crate::error::Result;
@@ -16,50 +18,70 @@ use crate::place::{Catalog, Current};
 #[async_trait]
 impl Catalog for Client {
     async fn tags(&self, host: &Host, repository: &Repository) -> Result<Vec<Tag>> {
-        let (tags, skipped) = tags::list(&self.endpoint(host), repository).await?;
+        let (tags, skipped) = tags::list(&*self.listing(host, repository)?, repository).await?;
         self.warned().warn(host, repository, &skipped, &*self.settings().progress);
         Ok(tags)
     }
 
     async fn document(&self, host: &Host, repository: &Repository, selector: &Selector) -> Result<Document> {
-        let endpoint = self.endpoint(host);
-        let call = document_call(&endpoint, repository, selector);
-        let served = endpoint.budget().run(|| fetch(&endpoint, &call)).await?;
-        read_document(host, repository, selector, served)
+        self.read_at((host, repository), Wanted::of(selector), |place, _| document(place, selector)).await
     }
 
     async fn current(&self, host: &Host, repository: &Repository, tag: &Tag) -> Result<Option<Current>> {
-        let endpoint = self.endpoint(host);
-        endpoint.budget().run(|| current(&endpoint, repository, tag)).await
+        self.read_at((host, repository), Wanted::Tag, |place, is_only| current_at(place, tag, is_only)).await
     }
 
     async fn referrers(&self, host: &Host, repository: &Repository, digest: Digest) -> Result<Option<Vec<Descriptor>>> {
-        self.list_referrers(host, repository, digest).await
+        let read = async |place: Place| list_referrers(&place.endpoint, &place.repository, digest).await;
+        self.read_at((host, repository), Wanted::Below, |place, _| read(place)).await
     }
 
     async fn has_blob(&self, host: &Host, repository: &Repository, digest: Digest) -> Result<bool> {
-        let endpoint = self.endpoint(host);
-        let what = format!("ask {host}/{repository} for blob {digest}");
-        let target = Target::Path(format!("{repository}/blobs/{digest}"));
-        let call = Call::new(Method::HEAD, target, Access::Pull(repository.clone()), what);
-        let by_get = Call { method: Method::GET, ..call.clone() };
-        endpoint
-            .budget()
-            .run(async || {
-                let mut response = endpoint.send(&call, Payload::Nothing).await?;
-                if response.knows_no_head() {
-                    // Only its head is read.
-                    response = endpoint.send(&by_get, Payload::Nothing).await?;
-                }
-                match response.status() {
-                    StatusCode::OK if response.is_web_page() => Err(Failure::lasting(response.web_page())),
-                    StatusCode::OK => Ok(true),
-                    StatusCode::NOT_FOUND => Ok(false),
-                    _ => Err(response.refusal().await),
-                }
-            })
-            .await
+        self.read_at((host, repository), Wanted::Below, |place, _| has_blob(place, digest)).await
     }
+}
+
+async fn document(place: Place, selector: &Selector) -> Result<Document> {
+    let Place { endpoint, repository, .. } = &place;
+    let call = document_call(endpoint, repository, selector);
+    let served = endpoint.budget().run(|| fetch(endpoint, &call)).await?;
+    read_document(endpoint.host(), repository, selector, served)
+}
+
+/// What a tag points to. Where another location may have it, HEAD must say, or the manifest is read: nothing would
+/// mean that it is elsewhere.
+async fn current_at(place: Place, tag: &Tag, is_only: bool) -> Result<Option<Current>> {
+    let endpoint = &place.endpoint;
+    let found = endpoint.budget().run(|| current(endpoint, &place.repository, tag)).await?;
+    if found.is_some() || is_only {
+        return Ok(found);
+    }
+    let document = document(place.clone(), &Selector::Tag(tag.clone())).await?;
+    Ok(Some(Current { digest: document.digest(), media_type: document.media_type().clone() }))
+}
+
+async fn has_blob(place: Place, digest: Digest) -> Result<bool> {
+    let Place { endpoint, repository, .. } = &place;
+    let what = format!("ask {}/{repository} for blob {digest}", endpoint.host());
+    let target = Target::Path(format!("{repository}/blobs/{digest}"));
+    let call = Call::new(Method::HEAD, target, Access::Pull(repository.clone()), what);
+    let by_get = Call { method: Method::GET, ..call.clone() };
+    endpoint
+        .budget()
+        .run(async || {
+            let mut response = endpoint.send(&call, Payload::Nothing).await?;
+            if response.knows_no_head() {
+                // Only its head is read.
+                response = endpoint.send(&by_get, Payload::Nothing).await?;
+            }
+            match response.status() {
+                StatusCode::OK if response.is_web_page() => Err(Failure::lasting(response.web_page())),
+                StatusCode::OK => Ok(true),
+                StatusCode::NOT_FOUND => Ok(false),
+                _ => Err(response.refusal().await),
+            }
+        })
+        .await
 }
 
 /// HEAD of what a tag points to. Nothing where it is not there, or where HEAD tells nothing.

@@ -16,21 +16,18 @@ use super::endpoint::Endpoint;
 use super::fault;
 use super::header::{self, ContentRange};
 use super::limits::Turn;
+use super::places::{Place, Wanted};
 use super::response::Response;
 use super::retry::{Budget, Failure};
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Digest, Host, MAX_DOCUMENT, Repository, embedded};
-use crate::place::{Blob, BlobId, Chunks, Contents, Source};
+use crate::place::{Blob, BlobId, Chunks, Contents, Origin, Source};
 
 #[async_trait]
 impl Source for Client {
     async fn open(&self, contents: &Contents, blob: BlobId, offset: u64) -> Result<Chunks> {
         let wanted = contents.blob(blob);
-        let holders = wanted.origins.iter().map(|id| {
-            let origin = contents.origin(*id);
-            Holder { endpoint: self.endpoint(&origin.host), repository: origin.repository.clone() }
-        });
-        match open(holders.collect(), wanted.digest, wanted.size, offset).await {
+        match open(self.holders(contents, wanted)?, wanted.digest, wanted.size, offset).await {
             Err(error) if matches!(error.kind(), Kind::NotFound | Kind::Registry) => {
                 // Some registries do not serve what a manifest embeds (project-zot/zot issue 2977).
                 let Some(bytes) = embedded_in_plan(contents, blob)? else { return Err(error) };
@@ -51,6 +48,30 @@ impl Source for Client {
             .map(|origin| format!("{}/{}", origin.host, origin.repository))
             .collect();
         not_its_word(&origins.join(", "), wanted.digest, what)
+    }
+}
+
+impl Client {
+    /// Every location of every repository in which a blob is expected.
+    ///
+    /// # Errors
+    /// When all of them are blocked.
+    fn holders(&self, contents: &Contents, blob: &Blob) -> Result<Vec<Holder>> {
+        let (mut holders, mut blocked) = (Vec::new(), None);
+        for id in &blob.origins {
+            let Origin { host, repository } = contents.origin(*id);
+            match self.places(host, repository, Wanted::Below) {
+                Ok(places) => {
+                    let holder = |Place { endpoint, repository, .. }| Holder { endpoint, repository };
+                    holders.extend(places.into_iter().map(holder));
+                }
+                Err(error) => blocked = Some(error),
+            }
+        }
+        match blocked {
+            Some(error) if holders.is_empty() => Err(error),
+            _ => Ok(holders),
+        }
     }
 }
 

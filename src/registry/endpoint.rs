@@ -91,6 +91,11 @@ impl Endpoint {
         self.answered.store(true, Ordering::Relaxed);
     }
 
+    /// Whether it has answered in this run.
+    pub(super) fn has_answered(&self) -> bool {
+        self.answered.load(Ordering::Relaxed)
+    }
+
     pub(super) fn auth(&self) -> &Auth {
         &self.auth
     }
@@ -110,7 +115,7 @@ impl Endpoint {
     }
 
     pub(super) fn first(&self) -> First {
-        match self.answered.load(Ordering::Relaxed) {
+        match self.has_answered() {
             true => First::No,
             false => First::Contact,
         }

@@ -82,53 +82,51 @@ impl Support {
     }
 }
 
-impl Client {
-    /// The manifests whose `subject` is `digest`. Nothing if the registry has no referrers API, or if this repository
-    /// returns something unusual and no other repository has returned a list yet.
-    ///
-    /// # Errors
-    /// `Registry` if the list cannot be read, and for an unusual answer of a registry that has returned a list before.
-    pub(super) async fn list_referrers(
-        &self,
-        host: &Host,
-        repository: &Repository,
-        digest: Digest,
-    ) -> Result<Option<Vec<Descriptor>>> {
-        let endpoint = self.endpoint(host);
-        let mut support = endpoint.referrers_api().lock().await;
-        let answer = match (support.of(repository), &*support) {
-            (Some(false), _) => return Ok(None),
-            (Some(true), _) => {
-                drop(support);
-                match ask(&endpoint, repository, digest, Retry::Yes).await? {
-                    // One repository may be served by another program, which says so plainly.
-                    Answer::NoApi(status, error) if !says_so_plainly(status) => return Err(error),
-                    answer => answer,
-                }
+/// The manifests whose `subject` is `digest`. Nothing if the registry has no referrers API, or if this repository
+/// returns something unusual and no other repository has returned a list yet.
+///
+/// # Errors
+/// `Registry` if the list cannot be read, and for an unusual answer of a registry that has returned a list before.
+pub(super) async fn list_referrers(
+    endpoint: &Endpoint,
+    repository: &Repository,
+    digest: Digest,
+) -> Result<Option<Vec<Descriptor>>> {
+    let mut support = endpoint.referrers_api().lock().await;
+    let answer = match (support.of(repository), &*support) {
+        (Some(false), _) => return Ok(None),
+        (Some(true), _) => {
+            drop(support);
+            match ask(endpoint, repository, digest, Retry::Yes).await? {
+                // One repository may be served by another program, which says so plainly.
+                Answer::NoApi(status, error) if !says_so_plainly(status) => return Err(error),
+                answer => answer,
             }
-            (None, Support::Doubtful(_)) => {
-                drop(support);
-                // A registry that answers 500 to all such questions has cost the pauses between retries once.
-                let answer = ask(&endpoint, repository, digest, Retry::No).await?;
-                endpoint.referrers_api().lock().await.learn(repository, &answer);
-                answer
+        }
+        (None, Support::Doubtful(_)) => {
+            drop(support);
+            // A registry that answers 500 to all such questions has cost the pauses between retries once.
+            let answer = ask(endpoint, repository, digest, Retry::No).await?;
+            endpoint.referrers_api().lock().await.learn(repository, &answer);
+            answer
+        }
+        // The others wait for this answer.
+        (None, _) => {
+            let answer = ask(endpoint, repository, digest, Retry::Yes).await?;
+            if let Answer::NoApi(status, error) = &answer {
+                warn(endpoint, *status, error);
             }
-            // The others wait for this answer.
-            (None, _) => {
-                let answer = ask(&endpoint, repository, digest, Retry::Yes).await?;
-                if let Answer::NoApi(status, error) = &answer {
-                    warn(&endpoint, *status, error);
-                }
-                support.learn(repository, &answer);
-                answer
-            }
-        };
-        Ok(match answer {
-            Answer::Referrers(referrers) => Some(referrers),
-            Answer::NoApi(..) => None,
-        })
-    }
+            support.learn(repository, &answer);
+            answer
+        }
+    };
+    Ok(match answer {
+        Answer::Referrers(referrers) => Some(referrers),
+        Answer::NoApi(..) => None,
+    })
+}
 
+impl Client {
     /// Whether the registry lists referrers itself; `subject` is asked about if that is not known yet.
     pub(super) async fn has_referrers_api(
         &self,
@@ -139,7 +137,7 @@ impl Client {
         let known = self.endpoint(host).referrers_api().lock().await.of(repository);
         match known {
             Some(known) => Ok(known),
-            None => Ok(self.list_referrers(host, repository, subject).await?.is_some()),
+            None => Ok(list_referrers(&self.endpoint(host), repository, subject).await?.is_some()),
         }
     }
 
