@@ -5,6 +5,7 @@
 //! stderr and an exit code. Data goes to stdout, everything else to stderr.
 
 mod access;
+mod containers;
 mod credentials;
 mod done;
 mod export;
@@ -141,7 +142,7 @@ struct Global {
 #[derive(Debug, Subcommand)]
 enum Command {
     Keygen(keygen::Keygen),
-    Export(export::Export),
+    Export(Box<export::Export>),
     Verify(verify::Verify),
     Inspect(inspect::Inspect),
     Import(import::Import),

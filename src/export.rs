@@ -25,14 +25,16 @@ use crate::{plan, selection};
 /// See [`selection::expand`] and [`plan::plan`]. With `keep_going` what cannot be read is a failure of the plan,
 /// unless nothing is left; else one error names all of it.
 pub async fn plan(catalog: &dyn Catalog, selection: &Selection, filter: &Filter, wishes: &Wishes) -> Result<Plan> {
-    let Expanded { images, failures } = selection::expand(catalog, selection, filter).await?;
+    let Expanded { images, mut failures } = selection::expand(catalog, selection, filter).await?;
     let asked = images.len() + failures.len();
+    let images = wishes.rules.admit(images, &mut failures);
     if !failures.is_empty() && !wishes.keep_going {
         return Err(Failure::report(failures, asked));
     }
     let images = plan::Image::of_selection(selection, images);
     let mut plan = plan::plan(catalog, &images, wishes).await?;
     plan.failures.extend(failures);
+    plan.warnings.extend(plan::left_behind(&plan.contents, &images, &wishes.rules));
     match plan.contents.images.is_empty() && !plan.failures.is_empty() {
         true => Err(Failure::report(plan.failures, asked)),
         false => Ok(plan),

@@ -21,10 +21,11 @@ use referrers::Referrer;
 use rounds::Attempts;
 pub use tree::{Signatures, from_tree};
 
+use crate::containers::Rules;
 use crate::error::{Error, Failure, Result};
 use crate::naming::{Names, check_collisions, collision};
 use crate::oci::{Descriptor, Digest, Document, Host, MediaType, Name, Reference, Selector, View};
-use crate::place::{Builder, Catalog, Contents, Named, Origin, Reason};
+use crate::place::{Builder, Catalog, Contents, Landing, Named, Origin, Reason};
 use crate::selection::Selection;
 
 /// How to plan.
@@ -42,6 +43,8 @@ pub struct Wishes {
     pub jobs: usize,
     /// Whose options errors advise.
     pub command: Command,
+    /// What is checked of images before they are read.
+    pub rules: Rules,
 }
 
 /// The command that plans.
@@ -62,6 +65,7 @@ impl Default for Wishes {
             keep_going: false,
             jobs: 6,
             command: Command::Export,
+            rules: Rules::default(),
         }
     }
 }
@@ -121,6 +125,28 @@ pub async fn plan(catalog: &dyn Catalog, images: &[Image], wishes: &Wishes) -> R
         draft.read_referrers(images).await?;
     }
     draft.finish(images.len()).await
+}
+
+/// Warnings about signatures of `images` that lie beside their registry and are not carried.
+pub fn left_behind(contents: &Contents, images: &[Image], rules: &Rules) -> Vec<String> {
+    if rules.stores.is_empty() {
+        return Vec::new();
+    }
+    let named = contents.landings.iter().filter_map(|landing| Some((landing, landing.image?)));
+    let landed: HashMap<&str, &Landing> =
+        named.map(|(landing, image)| (contents.images[image as usize].source.as_str(), landing)).collect();
+    let asked = images.iter().map(|image| &image.reference);
+    rules.left_behind(asked.filter_map(|image| {
+        let mut stack = vec![*landed.get(image.to_string().as_str())?];
+        let mut manifests = Vec::new();
+        while let Some(landing) = stack.pop() {
+            if !manifests.contains(&landing.document) {
+                manifests.push(landing.document);
+                stack.extend(landing.after.iter().map(|id| contents.landing(*id)));
+            }
+        }
+        Some((image, manifests))
+    }))
 }
 
 /// A plan in the making.

@@ -104,6 +104,7 @@ pub async fn from_registries(
         true => Ok(()),
         false => Err(Failure::report(std::mem::take(failures), asked)),
     };
+    let images = wishes.plan.rules.admit(images, &mut failures);
     check(&mut failures)?;
     plan::check_names(images.iter().map(|reference| (reference, None)), &wishes.plan.names)?;
     let order = images.iter().map(ToString::to_string).collect();
@@ -121,8 +122,9 @@ pub async fn from_registries(
         }
         Onto::Registry(_) | Onto::Bundle => catalog,
     };
-    let Plan { contents, failures: unread, warnings } = plan::plan(catalog, &images, &wishes.plan).await?;
+    let Plan { contents, failures: unread, mut warnings } = plan::plan(catalog, &images, &wishes.plan).await?;
     failures.extend(unread);
+    warnings.extend(plan::left_behind(&contents, &images, &wishes.plan.rules));
     format::check(&contents, wishes.format)?;
     check_there(&contents, &there, wishes)?;
     // An image that was asked for in two ways is there once.

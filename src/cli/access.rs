@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
+use crate::containers::Registries;
 use crate::credentials::Lookup;
 use crate::error::{Error, Result};
 use crate::oci::Host;
@@ -21,9 +22,9 @@ use crate::transfer;
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Registries")]
 pub(super) struct Access {
-    /// Whether to demand HTTPS with a valid certificate; loopback addresses may always be plain HTTP
-    #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set)]
-    tls_verify: bool,
+    /// Whether to demand HTTPS with a valid certificate; loopback addresses may always be plain HTTP [default: true]
+    #[arg(long, value_name = "BOOL", action = clap::ArgAction::Set)]
+    tls_verify: Option<bool>,
     /// A directory with the certificates to use: *.crt of CAs, *.cert and *.key of a client; instead of the certs.d
     /// directories of docker and podman
     #[arg(long, value_name = "DIR")]
@@ -58,21 +59,25 @@ pub(super) struct Effort {
 }
 
 /// To whom and how one side connects.
+#[derive(Debug, Default)]
 pub(super) struct Connections {
-    pub(super) tls_verify: bool,
+    /// Whether servers must prove who they are, if that was said.
+    pub(super) tls_verify: Option<bool>,
+    /// The directory of certificates, if one was named.
     pub(super) cert_dir: Option<PathBuf>,
     pub(super) redirects: Redirects,
 }
 
 impl Access {
     pub(super) fn client(&self, progress: &Arc<dyn Progress>, credentials: Arc<dyn Lookup>) -> Result<Client> {
-        self.client_heeding(&[], progress, credentials)
+        self.client_heeding(&[], Arc::default(), progress, credentials)
     }
 
     /// The same where files of images say how single registries are spoken to: at those the file wins, as in skopeo.
     pub(super) fn client_heeding(
         &self,
         written: &[Registry],
+        registries: Arc<Registries>,
         progress: &Arc<dyn Progress>,
         credentials: Arc<dyn Lookup>,
     ) -> Result<Client> {
@@ -83,7 +88,7 @@ impl Access {
         }
         let redirects = Redirects { allowed: self.allow_redirect.clone(), ..Redirects::default() };
         let connections = Connections { tls_verify: self.tls_verify, cert_dir: self.cert_dir.clone(), redirects };
-        self.effort.client(connections, written, progress, credentials)
+        self.effort.client(connections, written, registries, progress, credentials)
     }
 
     pub(super) fn options(&self, progress: &Arc<dyn Progress>, cancel: CancellationToken) -> transfer::Options {
@@ -97,13 +102,16 @@ impl Effort {
         &self,
         Connections { tls_verify, cert_dir, redirects }: Connections,
         written: &[Registry],
+        registries: Arc<Registries>,
         progress: &Arc<dyn Progress>,
         credentials: Arc<dyn Lookup>,
     ) -> Result<Client> {
         Client::new(Settings {
-            tls: verified(tls_verify),
+            tls: verified(tls_verify.unwrap_or(true)),
             credentials,
             certificates: certificates(cert_dir),
+            registries,
+            heed_insecure: tls_verify.is_none(),
             hosts: written.iter().filter_map(|registry| host_settings(registry).transpose()).collect::<Result<_>>()?,
             proxies: proxies()?,
             redirects,

@@ -12,6 +12,7 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use super::access::Access;
+use super::containers::ContainersFiles;
 use super::credentials::Credentials;
 use super::done::{self, Done};
 use super::listing::{self, Totals};
@@ -133,6 +134,8 @@ pub(super) struct Export {
     credentials: Credentials,
     #[command(flatten)]
     access: Access,
+    #[command(flatten)]
+    files: ContainersFiles,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -144,10 +147,25 @@ enum PlatformAs {
 }
 
 pub(super) async fn run(command: &Export, request: Request, global: &Global, cancel: CancellationToken) -> Result<()> {
-    let Request { started, selection, filter, naming, logins, tree, key_id, making, resumed, progress } = request;
+    let Request {
+        started,
+        selection,
+        filter,
+        naming,
+        logins,
+        tree,
+        key_id,
+        making,
+        resumed,
+        rules,
+        registries,
+        progress,
+    } = request;
     let source = match tree {
         Some(tree) => Source::Tree(Arc::new(tree)),
-        None => Source::Registries(command.access.client_heeding(&selection.registries, &progress, logins)?),
+        None => {
+            Source::Registries(command.access.client_heeding(&selection.registries, registries, &progress, logins)?)
+        }
     };
     let options = Options { keep_going: command.keep_going, ..command.access.options(&progress, cancel.clone()) };
     let wishes = Wishes {
@@ -157,6 +175,7 @@ pub(super) async fn run(command: &Export, request: Request, global: &Global, can
         keep_going: command.keep_going,
         jobs: command.access.effort.jobs.get(),
         command: plan::Command::Export,
+        rules,
     };
     let Plan { contents, mut failures, warnings } = match resumed {
         Some(plan) => plan,

@@ -15,11 +15,13 @@ use clap::ValueEnum;
 use tokio_util::sync::CancellationToken;
 
 use super::access::{Effort, parse_duration};
+use super::containers::ContainersFiles;
 use super::making::{tell_of_earlier, tell_what_is_signed};
 use super::platform::Override;
 use super::state::StateArgument;
 use super::trust::TrustArguments;
 use super::{Global, all_done, hub};
+use crate::containers::{Registries, Rules};
 use crate::error::{Error, Kind, Result};
 use crate::export;
 use crate::import::{self, Layers, Manner, Proof};
@@ -126,6 +128,8 @@ pub(super) struct Sync {
     #[command(flatten)]
     destination_side: DestinationSide,
     #[command(flatten)]
+    files: ContainersFiles,
+    #[command(flatten)]
     signing: Signing,
 }
 
@@ -156,6 +160,7 @@ enum Wanted {
 pub(super) struct Request {
     started: Instant,
     wishes: Wishes,
+    registries: Arc<Registries>,
     source: Source,
     destination: Destination,
     digests: Option<File>,
@@ -167,12 +172,15 @@ impl Sync {
     pub(super) fn request(&self, before: &Before, global: &Global) -> Result<Request> {
         self.check(before)?;
         let (started, progress) = (Instant::now(), global.progress());
-        let wishes = self.wishes(before)?;
-        let source = Source::open(self, &progress, global)?;
-        let destination = Destination::open(self, &wishes, &source, &progress)?;
+        let files = self.files(before);
+        let rules = if self.src == From::Bundle { Rules::default() } else { files.rules()? };
+        let registries = files.registries(&*progress)?;
+        let wishes = self.wishes(before, rules)?;
+        let source = Source::open(self, &registries, &progress, global)?;
+        let destination = Destination::open(self, &wishes, &source, &registries, &progress)?;
         let digests = answer::digest_file(self)?;
         let limit = self.command_timeout.or(before.command_timeout).filter(|limit| !limit.is_zero());
-        Ok(Request { started, wishes, source, destination, digests, limit, progress })
+        Ok(Request { started, wishes, registries, source, destination, digests, limit, progress })
     }
 }
 
@@ -195,12 +203,13 @@ pub(super) async fn run(command: &Sync, request: Request, global: &Global, cance
 }
 
 async fn sync(command: &Sync, request: Request, global: &Global, cancel: CancellationToken) -> Result<()> {
-    let Request { started, wishes, source, destination, mut digests, progress, .. } = request;
+    let Request { started, wishes, registries, source, destination, mut digests, progress, .. } = request;
     let planned = tokio::select! {
         () = cancel.cancelled() => return Err(Error::interrupted()),
         planned = plan(command, &source, &destination, &wishes, &*progress, global) => planned?,
     };
     planned.warnings.iter().for_each(|warning| progress.event(Event::Warning(warning)));
+    destination.check_blocked(&planned.contents, &registries)?;
     let asked = planned.asked();
     let mut answer = Answer::new(planned, &destination, &source)?;
     if command.dry_run {
@@ -231,7 +240,10 @@ async fn plan(
         let mut earlier = making.open()?;
         // A plan that names anything else than what is asked for is not continued, whoever wrote it.
         earlier.plan = earlier.plan.filter(|plan| match source {
-            Source::Registries { selection, .. } => selection.covers(&plan.contents.images),
+            Source::Registries { selection, .. } => {
+                let sources = plan.contents.images.iter().map(|image| image.source.as_str());
+                selection.covers(&plan.contents.images) && wishes.plan.rules.allow_all(sources)
+            }
             Source::Tree(_) | Source::Bundle(_) => false,
         });
         tell_of_earlier(&earlier, command.refresh, global.quiet);
@@ -347,7 +359,18 @@ impl Sync {
         Ok(())
     }
 
-    fn wishes(&self, before: &Before) -> Result<Wishes> {
+    /// The files that are named before `sync` or behind it.
+    fn files(&self, before: &Before) -> ContainersFiles {
+        let (own, before) = (self.files.clone(), &before.files);
+        ContainersFiles {
+            policy: own.policy.or_else(|| before.policy.clone()),
+            insecure_policy: own.insecure_policy || before.insecure_policy,
+            registries_conf: own.registries_conf.or_else(|| before.registries_conf.clone()),
+            registries_d: own.registries_d.or_else(|| before.registries_d.clone()),
+        }
+    }
+
+    fn wishes(&self, before: &Before, rules: Rules) -> Result<Wishes> {
         let way = match (self.scoped, self.names, self.src) {
             (true, ..) => Naming::Scoped,
             (_, Some(way), _) => way,
@@ -367,6 +390,7 @@ impl Sync {
                 keep_going: self.keep_going,
                 jobs: self.effort.jobs.get(),
                 command: plan::Command::Sync,
+                rules,
             },
             format: match self.format {
                 None | Some(Wanted::V2s1) => None,
@@ -414,6 +438,7 @@ Logins, certificates, limits; -s docker -d docker quay.io/ns/app registry.local 
   --dest-cert-dir certs/local --dest-tls-verify=false
   --src-allow-redirect minio.example.com --dest-allow-redirect 10.0.0.5
   --retry-times 8 --retry-delay 500ms --jobs 2 --limit-rate 20MiB --command-timeout 2h
+  --registries-conf mirrors.conf --registries.d signatures.d --policy strict.json, or --insecure-policy
   -vv for every request, --progress plain for lines instead of bars, --quiet for errors alone
 
 The YAML is that of skopeo-sync(1); sealift export --help shows it. Options that skopeo takes

@@ -1,7 +1,7 @@
 //! A tree of image directories that is read.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -17,6 +17,8 @@ use crate::place::{BlobId, Chunks, Contents, LandingId, Source};
 #[derive(Debug)]
 pub struct Tree {
     root: Folder,
+    /// As it was named.
+    source: PathBuf,
     found: scan::Found,
 }
 
@@ -49,12 +51,21 @@ impl Tree {
                 "name a directory that `skopeo sync --dest dir` wrote: an image's own has a manifest.json in it",
             ));
         }
-        Ok(Tree { root, found })
+        Ok(Tree { root, source: source.to_owned(), found })
     }
 
     /// What was found, sorted by suffix.
     pub fn images(&self) -> &[Image] {
         &self.found.images
+    }
+
+    /// The absolute path of the image's directory, without links.
+    ///
+    /// # Errors
+    /// `Io` when it cannot be found out.
+    pub fn path(&self, image: &Image) -> Result<PathBuf> {
+        let path = self.source.join(&image.folder);
+        path.canonicalize().map_err(|e| Error::io(format!("cannot find {}", image.shown), e))
     }
 
     /// Directories that hold or may hold images and cannot be used, with the reason.

@@ -68,6 +68,9 @@ struct Draft<'a> {
 impl Draft<'_> {
     /// Takes what one directory holds. Nothing of it is taken unless all of it can be.
     fn image(&mut self, image: &Image, signatures: Signatures) -> Result<(Name, Digest)> {
+        if self.wishes.rules.policy.is_some() {
+            self.wishes.rules.check_directory(&self.tree.path(image)?, &image.shown)?;
+        }
         let name = self.wishes.names.in_tree(&image.suffix)?;
         if signatures == Signatures::Refuse && !self.tree.signatures(image)?.is_empty() {
             return Err(Error::refused(format!(

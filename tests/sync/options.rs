@@ -181,7 +181,11 @@ fn what_does_not_go_together_is_refused() {
         ("sync -s bundle -d dir a b", "no trust given"),
         ("sync -s bundle -d dir --trust key.pub --scoped a b", "as it was sealed"),
         ("sync -s dir -d docker --referrers a localhost:1", "--referrers goes with"),
-        ("--policy p.json sync -s docker -d docker localhost:1/a localhost:1", "--policy is an option of skopeo"),
+        (
+            "--require-signed sync -s docker -d docker localhost:1/a localhost:1",
+            "--require-signed is an option of skopeo",
+        ),
+        ("--policy p.json inspect a", "--policy goes with sealift sync"),
         ("--override-os linux inspect a", "--override-os goes with sealift sync"),
     ] {
         let arguments: Vec<&str> = arguments.split(' ').collect();

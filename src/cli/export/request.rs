@@ -11,6 +11,7 @@ use super::{Export, PlatformAs};
 use crate::cli::Global;
 use crate::cli::making::{self, Wanted, tell_of_earlier};
 use crate::cli::output::note;
+use crate::containers::{Registries, Rules};
 use crate::credentials::{ForHost, Lookup};
 use crate::dir::Tree;
 use crate::error::{Error, Result};
@@ -38,6 +39,8 @@ pub(in crate::cli) struct Request {
     pub(super) making: Option<Making>,
     /// What an interrupted run of this command planned, if that is continued.
     pub(super) resumed: Option<Plan>,
+    pub(super) rules: Rules,
+    pub(super) registries: Arc<Registries>,
     pub(super) progress: Arc<dyn Progress>,
 }
 
@@ -47,6 +50,7 @@ impl Export {
         let (started, progress) = (Instant::now(), global.progress());
         let selection = self.selection()?;
         let logins = self.logins(&selection)?;
+        let (rules, registries) = (self.files.rules()?, self.files.registries(&*progress)?);
         let tree = self.from_dir.as_deref().map(Tree::scan).transpose()?;
         let filter = Filter::new(&self.include, &self.exclude, self.latest)?;
         let naming = if self.scoped { Naming::Scoped } else { self.names };
@@ -64,11 +68,27 @@ impl Export {
         // Whether the output can be made is to be known before anything is asked for.
         let mut earlier = making.as_ref().map(Making::open).transpose()?.unwrap_or_default();
         // A plan that names anything else than what is asked for is not continued, whoever wrote it.
-        earlier.plan = earlier.plan.filter(|plan| selection.covers(&plan.contents.images));
+        earlier.plan = earlier.plan.filter(|plan| {
+            let sources = plan.contents.images.iter().map(|image| image.source.as_str());
+            selection.covers(&plan.contents.images) && rules.allow_all(sources)
+        });
         tell_of_earlier(&earlier, self.refresh, global.quiet);
         let plan = earlier.plan.filter(|_| !self.refresh);
         let resumed = making.as_ref().zip(plan).map(|(making, plan)| making.resume(plan));
-        Ok(Request { started, selection, filter, naming, logins, tree, key_id, making, resumed, progress })
+        Ok(Request {
+            started,
+            selection,
+            filter,
+            naming,
+            logins,
+            tree,
+            key_id,
+            making,
+            resumed,
+            rules,
+            registries,
+            progress,
+        })
     }
 
     /// All that decides what is carried.

@@ -11,13 +11,14 @@ use crate::cli::access::Connections;
 use crate::cli::making::{self, Compress, Wanted};
 use crate::cli::output::note;
 use crate::cli::{Global, export, inspect, open_bundle};
+use crate::containers::Registries;
 use crate::credentials::ForHost;
 use crate::dir::Tree;
 use crate::error::{Error, Result};
 use crate::export::Making;
 use crate::import::Target;
 use crate::oci::{Host, Reference, Repository};
-use crate::place::Named;
+use crate::place::{Contents, Named};
 use crate::plan::Platforms;
 use crate::progress::Progress;
 use crate::registry::{Client, RegistryDestination};
@@ -54,7 +55,12 @@ pub(super) enum Destination {
 }
 
 impl Source {
-    pub(super) fn open(command: &Sync, progress: &Arc<dyn Progress>, global: &Global) -> Result<Self> {
+    pub(super) fn open(
+        command: &Sync,
+        registries: &Arc<Registries>,
+        progress: &Arc<dyn Progress>,
+        global: &Global,
+    ) -> Result<Self> {
         let path = Path::new(&command.source);
         let selection = match command.src {
             From::Dir => return Tree::scan(path).map(Source::Tree),
@@ -89,7 +95,7 @@ impl Source {
         let hosts = selection.wanted.iter().map(|wanted| &wanted.host);
         let logins = side.login(command.authfile.as_ref())?.lookup_beside(hosts, written.collect())?;
         let connections = command.connections(side)?;
-        let client = command.effort.client(connections, &selection.registries, progress, logins)?;
+        let client = command.effort.client(connections, &selection.registries, registries.clone(), progress, logins)?;
         Ok(Source::Registries { client: Arc::new(client), selection })
     }
 
@@ -113,7 +119,13 @@ impl Source {
 }
 
 impl Destination {
-    pub(super) fn open(command: &Sync, wishes: &Wishes, source: &Source, progress: &Arc<dyn Progress>) -> Result<Self> {
+    pub(super) fn open(
+        command: &Sync,
+        wishes: &Wishes,
+        source: &Source,
+        registries: &Registries,
+        progress: &Arc<dyn Progress>,
+    ) -> Result<Self> {
         let path = Path::new(&command.destination);
         if command.destination.is_empty() {
             return Err(Error::usage("DESTINATION is empty").hint("name a directory, a bundle or a registry"));
@@ -123,7 +135,12 @@ impl Destination {
                 let target = target(&command.destination)?;
                 let side = &command.destination_side;
                 let logins = side.login(command.authfile.as_ref())?.lookup([&target.host])?;
-                let client = command.effort.client(command.connections(side)?, &[], progress, logins)?;
+                let prefix = target.prefix.as_ref().map(|prefix| format!("/{prefix}")).unwrap_or_default();
+                let name = format!("{}{prefix}", target.host);
+                check_blocked(&name, registries)?;
+                let verify = command.verify(side.tls_verify).or(registries.is_insecure(&name).then_some(false));
+                let connections = Connections { tls_verify: verify, ..command.connections(side)? };
+                let client = command.effort.client(connections, &[], Arc::default(), progress, logins)?;
                 let place = Arc::new(RegistryDestination::new(&client, &target.host, target.prefix.clone()));
                 Ok(Destination::Registry { client, target, place })
             }
@@ -157,6 +174,15 @@ impl Destination {
         }
     }
 
+    /// Refuses to write what `registries.conf` blocks.
+    pub(super) fn check_blocked(&self, contents: &Contents, registries: &Registries) -> Result<()> {
+        let Destination::Registry { target, .. } = self else { return Ok(()) };
+        let prefix = target.prefix.as_ref().map(|prefix| format!("{prefix}/")).unwrap_or_default();
+        let names = contents.images.iter().map(|image| image.name.repository());
+        let mut names = names.map(|repository| format!("{}/{prefix}{repository}", target.host));
+        names.try_for_each(|name| check_blocked(&name, registries))
+    }
+
     pub(super) fn onto(&self) -> Onto {
         match self {
             Destination::Registry { place, .. } => Onto::Registry(place.clone()),
@@ -185,9 +211,21 @@ impl Destination {
 impl Sync {
     /// To whom and how one side connects.
     fn connections<const N: usize>(&self, side: &Side<N>) -> Result<Connections> {
-        let both = self.tls_verify.as_ref().map(|text| super::TRUE.contains(&text.as_str()));
-        let tls_verify = side.tls_verify.or(both).unwrap_or(true);
+        let tls_verify = self.verify(side.tls_verify);
         Ok(Connections { tls_verify, cert_dir: side.certificates()?, redirects: side.redirects() })
+    }
+
+    /// Whether certificates are checked on a side, if that was said.
+    fn verify(&self, side: Option<bool>) -> Option<bool> {
+        let both = self.tls_verify.as_ref().map(|text| super::TRUE.contains(&text.as_str()));
+        side.or(both)
+    }
+}
+
+fn check_blocked(name: &str, registries: &Registries) -> Result<()> {
+    match registries.blocked(name) {
+        Some(blocked) => Err(Error::refused(blocked).hint("choose another destination, or change that file")),
+        None => Ok(()),
     }
 }
 

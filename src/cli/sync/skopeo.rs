@@ -17,27 +17,33 @@ pub(crate) struct Before {
     pub(super) override_variant: Option<String>,
     #[arg(long, hide = true, value_name = "DURATION", value_parser = parse_duration)]
     pub(super) command_timeout: Option<Duration>,
-    /// Nothing to do: no policy of skopeo's is looked at.
-    #[arg(long, hide = true)]
-    insecure_policy: bool,
+    #[command(flatten)]
+    pub(super) files: HiddenFiles,
     /// Nothing to do: no temporary files are large.
     #[arg(long, hide = true, value_name = "DIR")]
     tmpdir: Option<PathBuf>,
     /// As `-vv`.
     #[arg(long, hide = true)]
     pub(crate) debug: bool,
-    #[arg(long, hide = true, value_name = "FILE")]
-    policy: Option<PathBuf>,
     #[arg(long, hide = true)]
     require_signed: bool,
-    #[arg(long = "registries.d", hide = true, value_name = "DIR")]
-    registries_d: Option<PathBuf>,
-    #[arg(long, hide = true, value_name = "FILE")]
-    registries_conf: Option<PathBuf>,
     #[arg(long, hide = true, value_name = "FILE")]
     tls_details: Option<PathBuf>,
     #[arg(long, hide = true, value_name = "TEXT")]
     user_agent_prefix: Option<String>,
+}
+
+/// Files that may be named before `sync`, too.
+#[derive(Debug, Default, clap::Args)]
+pub(crate) struct HiddenFiles {
+    #[arg(long, hide = true, value_name = "FILE")]
+    pub(super) policy: Option<PathBuf>,
+    #[arg(long, hide = true)]
+    pub(super) insecure_policy: bool,
+    #[arg(long, hide = true, value_name = "FILE")]
+    pub(super) registries_conf: Option<PathBuf>,
+    #[arg(long = "registries.d", hide = true, value_name = "DIR")]
+    pub(super) registries_d: Option<PathBuf>,
 }
 
 impl Before {
@@ -48,12 +54,12 @@ impl Before {
             (self.override_arch.is_some(), "--override-arch"),
             (self.override_variant.is_some(), "--override-variant"),
             (self.command_timeout.is_some(), "--command-timeout"),
-            (self.insecure_policy, "--insecure-policy"),
+            (self.files.insecure_policy, "--insecure-policy"),
             (self.tmpdir.is_some(), "--tmpdir"),
-            (self.policy.is_some(), "--policy"),
+            (self.files.policy.is_some(), "--policy"),
             (self.require_signed, "--require-signed"),
-            (self.registries_d.is_some(), "--registries.d"),
-            (self.registries_conf.is_some(), "--registries-conf"),
+            (self.files.registries_d.is_some(), "--registries.d"),
+            (self.files.registries_conf.is_some(), "--registries-conf"),
             (self.tls_details.is_some(), "--tls-details"),
             (self.user_agent_prefix.is_some(), "--user-agent-prefix"),
         ];
@@ -65,20 +71,12 @@ impl Before {
 
     /// Refuses what is not here.
     pub(super) fn check(&self) -> Result<()> {
-        let trust = "what is pulled is not judged by skopeo's policy; for content that somebody vouches for, carry a \
+        let trust = "sealift verifies no signatures of skopeo's policy; verify the images with skopeo first, or carry a \
                      bundle: sealift export --key, then sealift sync --src bundle --trust";
         let own = "registries are reached as the options of each side say: --src-tls-verify, --src-cert-dir, \
-                   --dest-tls-verify, --dest-cert-dir; mirrors are not known yet";
+                   --dest-tls-verify, --dest-cert-dir";
         refuse(&[
-            (self.policy.is_some(), "--policy", trust),
             (self.require_signed, "--require-signed", trust),
-            (
-                self.registries_d.is_some(),
-                "--registries.d",
-                "skopeo's signatures are only carried between directory trees; cosign's are tags and referrers: \
-                 --referrers carries them",
-            ),
-            (self.registries_conf.is_some(), "--registries-conf", own),
             (self.tls_details.is_some(), "--tls-details", own),
             (self.user_agent_prefix.is_some(), "--user-agent-prefix", "leave it out"),
         ])
