@@ -22,6 +22,12 @@ pub enum DigestFault {
 }
 
 impl Digest {
+    /// Its first eight bytes.
+    pub(crate) fn start(&self) -> [u8; 8] {
+        let [a, b, c, d, e, f, g, h, ..] = self.0;
+        [a, b, c, d, e, f, g, h]
+    }
+
     /// The digest of `bytes`.
     pub fn of(bytes: &[u8]) -> Self {
         Digest(Sha256::digest(bytes).into())

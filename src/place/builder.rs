@@ -1,11 +1,14 @@
 //! Works out [`Contents`] from documents and images: each thing once, checked, in the one order.
 
 mod fit;
+mod graph;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
 
 use bytes::Bytes;
 pub use fit::{Fit, Misfit};
+use graph::{Edge, Graph, Node, Target, too_many_edges};
 
 use super::Documents;
 use super::contents::{
@@ -13,42 +16,21 @@ use super::contents::{
     ScopeId,
 };
 use crate::error::{Error, Result};
-use crate::oci::{Descriptor, Digest, Document, MAX_DOCUMENT, MediaType, Name, Repository, View};
+use crate::oci::{Digest, Document, MediaType, Name, Repository};
 
 /// Collects documents and images, then works out [`Contents`].
 #[derive(Debug, Default)]
 pub struct Builder {
     documents: Documents,
-    nodes: HashMap<Digest, Node>,
-    edges: usize,
+    graph: Graph,
     images: Vec<(Named, Option<Origin>)>,
     absent: Vec<Absent>,
-}
-
-#[derive(Debug)]
-struct Node {
-    media_type: MediaType,
-    size: u64,
-    edges: Vec<Edge>,
-}
-
-#[derive(Debug)]
-struct Edge {
-    digest: Digest,
-    size: u64,
-    target: Target,
-}
-
-#[derive(Debug)]
-enum Target {
-    Document(MediaType),
-    Blob(BlobKind),
 }
 
 impl Builder {
     /// Whether the document is there already.
     pub fn has(&self, digest: Digest) -> bool {
-        self.nodes.contains_key(&digest)
+        self.graph.has(digest)
     }
 
     /// The exact bytes of a document that was taken.
@@ -61,40 +43,13 @@ impl Builder {
 
     /// Takes a document; its children are to follow, in any order.
     pub fn document(&mut self, document: &Document) -> Result<()> {
-        if self.has(document.digest()) {
-            return Ok(());
-        }
-        let blob = |descriptor: &Descriptor, kind| Edge {
-            digest: descriptor.digest,
-            size: descriptor.size,
-            target: Target::Blob(kind),
-        };
-        let edges: Vec<Edge> = match document.view() {
-            View::Index { children } => children
-                .iter()
-                .map(|child| match child.media_type.document_kind() {
-                    Some(_) => Edge {
-                        digest: child.digest,
-                        size: child.size,
-                        target: Target::Document(child.media_type.clone()),
-                    },
-                    None => blob(child, BlobKind::Layer),
-                })
-                .collect(),
-            View::Manifest { config, layers } => {
-                let kind = if config.size <= MAX_DOCUMENT { BlobKind::Config } else { BlobKind::Layer };
-                std::iter::once(blob(config, kind))
-                    .chain(layers.iter().map(|layer| blob(layer, BlobKind::Layer)))
-                    .collect()
-            }
-        };
-        self.edges += edges.len();
-        if self.edges > MAX_EDGES {
-            return Err(too_many_edges());
-        }
-        let node = Node { media_type: document.media_type().clone(), size: document.size(), edges };
-        self.nodes.insert(document.digest(), node);
+        self.refer(document)?;
         self.documents.insert(document)
+    }
+
+    /// Takes what a document refers to, and not its bytes, which the caller keeps.
+    pub(super) fn refer(&mut self, document: &Document) -> Result<()> {
+        if self.has(document.digest()) { Ok(()) } else { self.graph.insert(document) }
     }
 
     /// A document that is there.
@@ -111,9 +66,8 @@ impl Builder {
         let mut reached = HashSet::new();
         let mut stack = vec![document];
         while let Some(digest) = stack.pop() {
-            let Some(node) = self.nodes.get(&digest) else { continue };
-            if reached.insert(digest) {
-                let below = node.edges.iter().filter(|edge| matches!(edge.target, Target::Document(_)));
+            if self.has(digest) && reached.insert(digest) {
+                let below = self.graph.edges_of(digest).filter(|edge| matches!(edge.target, Target::Document(_)));
                 stack.extend(below.map(|edge| edge.digest));
             }
         }
@@ -145,7 +99,7 @@ impl Builder {
             )));
         }
         let absent = self.absent_by_digest()?;
-        let mut draft = Draft::new(&self.nodes, &absent);
+        let mut draft = Draft::new(&self.graph, &absent);
         for (image, _) in &self.images {
             draft.order_documents(image)?;
         }
@@ -154,7 +108,7 @@ impl Builder {
             draft.land_image(number as u32, image, origin.as_ref())?;
         }
         let mut contents = draft.contents;
-        contents.documents = self.documents;
+        contents.documents = Arc::new(self.documents);
         contents.images = self.images.into_iter().map(|(image, _)| image).collect();
         contents.absent = self.absent;
         Ok(contents)
@@ -176,7 +130,7 @@ impl Builder {
 
 /// Contents in the making.
 struct Draft<'a> {
-    nodes: &'a HashMap<Digest, Node>,
+    graph: &'a Graph,
     absent: &'a BTreeMap<Digest, u64>,
     contents: Contents,
     /// How many levels of documents there are from this one down; 1 while that is being found out.
@@ -195,9 +149,9 @@ enum Step {
 }
 
 impl<'a> Draft<'a> {
-    fn new(nodes: &'a HashMap<Digest, Node>, absent: &'a BTreeMap<Digest, u64>) -> Self {
+    fn new(graph: &'a Graph, absent: &'a BTreeMap<Digest, u64>) -> Self {
         Draft {
-            nodes,
+            graph,
             absent,
             contents: Contents::default(),
             heights: HashMap::new(),
@@ -211,7 +165,7 @@ impl<'a> Draft<'a> {
     }
 
     fn node(&self, digest: Digest) -> Result<&'a Node> {
-        self.nodes.get(&digest).ok_or_else(|| Error::damaged(Misfit::Missing(digest).to_string()))
+        self.graph.get(digest).ok_or_else(|| Error::damaged(Misfit::Missing(digest).to_string()))
     }
 
     /// Depth first, an index before its children, each document once; checks what descriptors say of documents.
@@ -227,7 +181,7 @@ impl<'a> Draft<'a> {
                     self.heights.insert(digest, 1);
                     self.contents.document_order.push(digest);
                     stack.push(Step::Leave(digest));
-                    for edge in node.edges.iter().rev() {
+                    for edge in self.graph.edges(node).rev() {
                         let Target::Document(media_type) = &edge.target else { continue };
                         if self.is_absent(edge).map_err(broken)? {
                             continue;
@@ -237,7 +191,7 @@ impl<'a> Draft<'a> {
                     }
                 }
                 Step::Leave(digest) => {
-                    let below = self.node(digest)?.edges.iter().filter_map(|edge| match edge.target {
+                    let below = self.graph.edges_of(digest).filter_map(|edge| match edge.target {
                         Target::Document(_) => self.heights.get(&edge.digest).copied(),
                         Target::Blob(_) => None,
                     });
@@ -263,7 +217,7 @@ impl<'a> Draft<'a> {
     fn order_blobs(&mut self, images: &[(Named, Option<Origin>)]) -> Result<()> {
         for wanted in [BlobKind::Config, BlobKind::Layer] {
             for digest in self.contents.document_order.clone() {
-                for edge in &self.node(digest)?.edges {
+                for edge in self.graph.edges(self.node(digest)?) {
                     if matches!(edge.target, Target::Blob(kind) if kind == wanted) {
                         self.order_blob(edge, wanted).map_err(|e| {
                             let names = self.needing(edge.digest, images);
@@ -298,10 +252,7 @@ impl<'a> Draft<'a> {
         let mut needing = HashSet::from([digest]);
         // As often as documents are nested: those that lead to it, those that lead to these, and so on.
         loop {
-            let leads = |document: &&Digest| {
-                let node = self.nodes.get(*document);
-                node.is_some_and(|node| node.edges.iter().any(|edge| needing.contains(&edge.digest)))
-            };
+            let leads = |document: &&Digest| self.graph.edges_of(**document).any(|edge| needing.contains(&edge.digest));
             let found: Vec<Digest> = self.contents.document_order.iter().filter(leads).copied().collect();
             let before = needing.len();
             needing.extend(found);
@@ -348,13 +299,13 @@ impl<'a> Draft<'a> {
     // Recursion is bounded: `order_documents` has refused what is nested deeper than MAX_NESTING.
     fn draft_landing(&mut self, digest: Digest, scope: ScopeId) -> Result<Landing> {
         let node = self.node(digest)?;
-        self.edges += node.edges.len();
+        self.edges += node.len();
         if self.edges > MAX_EDGES {
             return Err(too_many_edges());
         }
         let mut landing =
             Landing { document: digest, scope, tag: None, image: None, blobs: Vec::new(), after: Vec::new() };
-        for edge in &node.edges {
+        for edge in self.graph.edges(node) {
             if self.absent.contains_key(&edge.digest) {
                 continue;
             }
@@ -387,7 +338,7 @@ impl<'a> Draft<'a> {
             if !self.traced.insert((digest, origin)) {
                 continue;
             }
-            for edge in &self.node(digest)?.edges {
+            for edge in self.graph.edges(self.node(digest)?) {
                 match edge.target {
                     _ if self.absent.contains_key(&edge.digest) => {}
                     Target::Document(_) => stack.push(edge.digest),
@@ -426,11 +377,6 @@ fn check_size(edge: &Edge, size: u64) -> Result<()> {
         return Ok(());
     }
     Err(Error::damaged(format!("{} has two sizes: {} bytes and {size} bytes", edge.digest, edge.size)))
-}
-
-fn too_many_edges() -> Error {
-    Error::refused(format!("the images have more than {MAX_EDGES} references in all"))
-        .hint("carry them in several bundles")
 }
 
 fn intern<T: Clone + Eq + std::hash::Hash, I: Copy>(

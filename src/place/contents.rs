@@ -1,6 +1,7 @@
 //! What is moved: documents, blobs and landings, each once, in the one order that follows from the images.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use super::{Builder, Documents};
 use crate::error::Result;
@@ -32,7 +33,7 @@ pub struct Contents {
     /// The repositories from which something can be fetched; empty when the source is not a registry.
     pub origins: Vec<Origin>,
     /// The bytes of every manifest and index.
-    pub documents: Documents,
+    pub documents: Arc<Documents>,
     /// Their order: of first appearance, an index before its children.
     pub document_order: Vec<Digest>,
     /// Configs, then layers, each in order of first appearance.
@@ -171,7 +172,7 @@ impl Contents {
         let mut builder = Builder::default();
         for digest in &self.document_order {
             let (bytes, media_type) = self.documents.get(*digest)?;
-            builder.document(&Document::parse_known(bytes, media_type, *digest)?)?;
+            builder.refer(&Document::parse_known(bytes, media_type, *digest)?)?;
         }
         let kept: Vec<&Named> = self.images.iter().filter(|image| keep(image)).collect();
         let names: HashSet<String> = kept.iter().map(|image| image.name.to_string()).collect();
@@ -184,7 +185,8 @@ impl Contents {
                 builder.absent(Absent { names, ..absent.clone() });
             }
         }
-        builder.finish()
+        let contents = builder.finish()?;
+        Ok(Contents { documents: self.documents.clone(), ..contents })
     }
 
     /// A blob by its id.

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 
-use super::{Builder, Edge, Node, Target};
+use super::Builder;
+use super::graph::{Edge, Graph, Node, Target};
 use crate::oci::{Digest, MediaType};
 use crate::place::MAX_NESTING;
 
@@ -77,7 +78,7 @@ impl Builder {
     /// carried on purpose. [`Builder::finish`] takes the images that are no misfits.
     pub fn fit(&self, images: &[Digest], left_out: impl Fn(Digest) -> bool) -> Fit {
         let (levels, unsound, carried) = (HashMap::new(), HashMap::new(), HashMap::new());
-        let mut check = Check { nodes: &self.nodes, left_out, levels, unsound, carried };
+        let mut check = Check { graph: &self.graph, left_out, levels, unsound, carried };
         let mut fit = Fit::default();
         for (position, document) in images.iter().enumerate() {
             match check.documents(*document, 1) {
@@ -104,7 +105,7 @@ impl Builder {
 }
 
 struct Check<'a, F> {
-    nodes: &'a HashMap<Digest, Node>,
+    graph: &'a Graph,
     left_out: F,
     /// Of documents that are right with all below: how many levels there are.
     levels: HashMap<Digest, usize>,
@@ -145,15 +146,15 @@ impl<F: Fn(Digest) -> bool> Check<'_, F> {
     }
 
     fn below(&mut self, document: Digest, depth: usize) -> Result<usize, Misfit> {
-        let nodes = self.nodes;
-        let node = nodes.get(&document).ok_or(Misfit::Missing(document))?;
+        let graph = self.graph;
+        let node = graph.get(document).ok_or(Misfit::Missing(document))?;
         let mut levels = 1;
-        for edge in &node.edges {
+        for edge in graph.edges(node) {
             let Target::Document(said) = &edge.target else { continue };
             if (self.left_out)(edge.digest) {
                 continue;
             }
-            let child = nodes.get(&edge.digest).ok_or(Misfit::Missing(edge.digest))?;
+            let child = graph.get(edge.digest).ok_or(Misfit::Missing(edge.digest))?;
             check_document(document, edge, said, child)?;
             levels = levels.max(1 + self.documents(edge.digest, depth + 1)?);
         }
@@ -168,7 +169,7 @@ impl<F: Fn(Digest) -> bool> Check<'_, F> {
                 continue;
             }
             self.carried.insert(digest, image);
-            for edge in self.nodes.get(&digest).into_iter().flat_map(|node| &node.edges) {
+            for edge in self.graph.edges_of(digest) {
                 if matches!(edge.target, Target::Document(_)) && !(self.left_out)(edge.digest) {
                     stack.push(edge.digest);
                 }
@@ -190,7 +191,7 @@ impl<F: Fn(Digest) -> bool> Check<'_, F> {
             if checked.contains(&digest) || !found.documents.insert(digest) {
                 continue;
             }
-            for edge in self.nodes.get(&digest).into_iter().flat_map(|node| &node.edges) {
+            for edge in self.graph.edges_of(digest) {
                 match edge.target {
                     Target::Document(_) if !(self.left_out)(edge.digest) => {
                         stack.push(edge.digest);
