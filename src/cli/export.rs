@@ -219,7 +219,7 @@ pub(super) async fn run(command: &Export, request: Request, global: &Global, can
         value["identity"] = json!(identity.to_string());
         value["signers"] = json!([{"keyId": signer}]);
         done.add_to(&mut value, "fetched");
-        listing::keep_landed(&mut value, &failures);
+        value.keep_landed(&failures);
         print_json(&value)?;
     }
     all_done(failures, asked)
@@ -283,7 +283,7 @@ async fn print_plan(
     if command.json {
         let mut value = listing::json(contents, &platforms)?;
         value["signers"] = key_id.iter().map(|id| json!({"keyId": id.to_string()})).collect();
-        listing::keep_landed(&mut value, failures);
+        value.keep_landed(failures);
         return print_json(&value);
     }
     let mut text = listing::table(contents, &platforms)?;

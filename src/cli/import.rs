@@ -5,13 +5,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use super::access::Access;
 use super::credentials::Credentials;
 use super::done::{self, Done};
-use super::listing::{self, Platforms, Totals};
+use super::listing::{self, Answer, Entry, Platforms, Row, Totals};
 use super::output::{note, print_data, print_json};
 use super::trust::TrustArguments;
 use super::{Global, all_done, inspect, stderr};
@@ -142,7 +142,7 @@ pub(super) async fn run(command: &Import, request: Request, global: &Global, can
         let mut value = result(command, &verified, &landed, &platforms, &places)?;
         done.add_to(&mut value, "sent");
         value["readBack"] = json!(command.read_back);
-        listing::keep_landed(&mut value, &outcome.failures);
+        value.keep_landed(&outcome.failures);
         print_json(&value)?;
     }
     all_done(outcome.failures, places.len())
@@ -163,14 +163,15 @@ fn result(
     contents: &Contents,
     platforms: &Platforms,
     places: &[(&Name, String)],
-) -> Result<Value> {
+) -> Result<Answer<Row>> {
     let mut value = listing::json(contents, platforms)?;
     inspect::vouch(&mut value, &verified.head, true);
     value["registry"] = json!(command.target);
     let places: HashMap<String, &String> = places.iter().map(|(name, place)| (name.to_string(), place)).collect();
-    for image in value["images"].as_array_mut().into_iter().flatten() {
-        let place = image["name"].as_str().and_then(|name| places.get(name));
-        image["place"] = json!(place);
+    for image in value.images() {
+        if let Some(place) = places.get(&image.name()) {
+            image.lands_at(place.to_string());
+        }
     }
     Ok(value)
 }

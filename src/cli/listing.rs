@@ -1,46 +1,35 @@
 //! What is in a plan or a bundle: a row for everything that has a name, as a [`table()`] for people and as [`json()`] for
 //! programs.
 
+mod answer;
 mod kind;
 mod platforms;
 mod table;
 mod totals;
 
-use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, hash_map};
 
 use serde_json::{Value, json};
 
+pub(super) use answer::{Answer, Entry};
 pub(super) use platforms::{Platforms, configs};
 pub(super) use table::table;
 pub(super) use totals::Totals;
 
-use crate::error::{Failure, Result};
+use crate::error::Result;
 use crate::oci::{Digest, Document, Name, View};
 use crate::place::{BlobId, Contents, LandingId, Relations};
 
 /// `{"images": [...], "absent": [...], "totals": {...}}`
-pub(super) fn json(contents: &Contents, platforms: &Platforms) -> Result<Value> {
+pub(super) fn json(contents: &Contents, platforms: &Platforms) -> Result<Answer<Row>> {
     let rows = rows(contents, platforms)?;
     let totals = Totals::of_rows(contents, &rows).json();
-    Ok(json!({
-        "images": rows.into_iter().map(Row::json).collect::<Vec<_>>(),
-        "absent": serde_json::to_value(&contents.absent).unwrap_or_default(),
-        "totals": totals,
-    }))
+    let absent = serde_json::to_value(&contents.absent).unwrap_or_default();
+    Ok(Answer::new(rows, json!({"absent": absent, "totals": totals})))
 }
 
-/// Takes the images that failed out of a result's list, and names them with their reasons.
-pub(super) fn keep_landed(value: &mut Value, failures: &[Failure]) {
-    let failed: HashSet<&str> = failures.iter().map(|failure| failure.image.as_str()).collect();
-    if let Some(images) = value["images"].as_array_mut() {
-        images.retain(|image| image["name"].as_str().is_none_or(|name| !failed.contains(name)));
-    }
-    let one = |failure: &Failure| json!({"image": failure.image, "reason": failure.error.chain(), "hints": failure.error.hints()});
-    value["failures"] = failures.iter().map(one).collect();
-}
-
-struct Row {
+/// Something that has a name.
+pub(super) struct Row {
     /// 0, or one more than that of the image that it is about.
     depth: usize,
     name: Name,
@@ -60,16 +49,33 @@ struct Row {
     lists: BTreeMap<&'static str, usize>,
     /// The names of what is about it.
     referrers: Vec<String>,
+    /// Where an import puts it, if that is told.
+    place: Option<String>,
 }
 
 impl Row {
-    fn json(self) -> Value {
-        json!({
+    /// Notes where an import puts it.
+    pub(super) fn lands_at(&mut self, place: String) {
+        self.place = Some(place);
+    }
+}
+
+impl Entry for Row {
+    fn name(&self) -> String {
+        self.name.to_string()
+    }
+
+    fn json(&self) -> Value {
+        let mut value = json!({
             "name": self.name.to_string(), "source": self.source, "digest": self.digest.to_string(),
             "kind": self.what, "mediaType": self.media_type, "artifactType": self.artifact_type,
             "subject": self.about.map(|digest| digest.to_string()), "size": self.size, "shared": self.shared,
             "platforms": self.platforms, "platformsLeftOut": self.platforms_left_out, "referrers": self.referrers,
-        })
+        });
+        if let Some(place) = &self.place {
+            value["place"] = json!(place);
+        }
+        value
     }
 }
 
@@ -90,8 +96,8 @@ fn rows(contents: &Contents, platforms: &Platforms) -> Result<Vec<Row>> {
     let row = |(number, depth): (u32, usize)| {
         let image = &contents.images[number as usize];
         let told = match told.entry(image.document) {
-            Entry::Occupied(known) => known.into_mut(),
-            Entry::Vacant(new) => new.insert(Told::of(contents, image.document, &absent, platforms)?),
+            hash_map::Entry::Occupied(known) => known.into_mut(),
+            hash_map::Entry::Vacant(new) => new.insert(Told::of(contents, image.document, &absent, platforms)?),
         };
         let size = |blob: &BlobId| contents.blob(*blob).size;
         let blobs = tops[number as usize].map(|top| blobs_below(contents, top)).unwrap_or_default();
@@ -112,6 +118,7 @@ fn rows(contents: &Contents, platforms: &Platforms) -> Result<Vec<Row>> {
             platforms_left_out: told.platforms_left_out.clone(),
             lists: if what == kind::LIST { listed(contents, image.document)? } else { BTreeMap::new() },
             referrers: relations.referrers(number).into_iter().map(name_of).collect(),
+            place: None,
         })
     };
     relations.in_order().into_iter().map(row).collect()

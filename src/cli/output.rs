@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::io::{self, BufWriter, Write};
 
+use serde::Serialize;
 use serde_json::Value;
 
 use super::stderr;
@@ -27,7 +28,7 @@ pub(super) fn is_broken_pipe(error: &Error) -> bool {
 }
 
 /// Data on stdout, as indented JSON.
-pub(super) fn print_json(value: &Value) -> Result<()> {
+pub(super) fn print_json(value: &impl Serialize) -> Result<()> {
     stderr::clear_status();
     let failed = |e| Error::io("cannot write to stdout", e);
     let mut stdout = BufWriter::new(io::stdout().lock());

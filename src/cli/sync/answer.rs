@@ -58,7 +58,7 @@ impl Answer {
     pub(super) fn show_plan(&self, json: bool) -> Result<()> {
         if json {
             let mut value = self.json()?;
-            listing::keep_landed(&mut value, &self.failures);
+            value.keep_landed(&self.failures);
             return print_json(&value);
         }
         let line = |line: &Line| {
@@ -121,23 +121,28 @@ impl Answer {
                 value["identity"] = json!(identity.to_string());
             }
             done.add_to(&mut value, "copied");
-            listing::keep_landed(&mut value, &self.failures);
+            value.keep_landed(&self.failures);
             print_json(&value)?;
         }
         Ok(())
     }
 
-    fn json(&self) -> Result<Value> {
-        let image = |line: &Line| {
-            json!({
-                "name": line.name.to_string(), "source": line.source, "place": line.place,
-                "digest": line.digest.to_string(), "there": line.there,
-            })
-        };
-        Ok(json!({
-            "images": self.lines.iter().map(image).collect::<Vec<_>>(),
-            "totals": Totals::of(&self.contents)?.json(),
-        }))
+    fn json(&self) -> Result<listing::Answer<&Line>> {
+        let fields = json!({"totals": Totals::of(&self.contents)?.json()});
+        Ok(listing::Answer::new(self.lines.iter().collect(), fields))
+    }
+}
+
+impl listing::Entry for &Line {
+    fn name(&self) -> String {
+        self.name.to_string()
+    }
+
+    fn json(&self) -> Value {
+        json!({
+            "name": self.name.to_string(), "source": self.source, "place": self.place,
+            "digest": self.digest.to_string(), "there": self.there,
+        })
     }
 }
 
