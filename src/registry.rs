@@ -32,6 +32,7 @@ mod mounted;
 mod news;
 mod pages;
 mod peer;
+mod pieces;
 mod piecewise;
 mod places;
 mod proxies;

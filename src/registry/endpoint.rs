@@ -12,6 +12,7 @@ use super::call::{Access, Call, Payload, Target};
 use super::fault::{self, First};
 use super::limits::Gate;
 use super::peer::Peer;
+use super::pieces::Buffers;
 use super::referrers::Support;
 use super::retry::{Budget, Failure};
 use super::transport::Transport;
@@ -108,6 +109,11 @@ impl Endpoint {
     /// Whether it has the referrers API, as far as that is known.
     pub(super) fn referrers_api(&self) -> &Mutex<Support> {
         &self.referrers_api
+    }
+
+    /// Room for the pieces of uploads.
+    pub(super) fn buffers(&self) -> Arc<Buffers> {
+        self.settings.run.buffers()
     }
 
     pub(super) fn budget(&self) -> Budget {

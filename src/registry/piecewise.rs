@@ -1,17 +1,16 @@
 //! A blob sent in pieces by PATCH: each is kept until the registry has accepted it.
 
-use bytes::{Bytes, BytesMut};
-use futures_util::StreamExt;
+use bytes::Bytes;
 use reqwest::header::{CONTENT_RANGE, CONTENT_TYPE, LOCATION, RANGE};
 use reqwest::{Method, StatusCode};
 use url::Url;
 
 use super::call::{Call, Payload, Target};
+use super::header;
+use super::pieces::{MAX_PIECE, Piece, Pieces};
 use super::response::Response;
 use super::retry::{Budget, Failure};
 use super::upload::{MAX_REDIRECTS, OCTETS, Setback, Upload, is_late_token, moved};
-use super::{exchange, header};
-use crate::error::Error;
 use crate::place::Chunks;
 
 impl Upload {
@@ -22,7 +21,7 @@ impl Upload {
         let sent = match usize::try_from(opened.least) {
             Ok(least) if least <= MAX_PIECE => {
                 let step = self.endpoint.uploads().piece().max(least);
-                let mut pieces = Pieces { floor: least.max(SMALLEST), ..Pieces::new(chunks, self.size, step) };
+                let mut pieces = Pieces::new(chunks, self.size, step, self.endpoint.buffers()).at_least(least);
                 self.send_pieces(&mut session, &mut pieces, budget).await
             }
             _ => Err(Setback::fatal(self.lost(&format!("the registry takes no piece below {} bytes", opened.least)))),
@@ -47,6 +46,7 @@ impl Upload {
             }
             let before = session.accepted;
             self.send_piece(session, pieces, piece, budget).await?;
+            pieces.accepted();
             budget.gain(session.accepted - before);
         }
     }
@@ -57,7 +57,7 @@ impl Upload {
         &self,
         session: &mut Session,
         pieces: &mut Pieces,
-        mut piece: Bytes,
+        mut piece: Piece,
         budget: &mut Budget,
     ) -> Result<(), Setback> {
         while !piece.is_empty() {
@@ -81,8 +81,8 @@ impl Upload {
                     session.accepted
                 )))));
             }
-            piece = piece.slice((session.accepted - start) as usize..);
-            if piece.len() < pieces.floor && pieces.left > 0 {
+            piece = piece.after((session.accepted - start) as usize);
+            if !piece.is_empty() && pieces.is_too_small(piece.len()) {
                 pieces.put_back(piece);
                 return Ok(());
             }
@@ -178,7 +178,7 @@ impl Upload {
     }
 
     /// One PATCH; returns where the session stands after it.
-    async fn patch(&self, session: Session, piece: Bytes) -> Result<Session, Failure> {
+    async fn patch(&self, session: Session, piece: Piece) -> Result<Session, Failure> {
         let start = session.accepted;
         let (size, end) = (piece.len() as u64, start + piece.len() as u64);
         let call = self
@@ -187,7 +187,7 @@ impl Upload {
             .header(CONTENT_RANGE, &format!("{start}-{}", end - 1))
             .patience(self.endpoint.settings().commit_timeout);
         // A stream: bytes would be sent again at once after a late 401, in the same size.
-        let payload = || Payload::Stream { chunks: exchange::sliced(piece.clone()), size };
+        let payload = || Payload::Stream { chunks: piece.chunks(), size };
         let response = self.send_redirected(call, payload).await?;
         // Pulp returns 204 (pulp/pulp_container#2199), ECR 201.
         let taken = [StatusCode::ACCEPTED, StatusCode::NO_CONTENT, StatusCode::CREATED, StatusCode::OK];
@@ -252,76 +252,3 @@ struct Session {
     /// Bytes that the registry has.
     accepted: u64,
 }
-
-/// Chunks, gathered into pieces.
-pub(super) struct Pieces {
-    chunks: Chunks,
-    /// What comes next, before `later` and `chunks`.
-    rest: Bytes,
-    /// What was put back, the last first.
-    later: Vec<Bytes>,
-    /// Bytes that are still to come, by the descriptor.
-    left: u64,
-    /// The size of a piece.
-    step: usize,
-    /// The smallest size of a piece that is not the last.
-    floor: usize,
-}
-
-impl Pieces {
-    pub(super) fn new(chunks: Chunks, size: u64, step: usize) -> Self {
-        Pieces { chunks, rest: Bytes::new(), later: Vec::new(), left: size, step, floor: SMALLEST }
-    }
-
-    /// The next piece, of `step` bytes except for the last; empty at the end.
-    pub(super) async fn next(&mut self) -> Result<Bytes, Error> {
-        // What was put back is cut without a copy.
-        if self.rest.len() >= self.step {
-            self.left = self.left.saturating_sub(self.step as u64);
-            return Ok(self.rest.split_to(self.step));
-        }
-        let mut piece = BytesMut::new();
-        loop {
-            let take = self.rest.len().min(self.step - piece.len());
-            if piece.is_empty() && take > 0 {
-                piece.reserve(self.left.min(self.step as u64) as usize);
-            }
-            piece.extend_from_slice(&self.rest.split_to(take));
-            self.left = self.left.saturating_sub(take as u64);
-            if piece.len() == self.step {
-                return Ok(piece.freeze());
-            }
-            self.rest = match self.later.pop() {
-                Some(bytes) => bytes,
-                None => match self.chunks.next().await {
-                    Some(chunk) => chunk?,
-                    None => return Ok(piece.freeze()),
-                },
-            };
-        }
-    }
-
-    /// Takes back what was not accepted of the last piece.
-    fn put_back(&mut self, piece: Bytes) {
-        self.left += piece.len() as u64;
-        self.later.push(std::mem::replace(&mut self.rest, piece));
-    }
-
-    /// Makes pieces smaller than `len`, which was too large for one, and returns their size; nothing if they are as small
-    /// as they may be.
-    fn shrink(&mut self, len: usize) -> Option<usize> {
-        let now = self.step.min(len);
-        if now <= self.floor {
-            return None;
-        }
-        self.step = (now / 4).max(self.floor);
-        Some(self.step)
-    }
-}
-
-/// The size of a piece, 8 MiB.
-pub(super) const PIECE: usize = 8 << 20;
-/// The largest piece that a registry can ask for, 64 MiB: it is held in memory.
-const MAX_PIECE: usize = 64 << 20;
-/// The smallest piece that is tried, 64 KiB.
-const SMALLEST: usize = 64 << 10;

@@ -1,4 +1,5 @@
-//! What the clients of one run share: which logins a registry refused, and which warnings were given.
+//! What the clients of one run share: which logins a registry refused, which warnings were given, and the room for the
+//! pieces of uploads.
 //!
 //! Registries lock accounts after a few wrong passwords. A login that a registry refuses is therefore sent once in a
 //! run, and concurrent first uses of a login wait for the answer to one of them.
@@ -8,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::OwnedMutexGuard;
 
+use super::pieces::Buffers;
 use crate::credentials::Credential;
 use crate::error::Error;
 use crate::oci::Host;
@@ -18,6 +20,7 @@ use crate::progress::{Event, Progress};
 pub struct RunState {
     logins: Mutex<HashMap<(Host, Credential), Login>>,
     warnings: Mutex<HashSet<String>>,
+    buffers: Arc<Buffers>,
 }
 
 /// Whoever tries the login holds the lock.
@@ -40,6 +43,11 @@ enum Standing {
 pub(super) struct Trial(Option<OwnedMutexGuard<Standing>>);
 
 impl RunState {
+    /// Room for the pieces of uploads.
+    pub(super) fn buffers(&self) -> Arc<Buffers> {
+        self.buffers.clone()
+    }
+
     /// Waits until `credential` may be sent to `host`.
     ///
     /// # Errors

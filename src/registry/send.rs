@@ -6,7 +6,7 @@ use reqwest::StatusCode;
 use url::Url;
 
 use super::call::Payload;
-use super::piecewise::{PIECE, Pieces};
+use super::pieces::{PIECE, Piece, Pieces};
 use super::response::Response;
 use super::retry::{Budget, Failure};
 use super::upload::{MAX_REDIRECTS, Setback, Upload, is_late_token, moved};
@@ -87,10 +87,15 @@ impl Upload {
         self.waiting = Some(self.start(&mut self.endpoint.budget()).await?);
         let chunks = body.open().await?;
         let sent = match self.size <= PIECE as u64 {
-            true => match Pieces::new(chunks, self.size, PIECE).next().await {
-                Ok(bytes) => return self.send_replayable(Content::Bytes(bytes)).await,
-                Err(error) => Err(error),
-            },
+            true => {
+                // It holds its part of the buffers until the blob is sent.
+                let mut pieces = Pieces::new(chunks, self.size, PIECE, self.endpoint.buffers());
+                match pieces.next().await {
+                    Ok(Piece::Memory(bytes)) => return self.send_replayable(Content::Bytes(bytes)).await,
+                    Ok(Piece::Spooled { .. }) => unreachable!("a piece of this size is in memory"),
+                    Err(error) => Err(error),
+                }
+            }
             false => {
                 let mut budget = self.endpoint.budget();
                 let sent = self.in_pieces(chunks, &mut budget).await;

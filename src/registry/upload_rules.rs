@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
-use super::piecewise::PIECE;
+use super::pieces::PIECE;
 
 /// The rules of one registry. The first ones are those of the specification.
 #[derive(Debug)]
