@@ -26,6 +26,7 @@ mod signals;
 mod state;
 mod stderr;
 mod sync;
+mod time_limit;
 mod trust;
 mod verify;
 

@@ -4,11 +4,13 @@
 //! planned content from one that can be read ([`Source`], [`Pass`]) to one that can be written ([`Destination`]).
 //! [`Catalog`] is what planning asks of a place.
 
+mod allowance;
 mod body;
 mod builder;
 mod contents;
 mod documents;
 mod relations;
+mod tags;
 
 use std::collections::HashSet;
 use std::pin::Pin;
@@ -18,6 +20,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::Stream;
 
+pub use allowance::Allowance;
 pub use body::{Body, verified};
 pub use builder::{Builder, Fit, Misfit};
 pub use contents::{
@@ -26,6 +29,7 @@ pub use contents::{
 };
 pub use documents::Documents;
 pub use relations::{Relations, subjects};
+pub use tags::Tags;
 
 use crate::error::{Error, Failure, Result};
 use crate::oci::{Descriptor, Digest, Document, Host, MediaType, Repository, Selector, Tag};
@@ -40,7 +44,7 @@ pub const SMALL_BLOB: u64 = 4 << 20;
 #[async_trait]
 pub trait Catalog: Send + Sync {
     /// Every tag of a repository, in the order of the place, without duplicates.
-    async fn tags(&self, host: &Host, repository: &Repository) -> Result<Vec<Tag>>;
+    async fn tags(&self, host: &Host, repository: &Repository) -> Result<Tags>;
 
     /// A manifest or index with its exact bytes. With a digest in the selector the bytes are verified against it.
     async fn document(&self, host: &Host, repository: &Repository, selector: &Selector) -> Result<Document>;

@@ -25,7 +25,7 @@ use crate::containers::Rules;
 use crate::error::{Error, Failure, Result};
 use crate::naming::{Names, check_collisions, collision};
 use crate::oci::{Descriptor, Digest, Document, Host, MediaType, Name, Reference, Selector, View};
-use crate::place::{Builder, Catalog, Contents, Landing, Named, Origin, Reason};
+use crate::place::{Allowance, Builder, Catalog, Contents, Landing, Named, Origin, Reason};
 use crate::selection::Selection;
 
 /// How to plan.
@@ -41,6 +41,8 @@ pub struct Wishes {
     pub keep_going: bool,
     /// How many documents are asked for at once.
     pub jobs: usize,
+    /// How many requests may be made to read one image and what refers to it. Default: [`MAX_REQUESTS`].
+    pub max_requests: u64,
     /// Whose options errors advise.
     pub command: Command,
     /// What is checked of images before they are read.
@@ -64,6 +66,7 @@ impl Default for Wishes {
             referrers: true,
             keep_going: false,
             jobs: 6,
+            max_requests: MAX_REQUESTS,
             command: Command::Export,
             rules: Rules::default(),
         }
@@ -195,6 +198,7 @@ struct Subject {
     digest: Digest,
     /// The reference of an image that it belongs to.
     image: Arc<str>,
+    allowance: Arc<Allowance>,
 }
 
 /// Something that is to land.
@@ -204,6 +208,8 @@ struct Planned {
     origin: Origin,
     /// Its place among the images that were asked for; [`REFERRER`] if nobody asked for it.
     position: usize,
+    /// Of the image that was asked for.
+    allowance: Arc<Allowance>,
 }
 
 /// The position of what was found because it refers to an image.
@@ -321,7 +327,7 @@ impl<'a> Draft<'a> {
     /// Documents that can have referrers, with where to ask, that have not been asked about yet.
     fn new_subjects(&mut self) -> Vec<Subject> {
         let mut subjects = Vec::new();
-        for Planned { image, origin, .. } in &self.images {
+        for Planned { image, origin, allowance, .. } in &self.images {
             // What is below was looked at together with the image.
             if self.asked_about.contains(&(origin.clone(), image.document)) {
                 continue;
@@ -330,7 +336,10 @@ impl<'a> Draft<'a> {
             reached.sort_unstable();
             let documents = reached.into_iter().filter(|digest| self.builder.has(*digest));
             let source: Arc<str> = image.source.as_str().into();
-            subjects.extend(documents.map(|digest| Subject { origin: origin.clone(), digest, image: source.clone() }));
+            subjects.extend(documents.map(|digest| {
+                let (origin, image, allowance) = (origin.clone(), source.clone(), allowance.clone());
+                Subject { origin, digest, image, allowance }
+            }));
         }
         subjects.retain(|subject| self.asked_about.insert((subject.origin.clone(), subject.digest)));
         subjects
@@ -368,6 +377,8 @@ pub fn check_names<'a>(images: impl IntoIterator<Item = (&'a Reference, Option<D
     check_collisions(named, names.way)
 }
 
+/// Requests for one image: very many signatures are hundreds.
+pub const MAX_REQUESTS: u64 = 10_000;
 /// How many warnings are given one by one.
 const MAX_WARNINGS: usize = 20;
 

@@ -106,6 +106,9 @@ pub struct Settings {
     pub read_timeout: Duration,
     /// How long a server may take to answer once it has a whole blob or manifest: some copy and hash it first.
     pub commit_timeout: Duration,
+    /// How long one piece of work may go on without a new byte, from its first failure on, and how long a manifest or a
+    /// list may take. Default: 10 minutes.
+    pub stall_timeout: Duration,
     /// How many requests of a sort (reading, writing) are under way at one host, and how many connections are kept.
     pub jobs: usize,
     /// How many bytes pass a second; clients may share one.
@@ -252,6 +255,7 @@ impl Default for Settings {
             connect_timeout: Duration::from_secs(10),
             read_timeout: Duration::from_secs(60),
             commit_timeout: Duration::from_secs(600),
+            stall_timeout: Duration::from_secs(600),
             jobs: 6,
             rate: None,
             page_size: 1000,

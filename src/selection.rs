@@ -211,6 +211,7 @@ pub async fn expand(catalog: &dyn Catalog, selection: &Selection, filter: &Filte
     let mut seen = BTreeSet::new();
     while let Some((wanted, images)) = listings.next().await {
         match images {
+            Ok(images) if expanded.images.len() + images.len() > MAX_IMAGES => return Err(too_many(wanted)),
             Ok(images) => expanded.images.extend(images.into_iter().filter(|image| seen.insert(image.clone()))),
             Err(error) if error.kind() == Kind::Interrupted => return Err(error),
             Err(error) => expanded.failures.push(Failure { image: wanted.to_string(), error }),
@@ -221,6 +222,14 @@ pub async fn expand(catalog: &dyn Catalog, selection: &Selection, filter: &Filte
 
 /// The largest list or YAML file that is read, 16 MiB.
 pub const MAX_FILE: usize = 16 << 20;
+
+/// The most images of one run: as many as a bundle may have.
+pub const MAX_IMAGES: usize = 50_000;
+
+fn too_many(wanted: &Wanted) -> Error {
+    Error::usage(format!("with {wanted} there are more than {MAX_IMAGES} images to carry"))
+        .hint("choose among the tags (--include, --exclude, --latest, or rules in a YAML file), or carry them in several runs")
+}
 
 /// How many tag listings are asked for at once.
 const LISTINGS: usize = 4;
@@ -252,7 +261,10 @@ async fn expand_one(catalog: &dyn Catalog, wanted: &Wanted, filter: &Filter) -> 
         Which::Regex(regex) => regex.matches(tag),
         Which::Versions(constraint) => version(tag.as_str()).is_some_and(|version| constraint.matches(&version)),
     };
-    let kept = filter.keep(tags.into_iter().filter(fits).collect());
+    let kept = filter.keep(&tags, fits);
+    if kept.len() > MAX_IMAGES {
+        return Err(too_many(wanted));
+    }
     if kept.is_empty() {
         return Err(Error::not_found(format!("none of the {all} tags of {wanted} is what was asked for")).hint(
             "look at --include, --exclude and --latest, and at the expression or constraint in the file, if any",

@@ -11,6 +11,7 @@ use crate::containers::Registries;
 use crate::credentials::Lookup;
 use crate::error::{Error, Result};
 use crate::oci::Host;
+use crate::plan::MAX_REQUESTS;
 use crate::progress::Progress;
 use crate::registry::{
     CertificateDirectories, Client, HostSettings, Proxies, ProxyUrl, Rate, RedirectHost, Redirects, Retry, RunState,
@@ -47,6 +48,10 @@ pub(super) struct Effort {
     /// The pause before the first retry: seconds, or with a unit, such as 500ms; it doubles with each one
     #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = parse_pause)]
     retry_delay: Duration,
+    /// Give up what gets no new byte for so long, retries and pauses that a server asks for included; a manifest or list
+    /// must be whole by then. 0 is no limit
+    #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = parse_duration)]
+    stall_timeout: Duration,
     /// How many blobs or manifests are in flight at once
     #[arg(long, value_name = "N", default_value_t = DEFAULT_JOBS)]
     pub(super) jobs: NonZeroUsize,
@@ -66,6 +71,15 @@ pub(super) struct Connections {
     /// The directory of certificates, if one was named.
     pub(super) cert_dir: Option<PathBuf>,
     pub(super) redirects: Redirects,
+}
+
+/// How much a registry may make of one image.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Registries")]
+pub(super) struct RequestLimit {
+    /// Give up an image that takes more than N requests for its manifests and for what refers to it
+    #[arg(long, value_name = "N", default_value_t = MAX_REQUESTS)]
+    pub(super) max_requests_per_image: u64,
 }
 
 impl Access {
@@ -116,6 +130,7 @@ impl Effort {
             proxies: proxies()?,
             redirects,
             retry: Retry { times: self.retry_times, delay: self.retry_delay },
+            stall_timeout: Some(self.stall_timeout).filter(|limit| !limit.is_zero()).unwrap_or(Duration::MAX),
             jobs: self.jobs.get(),
             rate: self.limit_rate.map(|rate| Arc::new(Rate::new(rate))),
             progress: progress.clone(),

@@ -11,7 +11,7 @@ use futures_util::{StreamExt, stream};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use super::access::Access;
+use super::access::{Access, RequestLimit};
 use super::containers::ContainersFiles;
 use super::credentials::Credentials;
 use super::done::{self, Done};
@@ -19,6 +19,7 @@ use super::listing::{self, Totals};
 use super::making::{Compress, tell_what_is_signed};
 use super::output::{escape_controls, print_data, print_json};
 use super::state::StateArgument;
+use super::time_limit::{self, TimeLimit};
 use super::{Global, all_done, hub, inspect, stderr};
 use crate::dir::Tree;
 use crate::error::{Error, Failure, Result};
@@ -129,6 +130,8 @@ pub(super) struct Export {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
+    time_limit: TimeLimit,
+    #[command(flatten)]
     state: StateArgument,
     #[command(flatten)]
     credentials: Credentials,
@@ -136,6 +139,8 @@ pub(super) struct Export {
     access: Access,
     #[command(flatten)]
     files: ContainersFiles,
+    #[command(flatten)]
+    request_limit: RequestLimit,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -147,6 +152,11 @@ enum PlatformAs {
 }
 
 pub(super) async fn run(command: &Export, request: Request, global: &Global, cancel: CancellationToken) -> Result<()> {
+    let limit = command.time_limit.limit();
+    time_limit::within(limit, cancel, |cancel| export(command, request, global, cancel)).await
+}
+
+async fn export(command: &Export, request: Request, global: &Global, cancel: CancellationToken) -> Result<()> {
     let Request {
         started,
         selection,
@@ -174,6 +184,7 @@ pub(super) async fn run(command: &Export, request: Request, global: &Global, can
         referrers: !command.no_referrers,
         keep_going: command.keep_going,
         jobs: command.access.effort.jobs.get(),
+        max_requests: command.request_limit.max_requests_per_image,
         command: plan::Command::Export,
         rules,
     };

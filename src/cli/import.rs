@@ -13,6 +13,7 @@ use super::credentials::Credentials;
 use super::done::{self, Done};
 use super::listing::{self, Answer, Entry, Platforms, Row, Totals};
 use super::output::{note, print_data, print_json};
+use super::time_limit::{self, TimeLimit};
 use super::trust::TrustArguments;
 use super::{Global, all_done, inspect, stderr};
 use crate::credentials::Lookup;
@@ -68,6 +69,8 @@ pub(super) struct Import {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
+    time_limit: TimeLimit,
+    #[command(flatten)]
     credentials: Credentials,
     #[command(flatten)]
     access: Access,
@@ -104,6 +107,11 @@ impl Import {
 }
 
 pub(super) async fn run(command: &Import, request: Request, global: &Global, cancel: CancellationToken) -> Result<()> {
+    let limit = command.time_limit.limit();
+    time_limit::within(limit, cancel, |cancel| import(command, request, global, cancel)).await
+}
+
+async fn import(command: &Import, request: Request, global: &Global, cancel: CancellationToken) -> Result<()> {
     let Request { started, target, verified, logins } = request;
     let contents = match &command.only[..] {
         [] => verified.head.contents.clone(),

@@ -8,17 +8,17 @@ mod skopeo;
 use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
 use tokio_util::sync::CancellationToken;
 
-use super::access::{Effort, parse_duration};
+use super::access::{Effort, RequestLimit};
 use super::containers::ContainersFiles;
 use super::making::{tell_of_earlier, tell_what_is_signed};
 use super::platform::Override;
 use super::state::StateArgument;
+use super::time_limit::{self, TimeLimit};
 use super::trust::TrustArguments;
 use super::{Global, all_done, hub};
 use crate::containers::{Registries, Rules};
@@ -99,9 +99,8 @@ pub(super) struct Sync {
     /// Choose from indexes for this variant of the architecture, such as v7
     #[arg(long, value_name = "VARIANT")]
     override_variant: Option<String>,
-    /// Stop after so long, such as 30m
-    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
-    command_timeout: Option<Duration>,
+    #[command(flatten)]
+    time_limit: TimeLimit,
     /// Print the result (with --dry-run, the plan) as JSON
     #[arg(long)]
     json: bool,
@@ -123,6 +122,8 @@ pub(super) struct Sync {
     tls_verify: Option<String>,
     #[command(flatten)]
     effort: Effort,
+    #[command(flatten)]
+    request_limit: RequestLimit,
     #[command(flatten)]
     source_side: SourceSide,
     #[command(flatten)]
@@ -179,27 +180,13 @@ impl Sync {
         let source = Source::open(self, &registries, &progress, global)?;
         let destination = Destination::open(self, &wishes, &source, &registries, &progress)?;
         let digests = answer::digest_file(self)?;
-        let limit = self.command_timeout.or(before.command_timeout).filter(|limit| !limit.is_zero());
+        let limit = self.time_limit.limit().or(before.command_timeout).filter(|limit| !limit.is_zero());
         Ok(Request { started, wishes, registries, source, destination, digests, limit, progress })
     }
 }
 
 pub(super) async fn run(command: &Sync, request: Request, global: &Global, cancel: CancellationToken) -> Result<()> {
-    let Some(limit) = request.limit else { return sync(command, request, global, cancel).await };
-    let over = Arc::new(AtomicBool::new(false));
-    let (watch, stop) = (over.clone(), cancel.clone());
-    tokio::spawn(async move {
-        tokio::time::sleep(limit).await;
-        watch.store(true, Ordering::Relaxed);
-        stop.cancel();
-    });
-    sync(command, request, global, cancel).await.map_err(|error| match error.kind() {
-        Kind::Interrupted if over.load(Ordering::Relaxed) => {
-            Error::new(Kind::Io, format!("not done after {} s (--command-timeout)", limit.as_secs_f64()))
-                .hint("run the same command again to go on where it stopped, with more time")
-        }
-        _ => error,
-    })
+    time_limit::within(request.limit, cancel, |cancel| sync(command, request, global, cancel)).await
 }
 
 async fn sync(command: &Sync, request: Request, global: &Global, cancel: CancellationToken) -> Result<()> {
@@ -389,6 +376,7 @@ impl Sync {
                 referrers: self.referrers,
                 keep_going: self.keep_going,
                 jobs: self.effort.jobs.get(),
+                max_requests: self.request_limit.max_requests_per_image,
                 command: plan::Command::Sync,
                 rules,
             },
@@ -439,6 +427,7 @@ Logins, certificates, limits; -s docker -d docker quay.io/ns/app registry.local 
   --src-allow-redirect minio.example.com --dest-allow-redirect 10.0.0.5
   --retry-times 8 --retry-delay 500ms --jobs 2 --limit-rate 20MiB --command-timeout 2h
   --registries-conf mirrors.conf --registries.d signatures.d --policy strict.json, or --insecure-policy
+  --stall-timeout 30m --max-requests-per-image 50000
   -vv for every request, --progress plain for lines instead of bars, --quiet for errors alone
 
 The YAML is that of skopeo-sync(1); sealift export --help shows it. Options that skopeo takes

@@ -155,6 +155,11 @@ impl Body {
         self.passed.load(Ordering::Relaxed) >= self.size
     }
 
+    /// Whether bytes of the last opening were handed on.
+    pub fn has_moved(&self) -> bool {
+        self.passed.load(Ordering::Relaxed) > self.kept
+    }
+
     /// How many bytes of the last opening the destination had already.
     pub fn kept(&self) -> u64 {
         self.kept

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use super::{Draft, Plan, Planned, notes};
+use super::{Draft, Plan, Planned, REFERRER, notes};
 use crate::error::{Failure, Result};
 use crate::oci::Digest;
 use crate::place::{Absent, Fit};
@@ -11,6 +11,7 @@ impl Draft<'_> {
     pub(super) async fn finish(mut self, asked: usize) -> Result<Plan> {
         self.look_for_foreign_layers().await?;
         let images = std::mem::take(&mut self.images);
+        let images = self.without_spent(images);
         let mut images = self.without_unread(images);
         // Of two images that contradict each other the first by name is carried, in whatever order they were read.
         images.sort_by_cached_key(|planned| planned.image.name.to_string());
@@ -22,7 +23,7 @@ impl Draft<'_> {
             self.builder.absent(absent);
         }
         let mut attestations = BTreeMap::new();
-        for Planned { image, origin, position } in images {
+        for Planned { image, origin, position, .. } in images {
             if let Some(count) = self.attestations.get(&position).filter(|count| **count > 0) {
                 attestations.insert(image.name.to_string(), *count);
             }
@@ -35,6 +36,17 @@ impl Draft<'_> {
             self.warnings.push(format!("and {} more warnings of this sort", self.more_warnings));
         }
         Ok(Plan { contents: self.builder.finish()?, failures: self.failures, warnings: self.warnings })
+    }
+
+    /// The images that took no more requests than they may. Of the others nothing is carried: no one knows what of their
+    /// referrers was not read.
+    fn without_spent(&mut self, mut images: Vec<Planned>) -> Vec<Planned> {
+        let spent = images.extract_if(.., |planned| planned.allowance.is_spent());
+        let asked = spent.filter(|planned| planned.position != REFERRER);
+        self.failures.extend(
+            asked.map(|Planned { image, allowance, .. }| Failure { image: image.source, error: allowance.error() }),
+        );
+        images
     }
 
     /// The images below which everything could be read; the others become failures.

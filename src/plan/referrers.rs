@@ -14,7 +14,7 @@ use super::rounds::{Purpose, Wanted};
 use super::{Draft, Image, Planned, REFERRER, Subject};
 use crate::error::{Error, Failure, Kind, Result};
 use crate::oci::{Descriptor, Digest, Reference, Selector, Tag};
-use crate::place::{Named, Origin};
+use crate::place::{Allowance, Named, Origin};
 
 /// A referrer, as messages name it.
 #[derive(Debug)]
@@ -27,12 +27,13 @@ pub(super) struct Referrer {
     media_type: Option<String>,
     /// Whether it was listed; otherwise it is asked for because it may be there.
     pub(super) listed: bool,
+    allowance: Arc<Allowance>,
 }
 
 impl Referrer {
     fn new(subject: &Subject, selector: Selector, listed: bool) -> Self {
-        let (image, origin) = (subject.image.clone(), subject.origin.clone());
-        Referrer { image, origin, selector, media_type: None, listed }
+        let (image, origin, allowance) = (subject.image.clone(), subject.origin.clone(), subject.allowance.clone());
+        Referrer { image, origin, selector, media_type: None, listed, allowance }
     }
 
     fn of_type(self, descriptor: Descriptor) -> Self {
@@ -41,8 +42,8 @@ impl Referrer {
     }
 
     fn wanted(self) -> Wanted {
-        let (origin, selector) = (self.origin.clone(), self.selector.clone());
-        Wanted { origin, at: None, selector, purpose: Purpose::Referrer(Arc::new(self)) }
+        let (origin, selector, allowance) = (self.origin.clone(), self.selector.clone(), self.allowance.clone());
+        Wanted { origin, at: None, selector, purpose: Purpose::Referrer(Arc::new(self)), allowance }
     }
 
     /// Whether `document` is what the tag of this referrer is about.
@@ -105,7 +106,7 @@ impl Draft<'_> {
         let mut listing = listing.buffer_unordered(self.wishes.jobs.max(1));
         while let Some((origin, listed)) = listing.next().await {
             let tags = match listed {
-                Ok(tags) => Tags::Listed(tags.into_iter().collect()),
+                Ok(tags) => Tags::Listed(tags.iter().filter(|tag| tag.as_str().starts_with(PREFIX)).collect()),
                 Err(error) if error.kind() == Kind::Interrupted => return Err(error),
                 // What cannot be listed is asked for one by one; if the registry is gone, that will say so.
                 Err(_) => Tags::Refused,
@@ -136,13 +137,16 @@ impl Draft<'_> {
         let mut asking = stream::iter(subjects)
             .map(async |subject: Subject| {
                 let Origin { host, repository } = &subject.origin;
-                let answer = catalog.referrers(host, repository, subject.digest).await;
+                let asking = catalog.referrers(host, repository, subject.digest);
+                let answer = subject.allowance.pays_for(asking).await;
                 (subject, answer)
             })
             .buffer_unordered(self.wishes.jobs.max(1));
         let mut found = Vec::new();
         while let Some((subject, answer)) = asking.next().await {
             match answer {
+                // Each of them takes a request at least: a tree without end is not kept in memory.
+                Ok(Some(listed)) if subject.allowance.check(listed.len() as u64).is_err() => {}
                 Ok(Some(listed)) => {
                     found.extend(listed.into_iter().map(|descriptor| {
                         Referrer::new(&subject, Selector::Digest(descriptor.digest), true).of_type(descriptor)
@@ -151,6 +155,8 @@ impl Draft<'_> {
                 }
                 Ok(None) => self.without_list_of.push(subject),
                 Err(error) if error.kind() == Kind::Interrupted => return Err(error),
+                // The image fails as a whole.
+                Err(_) if subject.allowance.is_spent() => {}
                 Err(error) => {
                     let Origin { host, repository } = &subject.origin;
                     let image = format!("the referrers of {} ({host}/{repository}@{})", subject.image, subject.digest);
@@ -165,7 +171,7 @@ impl Draft<'_> {
     /// digest, without the list. An import lists them again where the registry has no API. Nothing if it is no such
     /// list, or something else is wrong with it.
     pub(super) fn without_list(&mut self, list: &Planned) -> Option<Vec<Planned>> {
-        let Planned { image, origin, .. } = list;
+        let Planned { image, origin, allowance, .. } = list;
         self.referrers.get(&image.name)?;
         let suffix = image.name.tag()?.as_str().strip_prefix("sha256-")?;
         Digest::from_hex(suffix)?;
@@ -182,7 +188,7 @@ impl Draft<'_> {
             let reference = Reference { host, repository, selector: Some(Selector::Digest(*digest)) };
             let name = self.wishes.names.way.name(&reference, *digest).ok()?;
             let image = Named { name, source: reference.to_string(), document: *digest };
-            Some(Planned { image, origin: origin.clone(), position: REFERRER })
+            Some(Planned { image, origin: origin.clone(), position: REFERRER, allowance: allowance.clone() })
         });
         let named = named.collect::<Option<Vec<_>>>()?;
         let count = gone.len();
@@ -201,7 +207,7 @@ fn by_itself(image: &Image) -> Option<(Origin, Selector)> {
     Some((Origin::of(reference), reference.selector.clone()?))
 }
 
-/// What is known of a repository's tags.
+/// What is known of those tags of a repository that say something about a digest.
 enum Tags {
     Listed(HashSet<Tag>),
     Refused,
@@ -223,6 +229,8 @@ impl Tags {
 /// Referrers of referrers of ...: an SBOM's signature is two deep.
 const MAX_DEPTH: usize = 8;
 
+/// How the tags begin that say something about a digest.
+const PREFIX: &str = "sha256-";
 /// The fallback tag of distribution-spec, and cosign's.
 const SUFFIXES: [&str; 4] = ["", ".sig", ".att", ".sbom"];
 

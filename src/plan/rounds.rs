@@ -9,7 +9,7 @@ use super::referrers::Referrer;
 use super::{Draft, Image, Planned, Platforms, REFERRER};
 use crate::error::{Error, Failure, Kind, Result};
 use crate::oci::{Digest, Document, MediaType, Name, Reference, Selector, View, embedded};
-use crate::place::{Named, Origin, Reason};
+use crate::place::{Allowance, Named, Origin, Reason};
 
 /// A document to read.
 pub(super) struct Wanted {
@@ -19,6 +19,8 @@ pub(super) struct Wanted {
     pub(super) at: Option<Origin>,
     pub(super) selector: Selector,
     pub(super) purpose: Purpose,
+    /// Of the image that it is read for.
+    pub(super) allowance: Arc<Allowance>,
 }
 
 /// What a document is read for.
@@ -77,7 +79,8 @@ impl Draft<'_> {
                 selector.ok_or_else(|| Error::usage(format!("{reference} names a repository, not an image")))?;
             let (reference, listed) = (reference.clone(), *listed);
             let asked = Asked { reference, position, listed, chosen: pinned.is_some() };
-            Ok(Wanted { origin, at: None, selector, purpose: Purpose::Image(Arc::new(asked)) })
+            let allowance = Allowance::new(self.wishes.max_requests);
+            Ok(Wanted { origin, at: None, selector, purpose: Purpose::Image(Arc::new(asked)), allowance })
         });
         self.read(wanted.collect::<Result<_>>()?).await
     }
@@ -111,7 +114,11 @@ impl Draft<'_> {
             }
             let mut reading = stream::iter(grouped)
                 .map(async |((Origin { host, repository }, selector), group)| {
-                    (group, catalog.document(&host, &repository, &selector).await)
+                    // What several images need is paid for by one that can.
+                    let payer = group.iter().find(|wanted| !wanted.allowance.is_spent()).unwrap_or(&group[0]);
+                    let reading = catalog.document(&host, &repository, &selector);
+                    let read = payer.allowance.pays_for(reading).await;
+                    (group, read)
                 })
                 .buffer_unordered(self.wishes.jobs.max(1));
             let mut next = Vec::new();
@@ -133,13 +140,19 @@ impl Draft<'_> {
         let mut wanted = Vec::new();
         if !self.broken.is_empty() {
             let mut again = HashSet::new();
-            for Planned { image, origin, .. } in &self.images {
+            for Planned { image, origin, allowance, .. } in &self.images {
+                if allowance.is_spent() {
+                    continue;
+                }
                 let reached = self.reached(image.document).into_iter();
                 for digest in reached.filter(|digest| self.broken.contains_key(digest)) {
                     let tried = self.attempts.tried.entry(digest).or_default();
                     if !tried.contains(origin) && again.insert(digest) {
                         wanted.extend(
-                            self.attempts.types.get(&digest).map(|media_type| child(origin, digest, media_type)),
+                            self.attempts
+                                .types
+                                .get(&digest)
+                                .map(|media_type| child(origin, digest, media_type, allowance)),
                         );
                     }
                 }
@@ -174,13 +187,11 @@ impl Draft<'_> {
                 continue;
             }
             let reaches = |planned: &&Planned| self.reached(planned.image.document).contains(&parent);
-            let Some(origin) = self.images.iter().find(reaches).map(|planned| planned.origin.clone()) else {
-                continue;
-            };
+            let Some(Planned { origin, allowance, .. }) = self.images.iter().find(reaches).cloned() else { continue };
             for (digest, bytes) in found {
                 let Some(media_type) = self.attempts.types.get(&digest).cloned() else { continue };
                 if let Ok(document) = Document::parse_known(bytes, &media_type, digest) {
-                    self.use_document(&child(&origin, digest, &media_type), &document, &mut next)?;
+                    self.use_document(&child(&origin, digest, &media_type, &allowance), &document, &mut next)?;
                 }
             }
         }
@@ -188,7 +199,7 @@ impl Draft<'_> {
     }
 
     fn use_document(&mut self, wanted: &Wanted, document: &Document, next: &mut Vec<Wanted>) -> Result<()> {
-        let origin = &wanted.origin;
+        let (origin, allowance) = (&wanted.origin, &wanted.allowance);
         let retyped = wanted.purpose.retyped(document);
         let document = retyped.as_ref().unwrap_or(document);
         match &wanted.purpose {
@@ -209,7 +220,8 @@ impl Draft<'_> {
                             let selector = Selector::Digest(child.digest);
                             self.attempts.indexes.entry(child.digest).or_default().insert(origin.clone());
                             let purpose = Purpose::Image(Arc::new(asked));
-                            next.push(Wanted { origin: origin.clone(), at: None, selector, purpose });
+                            let (origin, allowance) = (origin.clone(), allowance.clone());
+                            next.push(Wanted { origin, at: None, selector, purpose, allowance });
                             return Ok(());
                         }
                         Err(error) => {
@@ -219,7 +231,7 @@ impl Draft<'_> {
                     }
                 }
                 let name = self.wishes.names.name(reference, document.digest())?;
-                self.name(planned(name, reference, document, origin, *position));
+                self.name(planned(name, reference, document, wanted, *position));
             }
             Purpose::Child(_) => drop(self.broken.remove(&document.digest())),
             // GitLab reads the tag sha256-<hex> as the digest (oras-project/oras-go issue 1396): nothing lists itself.
@@ -233,11 +245,11 @@ impl Draft<'_> {
                 // It is found by this very name.
                 let name = self.wishes.names.way.name(&reference, document.digest())?;
                 self.referrers.insert(name.clone(), referrer.clone());
-                self.name(planned(name, &reference, document, origin, REFERRER));
+                self.name(planned(name, &reference, document, wanted, REFERRER));
             }
         }
         let unread = self.take(document)?;
-        next.extend(unread.into_iter().map(|(digest, media_type)| child(origin, digest, &media_type)));
+        next.extend(unread.into_iter().map(|(digest, media_type)| child(origin, digest, &media_type, allowance)));
         Ok(())
     }
 
@@ -245,7 +257,11 @@ impl Draft<'_> {
         if error.kind() == Kind::Interrupted {
             return Err(error);
         }
-        if let Selector::Digest(digest) = &wanted.selector {
+        let is_spent = wanted.allowance.is_spent();
+        // Another image may still read it there.
+        if let Selector::Digest(digest) = &wanted.selector
+            && !is_spent
+        {
             let at = wanted.at.as_ref().unwrap_or(&wanted.origin);
             self.attempts.tried.entry(*digest).or_default().insert(at.clone());
         }
@@ -271,6 +287,8 @@ impl Draft<'_> {
                     self.warn(format!("{referrer} was listed and is gone: it is not carried"));
                 }
             }
+            // The image fails as a whole.
+            (Purpose::Referrer(_), _) if is_spent => {}
             (Purpose::Referrer(referrer), _) => self.failures.push(referrer.failure(&error)),
         }
         Ok(())
@@ -310,14 +328,15 @@ impl Draft<'_> {
     }
 }
 
-fn planned(name: Name, reference: &Reference, document: &Document, origin: &Origin, position: usize) -> Planned {
+fn planned(name: Name, reference: &Reference, document: &Document, wanted: &Wanted, position: usize) -> Planned {
     let image = Named { name, source: reference.to_string(), document: document.digest() };
-    Planned { image, origin: origin.clone(), position }
+    Planned { image, origin: wanted.origin.clone(), position, allowance: wanted.allowance.clone() }
 }
 
-fn child(origin: &Origin, digest: Digest, media_type: &MediaType) -> Wanted {
+fn child(origin: &Origin, digest: Digest, media_type: &MediaType, allowance: &Arc<Allowance>) -> Wanted {
     let purpose = Purpose::Child(media_type.clone());
-    Wanted { origin: origin.clone(), at: None, selector: Selector::Digest(digest), purpose }
+    let (origin, allowance) = (origin.clone(), allowance.clone());
+    Wanted { origin, at: None, selector: Selector::Digest(digest), purpose, allowance }
 }
 
 /// The error for what is not there although something names it: that is no mistake in spelling.

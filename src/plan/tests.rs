@@ -1,7 +1,7 @@
 use super::*;
 use crate::error::Kind;
 use crate::naming::Naming;
-use crate::oci::{Descriptor, Host, MediaType, Repository, Tag};
+use crate::oci::{Descriptor, Host, MediaType, Repository};
 use async_trait::async_trait;
 use bytes::Bytes;
 use rstest::rstest;
@@ -24,7 +24,7 @@ impl Memory {
 
 #[async_trait]
 impl Catalog for Memory {
-    async fn tags(&self, _: &Host, _: &Repository) -> Result<Vec<Tag>> {
+    async fn tags(&self, _: &Host, _: &Repository) -> Result<crate::place::Tags> {
         unreachable!("planning lists no tags")
     }
     async fn document(&self, _: &Host, repository: &Repository, selector: &Selector) -> Result<Document> {

@@ -13,11 +13,11 @@ use super::retry::Failure;
 use super::{Client, tags};
 use crate::error::Result;
 use crate::oci::{Descriptor, Digest, Document, Host, MediaType, Repository, Selector, Tag};
-use crate::place::{Catalog, Current};
+use crate::place::{Catalog, Current, Tags};
 
 #[async_trait]
 impl Catalog for Client {
-    async fn tags(&self, host: &Host, repository: &Repository) -> Result<Vec<Tag>> {
+    async fn tags(&self, host: &Host, repository: &Repository) -> Result<Tags> {
         let (tags, skipped) = tags::list(&*self.listing(host, repository)?, repository).await?;
         self.warned().warn(host, repository, &skipped, &*self.settings().progress);
         Ok(tags)

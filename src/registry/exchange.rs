@@ -21,7 +21,7 @@ use super::retry::Failure;
 use super::stall::{self, Limits};
 use super::{Tls, header};
 use crate::error::Error;
-use crate::place::Chunks;
+use crate::place::{Allowance, Chunks};
 
 impl Endpoint {
     /// Sends one request, once, and follows redirects of what has no body. Any status is an answer.
@@ -81,6 +81,7 @@ impl Endpoint {
     pub(super) async fn exchange(&self, call: &Call, url: Url, payload: Payload) -> Result<Response, Failure> {
         let settings = self.settings();
         let lane = if matches!(call.method, Method::GET | Method::HEAD) { Lane::Read } else { Lane::Write };
+        Allowance::take().map_err(Failure::lasting)?;
         let permit = self.gate().enter(lane, call.turn).await;
         let client = self.http().client(self.host(), call.through, &url);
         let client = client.map_err(|refused| Failure::lasting(refused.context(format!("cannot {}", call.what))))?;
@@ -136,6 +137,7 @@ impl Endpoint {
             Err(error) => return Err(failed(self.http().failure(self.host(), route, to, error).await)),
         };
         self.note_answer();
+        response::check_head(route.peer, inner.headers()).map_err(failed)?;
         if *route.peer.role() == Role::Registry && route.proxy.is_none() {
             self.http().note_address(self.host(), inner.remote_addr());
         }

@@ -41,6 +41,12 @@ pub(super) fn timeout(peer: &Peer, seconds: u64) -> Failure {
     Failure::passing(Error::registry(format!("{peer} did not answer or take anything for {seconds} s")))
 }
 
+/// An answer that should be short and is not whole after `limit`.
+pub(super) fn too_slow(peer: &Peer, limit: Duration) -> Failure {
+    let error = Error::registry(format!("{peer} sent an answer that was not whole after {} s", limit.as_secs_f64()));
+    Failure::lasting(error.hint("on a line that is so slow, allow more time: --stall-timeout 1h"))
+}
+
 /// A server that does not keep to the specification, or to its own word.
 pub(super) fn protocol(peer: impl std::fmt::Display, what: impl std::fmt::Display) -> Error {
     Error::registry(format!("{peer} does not keep to the registry protocol: {what}"))

@@ -14,14 +14,15 @@ use super::header;
 use super::response::Response;
 use super::retry::Failure;
 use crate::error::{Error, Result};
-use crate::oci::MediaType;
+use crate::oci::{Digest, MediaType};
 
 /// The pages of one list.
 pub(super) struct Pages<'a> {
     endpoint: &'a Endpoint,
     first: Call,
     state: State,
-    seen: HashSet<Url>,
+    /// Of the pages so far, by their URLs, which may be long.
+    seen: HashSet<Digest>,
     count: usize,
     no_list: fn(&Response) -> bool,
     /// Whether such an answer is final, even if it may pass.
@@ -150,8 +151,9 @@ impl<'a> Pages<'a> {
         };
         let next = next_page(&url, &link)
             .ok_or_else(|| fault::protocol(host, "the link to the next page of its list leads nowhere"))?;
-        self.seen.insert(url);
-        if !self.seen.insert(next.clone()) {
+        let short = |url: &Url| Digest::of(url.as_str().as_bytes());
+        self.seen.insert(short(&url));
+        if !self.seen.insert(short(&next)) {
             return Err(fault::protocol(host, "the pages of its list go round in a circle"));
         }
         Ok(Some(self.first.redirected(next)))

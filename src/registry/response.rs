@@ -29,6 +29,7 @@ pub(super) struct Response {
     what: String,
     writes: bool,
     read_timeout: Duration,
+    stall_timeout: Duration,
     /// What a 401 means.
     refused: Option<Error>,
     rate: Option<Arc<Rate>>,
@@ -50,6 +51,7 @@ impl Response {
             what: call.what.clone(),
             writes: !matches!(call.method, Method::GET | Method::HEAD),
             read_timeout: settings.read_timeout,
+            stall_timeout: settings.stall_timeout,
             refused: None,
             rate: settings.rate.clone(),
             _permit: permit,
@@ -213,14 +215,20 @@ impl Response {
         if self.content_length().is_some_and(|length| length > limit) {
             return Ok(None);
         }
-        let mut body = Vec::new();
-        while let Some(chunk) = self.chunk().await? {
-            if (body.len() + chunk.len()) as u64 > limit {
-                return Ok(None);
+        let (peer, what, time) = (self.peer.clone(), self.what.clone(), self.stall_timeout);
+        let read = async {
+            let mut body = Vec::new();
+            while let Some(chunk) = self.chunk().await? {
+                if (body.len() + chunk.len()) as u64 > limit {
+                    return Ok(None);
+                }
+                body.extend_from_slice(&chunk);
             }
-            body.extend_from_slice(&chunk);
-        }
-        Ok(Some(body.into()))
+            Ok(Some(body.into()))
+        };
+        // A byte now and then would hold the run for days.
+        let late = |_| fault::too_slow(&peer, time).context(format!("cannot {what}"));
+        tokio::time::timeout(time, read).await.map_err(late)?
     }
 
     /// Refuses a web page where the body does not matter, as in the answer to `GET /v2/`.
@@ -255,11 +263,26 @@ impl Response {
     }
 }
 
+/// Refuses a head that no one can need: parts of it are kept, some for each repository.
+pub(super) fn check_head(peer: &Peer, headers: &HeaderMap) -> Result<(), Failure> {
+    let size: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+    match size > MAX_HEAD {
+        true => {
+            let what = format!("the head of its answer has more than {MAX_HEAD} bytes");
+            Err(Failure::lasting(fault::protocol(peer, what)))
+        }
+        false => Ok(()),
+    }
+}
+
 /// The pause that an answer asks for.
 pub(super) fn pause(headers: &HeaderMap) -> Option<Duration> {
     let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
     header::retry_after(text(RETRY_AFTER)?, text(DATE))
 }
 
+/// The largest head of an answer, 64 KiB: nginx takes 8 KiB from what is behind it (proxy_buffer_size), Apache 8 KiB in a
+/// field.
+const MAX_HEAD: usize = 64 << 10;
 /// The most that is read of an error's body, 64 KiB.
 const MAX_ERROR: u64 = 64 << 10;

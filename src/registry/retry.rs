@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use reqwest::StatusCode;
+use tokio::time::Instant;
 
 use super::Settings;
 use crate::error::{Error, Kind, Result};
@@ -147,6 +148,9 @@ pub(super) struct Budget {
     tries: u32,
     /// Bytes moved since the budget was last full.
     gained: u64,
+    /// When the first failure since the last new byte was.
+    stalled_since: Option<Instant>,
+    stall_timeout: Duration,
     progress: Arc<dyn Progress>,
 }
 
@@ -158,7 +162,15 @@ impl Budget {
             .with_max_delay(MAX_PAUSE.max(settings.retry.delay))
             .with_max_times(settings.retry.times as usize)
             .with_jitter();
-        Budget { builder, pauses: builder.build(), tries: 1, gained: 0, progress: settings.progress.clone() }
+        Budget {
+            builder,
+            pauses: builder.build(),
+            tries: 1,
+            gained: 0,
+            stalled_since: None,
+            stall_timeout: settings.stall_timeout,
+            progress: settings.progress.clone(),
+        }
     }
 
     /// Waits for the next try, or gives up with the error.
@@ -172,8 +184,16 @@ impl Budget {
                 )),
             });
         };
-        self.tries += 1;
         let pause = asked.map_or(pause, |asked| asked.max(pause.min(MIN_PAUSE)));
+        let stalled = self.stalled_since.get_or_insert_with(Instant::now).elapsed();
+        if stalled.saturating_add(pause) > self.stall_timeout {
+            let limit = self.stall_timeout.as_secs_f64();
+            return Err(failure.error.hint(format!(
+                "no new byte would come for {limit} s (--stall-timeout): run the same command again later, what is done \
+                 is not done again"
+            )));
+        }
+        self.tries += 1;
         self.progress.event(Event::Retrying { what: &failure.error.chain(), after: pause });
         tracing::debug!(error = failure.error.chain(), ?pause, "retrying");
         tokio::time::sleep(pause).await;
@@ -185,10 +205,18 @@ impl Budget {
         self.progress.event(Event::Retrying { what: &failure.error.chain(), after: Duration::ZERO });
     }
 
+    /// Bytes got through since the last failure.
+    pub(super) fn moved(&mut self) {
+        self.stalled_since = None;
+    }
+
     /// So many bytes got through. Enough of them fill the budget again: a large blob over a bad line may be cut any
     /// number of times, and a server that gives a little each time still cannot hold the run for ever.
     pub(super) fn gain(&mut self, bytes: u64) {
         self.gained += bytes;
+        if bytes > 0 {
+            self.moved();
+        }
         if self.gained >= ENOUGH {
             self.gained = 0;
             self.pauses = self.builder.build();

@@ -45,6 +45,14 @@ impl Content<'_> {
         }
     }
 
+    /// Whether the last request took bytes.
+    fn has_moved(&self) -> bool {
+        match self {
+            Content::Body(body) => body.has_moved(),
+            Content::Bytes(_) => true,
+        }
+    }
+
     /// The error of the source, if that is why the upload failed. Another try does not help.
     fn own_failure(&self) -> Option<Error> {
         match self {
@@ -164,6 +172,9 @@ impl Upload {
                         && failure.status() != Some(StatusCode::TOO_MANY_REQUESTS)
                         && (content.is_sent() || failure.status() == Some(StatusCode::NOT_FOUND));
                     course.only_500 &= !course.in_pieces && is_passing_500(&failure);
+                    if content.has_moved() {
+                        budget.moved();
+                    }
                     let spent = budget.spend(failure).await;
                     if may_be_there && self.has_arrived().await {
                         return Ok(());

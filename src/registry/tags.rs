@@ -1,54 +1,71 @@
 //! The tags of a repository, as a registry lists them. Some lists hold entries that are no tags; these are skipped.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
 
 use serde::Deserialize;
-use serde::de::{Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use super::call::{Access, Call};
 use super::endpoint::Endpoint;
 use super::pages::{Listed, Pages};
 use crate::error::{Error, Result};
 use crate::oci::{Host, Repository, Tag};
+use crate::place::Tags;
 use crate::progress::{Event, Progress};
 use crate::text;
 
 /// Returns the tags of `repository` in server order, without duplicates, and what else its list holds.
 ///
 /// # Errors
-/// `NotFound` and `Registry` when the list cannot be read to its end; `Refused` for more than [`MAX_TAGS`] tags.
-pub(super) async fn list(endpoint: &Endpoint, repository: &Repository) -> Result<(Vec<Tag>, Skipped)> {
+/// `NotFound` and `Registry` when the list cannot be read to its end; `Refused` for more than [`MAX_TAGS`] entries, or
+/// more than [`MAX_BYTES`].
+pub(super) async fn list(endpoint: &Endpoint, repository: &Repository) -> Result<(Tags, Skipped)> {
     let host = endpoint.host();
     let what = format!("read the tags of {host}/{repository}");
     let path = format!("{repository}/tags/list?n={}", endpoint.settings().page_size);
     let mut pages = Pages::new(endpoint, Call::get(path, Access::Pull(repository.clone()), &what));
-    let mut tags = Vec::new();
-    let mut seen = HashSet::new();
-    let mut skipped = Skipped::default();
+    let mut read = Read { tags: Tags::default(), skipped: Skipped::default(), is_over: false };
     while let Listed::Page(page) = pages.next().await? {
-        let page: TagsPage = serde_json::from_slice(&page.readable()?).map_err(|e| {
+        read.page(&page.readable()?).map_err(|e| {
             Error::registry(format!("cannot {what}: the answer is not a list of tags"))
                 .caused_by(e)
                 .hint("a proxy in between may alter answers; the registry's log may say more")
         })?;
-        for entry in page.tags.unwrap_or_default().0 {
-            match entry {
-                Entry::Tag(tag) => {
-                    if seen.insert(tag.clone()) {
-                        tags.push(tag);
-                    }
-                }
-                Entry::Other(shown) => skipped.add(shown),
-            }
-            if tags.len() > MAX_TAGS {
-                return Err(Error::refused(format!("{host}/{repository} has more than {MAX_TAGS} tags"))
-                    .hint("name the tags that are wanted"));
-            }
+        if read.is_over {
+            let most = format!("{MAX_TAGS} tags or {} MiB of them", MAX_BYTES >> 20);
+            return Err(Error::refused(format!("{host}/{repository} has more than {most}"))
+                .hint("name the tags that are wanted"));
         }
     }
-    Ok((tags, skipped))
+    Ok((read.tags.dedup(), read.skipped))
+}
+
+/// What was read of a list so far. Entries go straight there: a page of 4 MiB may have a million of them.
+struct Read {
+    tags: Tags,
+    skipped: Skipped,
+    /// Whether there are too many; the rest of the page is not looked at then.
+    is_over: bool,
+}
+
+impl Read {
+    /// Adds the entries of a page.
+    fn page(&mut self, bytes: &[u8]) -> serde_json::Result<()> {
+        let mut deserializer = serde_json::Deserializer::from_slice(bytes);
+        deserializer.deserialize_map(PageVisitor(self))?;
+        deserializer.end()
+    }
+
+    fn add(&mut self, entry: Entry) {
+        match entry {
+            Entry::Tag(tag) => self.tags.push(&tag),
+            Entry::Other(shown) => self.skipped.add(shown),
+        }
+        self.is_over |= self.tags.len() > MAX_TAGS || self.tags.bytes() > MAX_BYTES;
+    }
 }
 
 /// Entries of a list that are no tags.
@@ -100,47 +117,68 @@ impl Warned {
     }
 }
 
-#[derive(Deserialize)]
-struct TagsPage {
-    #[serde(default)]
-    tags: Option<Entries>,
-}
+struct PageVisitor<'r>(&'r mut Read);
 
-/// Entries as they come; what is no tag is kept as a short text, however long it is.
-#[derive(Default)]
-struct Entries(Vec<Entry>);
+impl<'de> Visitor<'de> for PageVisitor<'_> {
+    type Value = ();
 
-enum Entry {
-    Tag(Tag),
-    Other(String),
-}
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object with a list of tags")
+    }
 
-impl<'de> Deserialize<'de> for Entries {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_seq(EntriesVisitor)
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        let mut is_there = false;
+        while let Some(key) = map.next_key::<Cow<'_, str>>()? {
+            if key != "tags" {
+                map.next_value::<IgnoredAny>()?;
+                continue;
+            }
+            if std::mem::replace(&mut is_there, true) {
+                return Err(A::Error::duplicate_field("tags"));
+            }
+            map.next_value_seed(EntriesSeed(self.0))?;
+        }
+        Ok(())
     }
 }
 
-struct EntriesVisitor;
+/// A list of entries, or null.
+struct EntriesSeed<'r>(&'r mut Read);
 
-impl<'de> Visitor<'de> for EntriesVisitor {
-    type Value = Entries;
+impl<'de> DeserializeSeed<'de> for EntriesSeed<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for EntriesSeed<'_> {
+    type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a list of tags")
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Entries, A::Error> {
-        let (mut entries, mut others) = (Vec::new(), 0);
-        while let Some(entry) = list.next_element()? {
-            others += usize::from(matches!(entry, Entry::Other(_)));
-            if others > MAX_OTHERS {
-                return Err(A::Error::custom(format!("more than {MAX_OTHERS} entries of one page are not tags")));
-            }
-            entries.push(entry);
-        }
-        Ok(Entries(entries))
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
     }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
+        while !self.0.is_over {
+            match list.next_element()? {
+                Some(entry) => self.0.add(entry),
+                None => return Ok(()),
+            }
+        }
+        while list.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(())
+    }
+}
+
+enum Entry {
+    Tag(Tag),
+    Other(String),
 }
 
 impl<'de> Deserialize<'de> for Entry {
@@ -196,10 +234,10 @@ impl<'de> Visitor<'de> for EntryVisitor {
     }
 }
 
-/// The most tags of one repository.
+/// The most entries of the list of one repository.
 const MAX_TAGS: usize = 1_000_000;
-/// The most entries of one page that may be no tags: memory for them is bounded.
-const MAX_OTHERS: usize = 100_000;
+/// The most bytes of its tags, 16 MiB.
+const MAX_BYTES: usize = 16 << 20;
 /// How many entries a warning names.
 const SHOWN_ENTRIES: usize = 5;
 /// The longest entry in a warning, in bytes.
@@ -215,20 +253,22 @@ mod tests {
     fn entries_that_are_no_tags_are_told_from_tags() {
         let long = "x".repeat(140);
         let text = format!(r#"{{"tags":["1",null,"","-a","a\nb",7,-7,1.5,true,[1,[2]],{{"a":[]}},"{long}","2"]}}"#);
-        let page: TagsPage = serde_json::from_str(&text).unwrap();
-        let (mut tags, mut others) = (Vec::new(), Vec::new());
-        for entry in page.tags.unwrap().0 {
-            match entry {
-                Entry::Tag(tag) => tags.push(tag.to_string()),
-                Entry::Other(shown) => others.push(shown),
-            }
-        }
+        let mut read = Read { tags: Tags::default(), skipped: Skipped::default(), is_over: false };
+        read.page(text.as_bytes()).unwrap();
+        let tags: Vec<String> = read.tags.iter().map(|tag| tag.to_string()).collect();
         assert_eq!(tags, ["1", "2"]);
         let short = ["null", "\"\"", "\"-a\"", "\"a\\nb\"", "7", "-7", "1.5", "true", "a list", "an object"];
-        assert_eq!(others[..10], short);
-        assert!(others[10].len() < 120 && others.len() == 11, "{others:?}");
+        assert_eq!(read.skipped.shown, short[..SHOWN_ENTRIES]);
+        assert_eq!(read.skipped.count, 11);
+        for (other, shown) in [7, 8, 9].map(|at| ["true", "[1,[2]]", r#"{"a":[]}"#][at - 7]).iter().zip(&short[7..]) {
+            assert!(matches!(serde_json::from_str(other), Ok(Entry::Other(found)) if found == *shown), "{other}");
+        }
+        assert!(matches!(serde_json::from_str(&format!("\"{long}\"")), Ok(Entry::Other(shown)) if shown.len() < 120));
+        for text in [r#"{"tags":null}"#, "{}", r#"{"name":"a","tags":[]}"#] {
+            assert!(read.page(text.as_bytes()).is_ok(), "{text}");
+        }
         for text in [r#"{"tags":"1"}"#, r#"{"tags":{}}"#, r#"{"tags":["1"}"#, "[]x", "7"] {
-            assert!(serde_json::from_str::<TagsPage>(text).is_err(), "{text}");
+            assert!(read.page(text.as_bytes()).is_err(), "{text}");
         }
     }
 }

@@ -6,9 +6,11 @@ use std::num::NonZeroUsize;
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use regex::Regex;
 
+use super::MAX_IMAGES;
 use super::constraint::version;
 use crate::error::{Error, Result};
 use crate::oci::Tag;
+use crate::place::Tags;
 
 /// What is kept of the tags of every repository that is listed. By default everything.
 #[derive(Debug, Clone, Default)]
@@ -44,19 +46,26 @@ impl Filter {
         Ok(Filter { include: set(include)?, exclude: set(exclude)?, latest })
     }
 
-    /// What is kept, in the same order.
-    pub(super) fn keep(&self, mut tags: Vec<Tag>) -> Vec<Tag> {
-        tags.retain(|tag| {
-            self.include.as_ref().is_none_or(|globs| globs.is_match(tag.as_str()))
-                && !self.exclude.as_ref().is_some_and(|globs| globs.is_match(tag.as_str()))
-        });
-        if let Some(latest) = self.latest {
-            // Tags for one version (2, 2.0 and 2.0.0) count once and stay together.
-            let versions: BTreeSet<_> = tags.iter().filter_map(|tag| version(tag.as_str())).collect();
-            let newest: BTreeSet<_> = versions.into_iter().rev().take(latest.get()).collect();
-            tags.retain(|tag| version(tag.as_str()).is_some_and(|version| newest.contains(&version)));
+    /// What is kept of the tags that are wanted, in the same order; of more than [`MAX_IMAGES`] one more than those.
+    pub(super) fn keep(&self, tags: &Tags, is_wanted: impl Fn(&Tag) -> bool) -> Vec<Tag> {
+        let chosen = || {
+            tags.iter().filter(|tag| {
+                self.include.as_ref().is_none_or(|globs| globs.is_match(tag.as_str()))
+                    && !self.exclude.as_ref().is_some_and(|globs| globs.is_match(tag.as_str()))
+                    && is_wanted(tag)
+            })
+        };
+        let Some(latest) = self.latest else { return chosen().take(MAX_IMAGES + 1).collect() };
+        // Tags for one version (2, 2.0 and 2.0.0) count once and stay together.
+        let mut newest = BTreeSet::new();
+        for version in chosen().filter_map(|tag| version(tag.as_str())) {
+            newest.insert(version);
+            if newest.len() > latest.get() {
+                newest.pop_first();
+            }
         }
-        tags
+        let is_newest = |tag: &Tag| version(tag.as_str()).is_some_and(|version| newest.contains(&version));
+        chosen().filter(is_newest).take(MAX_IMAGES + 1).collect()
     }
 }
 
@@ -142,14 +151,14 @@ mod tests {
     use proptest::prelude::*;
     use rstest::rstest;
 
-    fn tags(text: &str) -> Vec<Tag> {
+    fn tags(text: &str) -> Tags {
         text.split_whitespace().map(|tag| tag.parse().expect("a tag")).collect()
     }
 
     fn kept(include: &[&str], exclude: &[&str], latest: usize, from: &str) -> String {
         let owned = |globs: &[&str]| globs.iter().map(|&glob| glob.to_owned()).collect::<Vec<_>>();
         let filter = Filter::new(&owned(include), &owned(exclude), NonZeroUsize::new(latest)).expect("a filter");
-        filter.keep(tags(from)).iter().map(Tag::as_str).collect::<Vec<_>>().join(" ")
+        filter.keep(&tags(from), |_| true).iter().map(Tag::as_str).collect::<Vec<_>>().join(" ")
     }
 
     #[rstest]

@@ -233,7 +233,7 @@ mod tests {
 
     #[async_trait]
     impl Catalog for Memory {
-        async fn tags(&self, _: &Host, _: &Repository) -> Result<Vec<Tag>> {
+        async fn tags(&self, _: &Host, _: &Repository) -> Result<crate::place::Tags> {
             unreachable!("what is looked at is listed already")
         }
         async fn document(&self, _: &Host, _: &Repository, selector: &Selector) -> Result<Document> {

@@ -13,7 +13,7 @@ use crate::dir::{Image, Tree};
 use crate::error::Result;
 use crate::naming::Names;
 use crate::oci::{Descriptor, Digest, Document, Host, Repository, Selector, Tag, View};
-use crate::place::{Catalog, Current, Named};
+use crate::place::{Catalog, Current, Named, Tags};
 use crate::plan;
 
 /// A catalog, and documents that are known without it.
@@ -65,7 +65,7 @@ impl<'a> Shelf<'a> {
 
 #[async_trait]
 impl Catalog for Shelf<'_> {
-    async fn tags(&self, host: &Host, repository: &Repository) -> Result<Vec<Tag>> {
+    async fn tags(&self, host: &Host, repository: &Repository) -> Result<Tags> {
         self.catalog.tags(host, repository).await
     }
 

@@ -21,7 +21,7 @@ use crate::place::{BlobId, Body, Chunks, Mismatch, Pass, SMALL_BLOB, verified};
 pub(super) async fn to_any_order(job: &Job, mut pass: Box<dyn Pass>) -> Result<()> {
     let mismatch = pass.mismatch();
     let mut answers = Answers::ask_ahead(job);
-    let small = Arc::new(Semaphore::new(job.jobs));
+    let small = Arc::new(Semaphore::new(job.jobs.min(SMALL_AT_ONCE)));
     let mut tasks = Tasks::new(job.cancel.clone());
     let read = async {
         let mut missing: Vec<bool> = vec![true; job.contents.blobs.len()];
@@ -202,5 +202,7 @@ impl Answers {
     }
 }
 
+/// How many small blobs are in memory at once: 24 MiB.
+const SMALL_AT_ONCE: usize = 6;
 /// How many answers may wait for the reader.
 const AHEAD: usize = 64;

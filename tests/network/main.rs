@@ -1,6 +1,7 @@
 //! Registries on networks as they are: private authorities, proxies, limits, and bad days.
 
 mod bad_days;
+mod bounds;
 mod echoes;
 mod elsewhere;
 mod heads;

@@ -330,3 +330,45 @@ async fn after_a_late_401_the_layer_goes_in_pieces_and_after_the_next_in_smaller
     let again: Vec<usize> = server.seen()[before..].iter().map(length).collect();
     assert!(again.iter().all(|length| *length <= PIECE), "{again:?}");
 }
+
+/// More than is kept in memory for a piece: it goes through a temporary file.
+#[rstest]
+#[tokio::test]
+async fn pieces_of_any_size_that_a_registry_demands_are_sent_again_where_they_fail(
+    #[values(Image::body, Image::once)] body: Open,
+    #[values(8 << 20, 9 << 20, 11 << 20)] least: usize,
+) {
+    const PART: usize = 1_000_000;
+    let (held, failed) = (Arc::new(AtomicUsize::new(0)), AtomicUsize::new(0));
+    let server = Faulty::start(move |_, request| match request.method.as_str() {
+        "POST" => accepted().header("OCI-Chunk-Min-Length", least),
+        "GET" => {
+            let last = held.load(Ordering::Relaxed) - 1;
+            Reply::new("204 No Content").header("Location", "/s").header("Range", format!("0-{last}"))
+        }
+        "PUT" if length(request) > 0 => Reply::new("405 Method Not Allowed").body(b""),
+        _ => by_patch(request, |request| match (range(request).0, failed.fetch_add(1, Ordering::Relaxed)) {
+            // The second piece is taken in part before it fails.
+            (start, 1) => {
+                held.store(start + PART, Ordering::Relaxed);
+                Reply::new("502 Bad Gateway").body(b"")
+            }
+            _ => {
+                held.store(range(request).1, Ordering::Relaxed);
+                accepted()
+            }
+        }),
+    })
+    .await;
+    let image = layer_of(3 * least + 5);
+    put(&server, &image, body(&image, LAYER)).await.unwrap();
+    let patches: Vec<Request> = server.seen().into_iter().filter(|request| request.method == "PATCH").collect();
+    let ranges: Vec<(usize, usize)> = patches.iter().map(range).collect();
+    let (second, end) = (least + PART, 3 * least + 5);
+    let expected = [(0, least), (least, 2 * least), (second, second + least), (second + least, end)];
+    assert_eq!(ranges, expected);
+    let mut whole = patches[0].body.clone();
+    whole.extend(&patches[1].body[..PART]);
+    whole.extend(patches[2..].iter().flat_map(|patch| &patch.body));
+    assert_eq!(Digest::of(&whole), image.contents.blob(LAYER).digest);
+}

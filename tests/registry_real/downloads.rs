@@ -226,7 +226,7 @@ async fn five_thousand_tags_are_read_by_pages_or_at_once_where_n_is_ignored() {
         let client = Client::new(Settings::default()).unwrap();
         let tags = client.tags(&host(server.port), &"ns/app".parse().unwrap()).await.unwrap();
         assert_eq!(tags.len(), 5_000);
-        assert_eq!(tags[4_999].to_string(), "t4999");
+        assert_eq!(tags.iter().last().unwrap().to_string(), "t4999");
         assert_eq!(server.seen().len(), if heeds_n { 5 } else { 1 });
     }
 }

@@ -98,7 +98,7 @@ async fn entries_that_are_no_tags_are_skipped_with_a_warning() {
     let (client, log) = client();
     for _ in 0..2 {
         let tags = client.tags(&host(server.port), &repository()).await.unwrap();
-        assert_eq!(tags.iter().map(ToString::to_string).collect::<Vec<_>>(), ["1", "2"]);
+        assert_eq!(tags.iter().map(|tag| tag.to_string()).collect::<Vec<_>>(), ["1", "2"]);
     }
     let warnings = log.warnings();
     assert_eq!(warnings.len(), 1, "one for a repository: {warnings:?}");

@@ -199,7 +199,8 @@ async fn every_tag_is_listed_once() {
     let names: Vec<String> = (0..25).map(|n| format!("ns/app:t{n:02}")).collect();
     let image = image(noise(1000), &names.iter().map(String::as_str).collect::<Vec<_>>(), &[]);
     push(&RegistryDestination::new(&client, &host(server.port), None), &image, ScopeId(0)).await;
-    let mut tags = client.tags(&host(server.port), &"ns/app".parse().unwrap()).await.unwrap();
+    let tags = client.tags(&host(server.port), &"ns/app".parse().unwrap()).await.unwrap();
+    let mut tags: Vec<_> = tags.iter().collect();
     tags.sort();
     assert_eq!(tags.iter().map(|tag| format!("ns/app:{tag}")).collect::<Vec<_>>(), names);
 }

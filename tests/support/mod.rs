@@ -9,6 +9,7 @@
 //!
 //! Helpers panic with what went wrong: they are for tests only.
 
+mod answering;
 mod corpus;
 mod desk;
 mod forward;
@@ -23,6 +24,7 @@ mod tls_front;
 mod token;
 mod walk;
 
+pub use answering::{Answering, Asked, Reply};
 pub use corpus::{Reference, busybox, corpus, push_corpus, references, tree};
 pub use desk::{Desk, Run, Running, Sample, Serving, Usage};
 pub use forward::{ForwardProxy, Forwarded};

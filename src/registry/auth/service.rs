@@ -16,6 +16,7 @@ use super::{basic, bearer, refused, wants_a_login};
 use crate::credentials::{Credential, Secret};
 use crate::error::Error;
 use crate::oci::Host;
+use crate::place::Allowance;
 use crate::registry::fault::{self, First, Refusal, Route};
 use crate::registry::limits::{Gate, Lane, Turn};
 use crate::registry::peer::Peer;
@@ -238,6 +239,7 @@ impl Service {
         let route = Route { peer: &peer, proxy: asking.http.proxy(&self.realm), first: First::No };
         let limit = asking.settings.connect_timeout + asking.settings.read_timeout;
         let failed = |failure: Failure| failure.context(format!("cannot get a token for {}", asking.registry));
+        Allowance::take().map_err(Failure::lasting)?;
         let permit = asking.gate.enter(Lane::Read, Turn::Waits).await;
         let sent = tokio::time::timeout(limit, request.send())
             .await
@@ -252,6 +254,7 @@ impl Service {
             }
             _ => permit.answered(),
         }
+        response::check_head(&peer, response.headers()).map_err(failed)?;
         Ok(response)
     }
 
@@ -263,8 +266,11 @@ impl Service {
     ) -> Result<Vec<u8>, Failure> {
         let peer = self.peer(asking);
         let limit_of_time = asking.settings.read_timeout;
-        let mut body = Vec::new();
+        let (mut body, until) = (Vec::new(), Instant::now().checked_add(asking.settings.stall_timeout));
         loop {
+            if until.is_some_and(|until| Instant::now() > until) {
+                return Err(fault::too_slow(&peer, asking.settings.stall_timeout));
+            }
             let chunk = tokio::time::timeout(limit_of_time, response.chunk())
                 .await
                 .map_err(|_| fault::timeout(&peer, limit_of_time.as_secs()))?
@@ -284,6 +290,9 @@ impl Service {
         let answer: Value = serde_json::from_slice(body).map_err(|_| fault("does not answer in JSON"))?;
         let field = |name: &str| answer.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
         let token = field("token").or_else(|| field("access_token")).ok_or_else(|| fault("gives no token"))?;
+        if token.len() > MAX_TOKEN {
+            return Err(fault(&format!("gives a token of more than {MAX_TOKEN} bytes")));
+        }
         let header = bearer(token).ok_or_else(|| fault("gives a token that cannot be sent"))?;
         let seconds = match answer.get("expires_in") {
             Some(Value::Number(number)) => number.as_f64().unwrap_or_default(),
@@ -368,8 +377,11 @@ fn shown(realm: &str) -> String {
 }
 
 const CLIENT_ID: &str = "sealift";
-/// The most that is read of an answer, 1 MiB.
-const MAX_ANSWER: usize = 1 << 20;
+/// The most that is read of an answer, 64 KiB.
+const MAX_ANSWER: usize = 64 << 10;
+/// The longest token, 16 KiB: twice what nginx takes in one line of a request's head (large_client_header_buffers), and
+/// Apache in a field (LimitRequestFieldSize).
+const MAX_TOKEN: usize = 16 << 10;
 const MAX_ERROR: usize = 64 << 10;
 const MAX_REDIRECTS: usize = 3;
 const DEFAULT_LIFE: f64 = 60.0;
