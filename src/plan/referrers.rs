@@ -75,23 +75,28 @@ impl Draft<'_> {
     /// Reads the referrers of everything that is planned, their referrers, and so on. `images` have been read.
     pub(super) async fn read_referrers(&mut self, images: &[Image]) -> Result<()> {
         let mut tags: HashMap<Origin, Tags> = HashMap::new();
-        let mut read: HashSet<(Origin, Selector)> = images.iter().filter_map(by_itself).collect();
+        let mut read: HashSet<Digest> = images.iter().filter_map(by_itself).collect();
         for _ in 0..MAX_DEPTH {
             let subjects = self.new_subjects();
             if subjects.is_empty() {
                 break;
             }
             self.list_tags(&subjects, &mut tags).await?;
-            let mut wanted = Vec::new();
-            for subject in &subjects {
-                let known = &tags[&subject.origin];
-                let listed = matches!(known, Tags::Listed(_));
-                let found = known.about(subject.digest).into_iter();
-                wanted.extend(found.map(|tag| Referrer::new(subject, Selector::Tag(tag), listed).wanted()));
+            // Where tags cannot be listed, four are asked for each subject: not of all subjects at once.
+            let mut subjects = subjects.into_iter().peekable();
+            while subjects.peek().is_some() {
+                let some: Vec<Subject> = subjects.by_ref().take(AT_ONCE).collect();
+                let mut wanted = Vec::new();
+                for subject in &some {
+                    let known = &tags[&subject.origin];
+                    let listed = matches!(known, Tags::Listed(_));
+                    let found = known.about(subject.digest).into_iter();
+                    wanted.extend(found.map(|tag| Referrer::new(subject, Selector::Tag(tag), listed).wanted()));
+                }
+                wanted.extend(self.ask_for_referrers(some).await?.into_iter().map(Referrer::wanted));
+                wanted.retain(|wanted| read.insert(place(&wanted.origin, &wanted.selector)));
+                self.read(wanted).await?;
             }
-            wanted.extend(self.ask_for_referrers(subjects).await?.into_iter().map(Referrer::wanted));
-            wanted.retain(|wanted| read.insert((wanted.origin.clone(), wanted.selector.clone())));
-            self.read(wanted).await?;
         }
         Ok(())
     }
@@ -202,9 +207,14 @@ impl Draft<'_> {
 }
 
 /// An image that was read as what it is called, and would be found by that name once more.
-fn by_itself(image: &Image) -> Option<(Origin, Selector)> {
+fn by_itself(image: &Image) -> Option<Digest> {
     let reference = &image.reference;
-    Some((Origin::of(reference), reference.selector.clone()?))
+    Some(place(&Origin::of(reference), reference.selector.as_ref()?))
+}
+
+/// What stands for a place that was read: 32 bytes, where host, repository and selector take hundreds.
+fn place(origin: &Origin, selector: &Selector) -> Digest {
+    Digest::of(format!("{}/{}{selector}", origin.host, origin.repository).as_bytes())
 }
 
 /// What is known of those tags of a repository that say something about a digest.
@@ -226,6 +236,8 @@ impl Tags {
     }
 }
 
+/// So many subjects are asked about before what refers to them is read.
+const AT_ONCE: usize = 500;
 /// Referrers of referrers of ...: an SBOM's signature is two deep.
 const MAX_DEPTH: usize = 8;
 

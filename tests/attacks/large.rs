@@ -43,7 +43,8 @@ fn large_valid_bundles_are_read_within_the_promised_memory() {
             &["import", bundle, "127.0.0.1:1", "--trust", trust, "--dry-run", "--only", "*"],
         ] {
             let run: Run = measure(&program, Path::new(bundle), arguments);
-            println!("{:>6} KiB {:>6.2} s  {}: {}", run.peak, run.seconds, case.name, arguments[0]);
+            let (peak, shown) = (run.peak as f64 / 1024.0, shown(arguments));
+            println!("memory: {peak:>6.1} MiB of 64  {}: {shown} ({:.2} s)", case.name, run.seconds);
             if run.code != Some(0) || run.peak > MEMORY {
                 wrong.push(format!("{}: {arguments:?}: {run:.500?}", case.name));
             }
@@ -90,4 +91,10 @@ fn add(b: &mut Draft, name: &str, manifest: String) {
     assert!(manifest.len() < 4 << 20, "{} bytes", manifest.len());
     b.blob(manifest.clone());
     b.image(name, OCI_MANIFEST, manifest.as_bytes());
+}
+
+/// The command with the options that matter.
+fn shown(arguments: &[&str]) -> String {
+    let options = arguments.iter().filter(|argument| ["--json", "--only"].contains(argument));
+    std::iter::once(&arguments[0]).chain(options).copied().collect::<Vec<_>>().join(" ")
 }

@@ -1,5 +1,8 @@
 //! Memory stays below 64 MiB however large a layer is, and however many blobs there are.
 
+#[cfg(test)]
+mod hostile;
+
 use support::{RealRegistry, push_image};
 
 const BOUND_KIB: u64 = 64 << 10;
