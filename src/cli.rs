@@ -37,6 +37,7 @@ use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::error::{ContextKind, ErrorKind};
 use clap::{ArgAction, Parser, Subcommand};
@@ -45,11 +46,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock;
 use crate::error::{Error, Failure, Result, exit};
+use crate::files::WRITERS;
 use crate::progress::{Progress, Silent};
 use crate::text::secrets;
 use crate::trust::Trust;
 use crate::verify::Verified;
 use progress::ProgressKind;
+use signals::TidyUp;
 
 /// Parses the process's arguments, runs the command, and says how it went.
 pub fn main() -> ExitCode {
@@ -165,28 +168,28 @@ fn run(arguments: &Arguments) -> Result<()> {
         Command::Inspect(command) => inspect::run(command),
         Command::Export(command) => {
             let request = command.request(global)?;
-            with_runtime(|cancel| export::run(command, request, global, cancel))
+            with_runtime(TidyUp::Medium, |cancel| export::run(command, request, global, cancel))
         }
         Command::Verify(command) => {
             let verified = verify::open(command)?;
-            with_runtime(|cancel| verify::run(command, verified, global, cancel))
+            with_runtime(TidyUp::Medium, |cancel| verify::run(command, verified, global, cancel))
         }
         Command::Import(command) => {
             let request = command.request()?;
-            with_runtime(|cancel| import::run(command, request, global, cancel))
+            with_runtime(TidyUp::Network, |cancel| import::run(command, request, global, cancel))
         }
         Command::Sync(command) => {
             let request = command.request(&arguments.skopeo, global)?;
-            with_runtime(|cancel| sync::run(command, request, global, cancel))
+            with_runtime(command.tidy_up(), |cancel| sync::run(command, request, global, cancel))
         }
         Command::Login(command) => {
             let wanted = command.ask()?;
-            with_runtime(|cancel| login::run(command, wanted, global, cancel))
+            with_runtime(TidyUp::Medium, |cancel| login::run(command, wanted, global, cancel))
         }
         Command::Man(command) => reference::run_man(command, global.quiet),
         Command::Completions(command) => reference::run_completions(command),
         Command::Logout(command) => login::run_logout(command, global),
-        Command::Serve(command) => with_runtime(|cancel| serve::run(command, global, cancel)),
+        Command::Serve(command) => with_runtime(TidyUp::Network, |cancel| serve::run(command, global, cancel)),
     }
 }
 
@@ -236,8 +239,10 @@ fn stdin_for(path: &Path) -> Result<Option<Box<dyn Read + Send>>> {
 const STDIN: &str = "stdin";
 
 /// Runs `job` until it is done or a signal stops it.
-fn with_runtime<F: Future<Output = Result<()>>>(job: impl FnOnce(CancellationToken) -> F) -> Result<()> {
-    // Files are read and written on these threads too: a slow stick must not keep every one of them.
+fn with_runtime<F: Future<Output = Result<()>>>(
+    tidy_up: TidyUp,
+    job: impl FnOnce(CancellationToken) -> F,
+) -> Result<()> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from).max(MIN_THREADS);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(threads)
@@ -251,10 +256,14 @@ fn with_runtime<F: Future<Output = Result<()>>>(job: impl FnOnce(CancellationTok
     };
     let _handled = handled.map_err(|e| Error::io("cannot handle signals", e))?;
     let cancel = CancellationToken::new();
-    signals::cancel_on_signal(cancel.clone())?;
+    signals::cancel_on_signal(cancel.clone(), tidy_up)?;
     let done = runtime.block_on(job(cancel));
     runtime.shutdown_background();
+    // What was stopped removes its unfinished files there.
+    WRITERS.wait_until_idle(TIDY_UP);
     done
 }
 
 const MIN_THREADS: usize = 4;
+/// How long a medium has for what ends with a run that failed.
+const TIDY_UP: Duration = Duration::from_secs(1);

@@ -13,6 +13,7 @@ mod part;
 mod reading;
 mod stamp;
 mod threads;
+mod writers;
 mod writing;
 
 use std::ffi::{OsStr, OsString};
@@ -36,6 +37,7 @@ pub(crate) use part::{PartFile, WORTH};
 pub(crate) use reading::Reading;
 pub(crate) use stamp::Stamp;
 pub(crate) use threads::{HASHERS, StopOnDrop, blocking};
+pub(crate) use writers::{Filling, READERS, WRITERS, Writer};
 pub(crate) use writing::{BUFFER, FLUSH, WORTH_FLUSHING, create, is_same, make_folder, remove, write_new};
 
 use crate::error::{Error, Result};

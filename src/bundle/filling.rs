@@ -5,22 +5,13 @@ use std::sync::atomic::Ordering;
 
 use futures_util::StreamExt;
 
-use super::files::{PartFile, Reading, StopOnDrop, blocking};
+use super::files::{Filling, Reading, StopOnDrop, Writer, blocking};
 use crate::error::{Kind, Result};
 use crate::oci::Hasher;
 use crate::place::{Body, Chunks};
 
-/// Takes the bytes of one blob in their order.
-pub(super) trait Filling: Send {
-    /// The next bytes.
-    fn write(&mut self, bytes: &[u8]) -> Result<()>;
-
-    /// What was there is no good: the next byte is the first.
-    fn start_over(&mut self) -> Result<()>;
-}
-
 /// Fills `place` with the body; `left` is what an earlier run left of it there.
-pub(super) async fn fill(place: &mut dyn Filling, left: Option<Reading>, body: &mut Body) -> Result<()> {
+pub(super) async fn fill<P: Filling>(place: &mut Writer<P>, left: Option<Reading>, body: &mut Body) -> Result<()> {
     let before = match left {
         Some(left) if body.replayable() => hash(left).await?,
         _ => Hasher::default(),
@@ -32,14 +23,14 @@ pub(super) async fn fill(place: &mut dyn Filling, left: Option<Reading>, body: &
             done => return done,
         }
     }
-    place.start_over()?;
+    place.start_over().await?;
     let chunks = body.open().await?;
     pour(chunks, place).await
 }
 
-async fn pour(mut chunks: Chunks, place: &mut dyn Filling) -> Result<()> {
+async fn pour<P: Filling>(mut chunks: Chunks, place: &mut Writer<P>) -> Result<()> {
     while let Some(chunk) = chunks.next().await {
-        place.write(&chunk?)?;
+        place.write(chunk?).await?;
     }
     Ok(())
 }
@@ -51,15 +42,5 @@ async fn hash(left: Reading) -> Result<Hasher> {
         // It ends before that: something cut it.
         Err(error) if error.kind() == Kind::Damaged => Ok(Hasher::default()),
         hashed => hashed,
-    }
-}
-
-impl Filling for PartFile<'_> {
-    fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        PartFile::write(self, bytes)
-    }
-
-    fn start_over(&mut self) -> Result<()> {
-        PartFile::start_over(self)
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsStr;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::{AtFlags, FileType};
@@ -26,7 +27,7 @@ use crate::oci::Digest;
 #[derive(Debug)]
 pub(super) struct Workshop {
     root: Folder,
-    blobs: Folder,
+    blobs: Arc<Folder>,
     output: Output,
     permissions: Permissions,
     /// Whether it was there before.
@@ -45,7 +46,7 @@ impl Workshop {
         let inside = |folder: &Folder, name: &str| {
             own_folder(folder, name, &output.probe(), |_| Ok(())).map(|(own, ())| own.folder)
         };
-        let blobs = inside(&inside(&root, BLOBS)?, ALGORITHM)?;
+        let blobs = Arc::new(inside(&inside(&root, BLOBS)?, ALGORITHM)?);
         let finished = AtomicBool::new(false);
         Ok(Workshop { root, blobs, output, permissions, existed, finished, _lock: lock })
     }
@@ -118,7 +119,7 @@ impl Workshop {
     }
 
     /// A blob's file in the making, with what an earlier run left of it.
-    pub(super) fn part(&self, digest: Digest, size: u64) -> Result<PartFile<'_>> {
+    pub(super) fn part(&self, digest: Digest, size: u64) -> Result<PartFile> {
         PartFile::resume(&self.blobs, format!(".{}.part", digest.hex()), size, self.permissions)
     }
 
@@ -145,7 +146,7 @@ impl Workshop {
             return sealed;
         }
         // From here on it is a whole bundle, and stays one, also if it gets no name.
-        for folder in [&self.blobs, &self.root.folder(BLOBS)?, &self.root] {
+        for folder in [&*self.blobs, &self.root.folder(BLOBS)?, &self.root] {
             self.publish(folder, FileType::Directory, Publish::BeforeRename)?;
         }
         journal::remove(self.output.parent(), &self.output.journal())?;
@@ -162,7 +163,7 @@ impl Workshop {
             return Ok(());
         }
         let folders = [self.root.folder(BLOBS)?, self.root.folder(SIGNATURES)?];
-        for folder in [&self.root, &self.blobs].into_iter().chain(&folders) {
+        for folder in [&self.root, &*self.blobs].into_iter().chain(&folders) {
             for entry in folder.entries(usize::MAX)?.iter().filter(|entry| is_file(entry)) {
                 let (file, _) = folder.file(entry.name.to_str().unwrap_or_default())?;
                 publish(&file, FileType::RegularFile, self.permissions, Publish::AfterRename)
@@ -218,7 +219,7 @@ impl Workshop {
             Some(_) => Some(self.root.folder(SIGNATURES)?),
             None => None,
         };
-        for folder in [Some(&self.blobs), signatures.as_ref(), Some(&self.root)].into_iter().flatten() {
+        for folder in [Some(&*self.blobs), signatures.as_ref(), Some(&self.root)].into_iter().flatten() {
             for entry in folder.entries(usize::MAX)?.iter().filter(|entry| is_file(entry)) {
                 rustix::fs::fdatasync(folder.file(entry.name.to_str().unwrap_or_default())?.0).map_err(failed)?;
             }

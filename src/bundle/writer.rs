@@ -14,7 +14,7 @@ use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
 
-use super::files::{HASHERS, StopOnDrop, blocking};
+use super::files::{HASHERS, PartFile, StopOnDrop, WRITERS, Writer, blocking};
 use super::filling::fill;
 use super::medium::Needs;
 use super::output::check_name;
@@ -146,15 +146,28 @@ impl Destination for DirectoryWriter {
     async fn put(&self, contents: &Contents, blob: BlobId, _: ScopeId, body: &mut Body) -> Result<Stored> {
         let ready = self.ready()?;
         let blob = contents.blob(blob);
-        let mut part = ready.workshop.part(blob.digest, blob.size)?;
-        let left = part.left()?;
-        if let Err(error) = fill(&mut part, left, body).await {
-            if body.is_wrong() {
-                part.give_up();
-            }
+        let (workshop, digest, size) = (ready.workshop.clone(), blob.digest, blob.size);
+        let (part, left) = WRITERS
+            .run(move || {
+                let part = workshop.part(digest, size)?;
+                let left = part.left()?;
+                Ok((part, left))
+            })
+            .await?;
+        let mut writer = Writer::new(part);
+        if let Err(error) = fill(&mut writer, left, body).await {
+            let is_wrong = body.is_wrong();
+            let end = move |part: PartFile| {
+                if is_wrong {
+                    part.give_up();
+                }
+                Ok(())
+            };
+            // Why it failed is known.
+            let _ = writer.abandon(end).await;
             return Err(error);
         }
-        part.finish(&blob.digest.hex())?;
+        writer.finish(move |part| part.finish(&digest.hex())).await?;
         ready.there().insert(blob.digest);
         Ok(Stored::Sent)
     }
@@ -179,7 +192,8 @@ impl Destination for DirectoryWriter {
         if !ready.there().insert(digest) {
             return Ok(PutManifest::Done);
         }
-        let written = write_whole(&ready.workshop, digest, &bytes);
+        let workshop = ready.workshop.clone();
+        let written = WRITERS.run(move || write_whole(&workshop, digest, &bytes)).await;
         if written.is_err() {
             ready.there().remove(&digest);
         }

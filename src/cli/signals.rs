@@ -1,7 +1,7 @@
 //! SIGINT and SIGTERM. The first one stops the job between two chunks; the second one ends the process at once.
 //!
-//! They are awaited on a thread of its own: a medium that blocks may hold every thread of the job's runtime, and also the
-//! one that runs the job.
+//! They are awaited on a thread of its own: a medium that does not answer may hold the thread that runs the job, which
+//! opens files and removes them.
 
 use std::io;
 use std::sync::OnceLock;
@@ -14,12 +14,32 @@ use tokio_util::sync::CancellationToken;
 use super::output::note;
 use crate::error::{Error, Kind, Result, exit};
 
+/// What a job still does after a signal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum TidyUp {
+    /// It removes files. Where that does not end at once the medium does not answer.
+    Medium,
+    /// It also cancels open uploads, for up to 5 s, or sends the last answers of `serve`, for up to 10 s.
+    Network,
+}
+
+impl TidyUp {
+    /// The time that it may take.
+    fn grace(self) -> Duration {
+        match self {
+            // With what else ends, the process ends within 2 s.
+            TidyUp::Medium => Duration::from_millis(1500),
+            TidyUp::Network => Duration::from_secs(12),
+        }
+    }
+}
+
 /// Cancels `job` on the first SIGINT or SIGTERM. Ends the process on the second one, and where the job has not ended
-/// 12 s after the first one: every command resumes after a kill.
+/// some time after the first one (see [`TidyUp`]): every command resumes after a kill.
 ///
 /// # Errors
 /// `Io` if the process cannot handle signals or start a thread.
-pub(super) fn cancel_on_signal(job: CancellationToken) -> Result<()> {
+pub(super) fn cancel_on_signal(job: CancellationToken, tidy_up: TidyUp) -> Result<()> {
     let failed = |e: io::Error| Error::io("cannot handle signals", e);
     let runtime = runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
     let signals = {
@@ -27,7 +47,7 @@ pub(super) fn cancel_on_signal(job: CancellationToken) -> Result<()> {
         signal(SignalKind::interrupt()).and_then(|int| Ok(Signals { int, term: signal(SignalKind::terminate())? }))
     };
     let signals = signals.map_err(failed)?;
-    let watch = move || runtime.block_on(signals.watch(job));
+    let watch = move || runtime.block_on(signals.watch(job, tidy_up.grace()));
     std::thread::Builder::new().name("signals".into()).spawn(watch).map(drop).map_err(failed)
 }
 
@@ -45,12 +65,12 @@ struct Signals {
 }
 
 impl Signals {
-    async fn watch(mut self, job: CancellationToken) {
+    async fn watch(mut self, job: CancellationToken, grace: Duration) {
         let code = self.next().await;
         let _ = RECEIVED.set(code);
         job.cancel();
         note("stopping; press Ctrl-C again to stop at once");
-        match tokio::time::timeout(GRACE, self.next()).await {
+        match tokio::time::timeout(grace, self.next()).await {
             Ok(code) => std::process::exit(i32::from(code)),
             Err(_) => {
                 note("the medium or the server does not answer; the same command continues later");
@@ -70,5 +90,3 @@ impl Signals {
 
 /// The exit code for the first signal.
 static RECEIVED: OnceLock<u8> = OnceLock::new();
-/// The time that a job has to end: cancelling open uploads takes up to 5 s, the last answers of `serve` up to 10 s.
-const GRACE: Duration = Duration::from_secs(12);

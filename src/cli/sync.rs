@@ -17,6 +17,7 @@ use super::access::{Effort, RequestLimit};
 use super::containers::ContainersFiles;
 use super::making::{tell_of_earlier, tell_what_is_signed};
 use super::platform::Override;
+use super::signals::TidyUp;
 use super::state::StateArgument;
 use super::time_limit::{self, TimeLimit};
 use super::trust::TrustArguments;
@@ -170,6 +171,14 @@ pub(super) struct Request {
 }
 
 impl Sync {
+    /// What it still does after a signal.
+    pub(super) fn tidy_up(&self) -> TidyUp {
+        match self.dest {
+            To::Docker => TidyUp::Network,
+            To::Dir | To::Bundle => TidyUp::Medium,
+        }
+    }
+
     pub(super) fn request(&self, before: &Before, global: &Global) -> Result<Request> {
         self.check(before)?;
         let (started, progress) = (Instant::now(), global.progress());

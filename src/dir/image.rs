@@ -4,6 +4,7 @@
 //! After that it is the new image, with files of the old one in it until they are swept away.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use rustix::fs::FileType;
@@ -51,7 +52,7 @@ impl Needs {
         site: &Site,
         pool: &Pool,
         contents: &Contents,
-        folder: &Folder,
+        folder: &Arc<Folder>,
         directory: &str,
     ) -> Result<bool> {
         let mut changed = false;
@@ -65,7 +66,7 @@ impl Needs {
     }
 
     /// Makes it the new image; says whether anything had to be done.
-    pub(super) fn switch(&self, contents: &Contents, folder: &Folder, signatures: &Signatures) -> Result<bool> {
+    pub(super) fn switch(&self, contents: &Contents, folder: &Arc<Folder>, signatures: &Signatures) -> Result<bool> {
         let (manifest, _) = contents.documents.get(self.top)?;
         let mut changed = false;
         if !is(folder, MANIFEST, &manifest)? {
@@ -161,7 +162,7 @@ pub(super) fn check_usable(folder: &Folder) -> Result<()> {
 }
 
 /// Makes sure that the file has these bytes, replacing it by a rename; says whether anything had to be done.
-fn ensure(folder: &Folder, name: &str, bytes: &[u8]) -> Result<bool> {
+fn ensure(folder: &Arc<Folder>, name: &str, bytes: &[u8]) -> Result<bool> {
     if is(folder, name, bytes)? {
         return Ok(false);
     }

@@ -6,6 +6,7 @@
 //! share it, and other programs see that it is shared.
 
 use std::fs::File;
+use std::sync::Arc;
 
 use futures_util::TryStreamExt;
 use rustix::fs::AtFlags;
@@ -13,7 +14,7 @@ use rustix::io::Errno;
 
 use super::entry::part;
 use crate::error::{Error, Kind, Result};
-use crate::files::{Folder, PartFile, Reading, create, remove};
+use crate::files::{Folder, PartFile, Reading, Writer, create, remove};
 use crate::oci::{Digest, Hasher};
 
 /// How a file came to be in the second directory.
@@ -26,7 +27,7 @@ pub(super) enum How {
 }
 
 /// Puts the blob `digest` of `size` bytes, which is in `from`, into `to` as well, in place of what may have its name.
-pub(super) async fn share(from: &Folder, to: &Folder, digest: Digest, size: u64) -> Result<How> {
+pub(super) async fn share(from: &Folder, to: &Arc<Folder>, digest: Digest, size: u64) -> Result<How> {
     let name = digest.hex();
     let how = match hard_link(from, to, &name) {
         Ok(()) => return Ok(How::Linked),
@@ -78,20 +79,25 @@ pub(super) fn clone(_: &File, _: &Folder, _: &str) -> Result<bool> {
     Ok(false)
 }
 
-async fn copy(file: File, shown: String, to: &Folder, digest: Digest, size: u64) -> Result<()> {
+async fn copy(file: File, shown: String, to: &Arc<Folder>, digest: Digest, size: u64) -> Result<()> {
     let name = digest.hex();
-    remove(to, part(&name))?;
-    let mut copy = PartFile::create(to, part(&name), size)?;
+    let (folder, part) = (to.clone(), part(&name));
+    let create = move || {
+        remove(&folder, &part)?;
+        PartFile::create(&folder, part, size)
+    };
+    let mut copy = Writer::open(create).await?;
     let mut hasher = Hasher::default();
     let mut chunks = Reading { file, shown: shown.clone().into(), offset: 0, end: size }.stream();
     while let Some(chunk) = chunks.try_next().await? {
         hasher.update(&chunk);
-        copy.write(&chunk)?;
+        copy.write(chunk).await?;
     }
     if hasher.finish() != digest {
+        copy.abandon(|_| Ok(())).await?;
         return Err(changed(&shown));
     }
-    copy.finish(&name)
+    copy.finish(move |copy| copy.finish(&name)).await
 }
 
 /// The error for a file that is not any more what it was when it was hashed.

@@ -13,7 +13,7 @@ use super::entry::Entry;
 use super::link::{self, How, changed, share};
 use super::site::{Site, WORKSHOP};
 use crate::error::{Error, Kind, Result};
-use crate::files::{Folder, HASHERS, PartFile, Reading, Stamp, StopOnDrop, blocking, remove};
+use crate::files::{Folder, HASHERS, PartFile, Reading, Stamp, StopOnDrop, Writer, blocking, remove};
 use crate::oci::Digest;
 use crate::place::Chunks;
 
@@ -68,11 +68,19 @@ impl Pool {
     /// Takes the bytes of a blob, which must be verified.
     pub(super) async fn put(&self, site: &Site, digest: Digest, size: u64, mut chunks: Chunks) -> Result<()> {
         let name = digest.hex();
-        let mut part = PartFile::create(&site.workshop, super::entry::part(&name), size)?;
-        while let Some(chunk) = chunks.try_next().await? {
-            part.write(&chunk)?;
+        let (workshop, part) = (site.workshop.clone(), super::entry::part(&name));
+        let mut writer = Writer::open(move || PartFile::create(&workshop, part, size)).await?;
+        let copied = async {
+            while let Some(chunk) = chunks.try_next().await? {
+                writer.write(chunk).await?;
+            }
+            Ok(())
+        };
+        if let Err(error) = copied.await {
+            let _ = writer.abandon(|_| Ok(())).await;
+            return Err(error);
         }
-        part.finish(&name)?;
+        writer.finish(move |part| part.finish(&name)).await?;
         self.settle(&site.workshop, WORKSHOP, digest)
     }
 
@@ -81,7 +89,7 @@ impl Pool {
         &self,
         site: &Site,
         (digest, size): (Digest, u64),
-        folder: &Folder,
+        folder: &Arc<Folder>,
         directory: &str,
     ) -> Result<bool> {
         let name = digest.hex();

@@ -8,6 +8,7 @@
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rustix::fs::{AtFlags, FileType};
 use rustix::io::Errno;
@@ -20,7 +21,7 @@ use crate::files::{Folder, Lock, LockedBy, is_same, make_folder, remove, show, w
 #[derive(Debug)]
 pub(super) struct Site {
     pub(super) root: Folder,
-    pub(super) workshop: Folder,
+    pub(super) workshop: Arc<Folder>,
     path: PathBuf,
     /// Whether this run made the directory.
     made: bool,
@@ -45,11 +46,11 @@ impl Site {
             );
         }
         let workshop = make_folder(&root, WORKSHOP).map_err(|e| unusable(e, &root.shown(WORKSHOP)))?;
-        Ok(Site { root, workshop, path: path.to_owned(), made, lock })
+        Ok(Site { root, workshop: Arc::new(workshop), path: path.to_owned(), made, lock })
     }
 
     /// An image's directory, made if need be. No link on the way to it is followed.
-    pub(super) fn image(&self, directory: &str) -> Result<Folder> {
+    pub(super) fn image(&self, directory: &str) -> Result<Arc<Folder>> {
         let mut folder = None;
         for part in directory.split('/') {
             let parent = folder.as_ref().unwrap_or(&self.root);
@@ -62,7 +63,7 @@ impl Site {
             })?;
             folder = Some(made);
         }
-        folder.ok_or_else(|| Error::usage("an image needs a directory of its own"))
+        folder.map(Arc::new).ok_or_else(|| Error::usage("an image needs a directory of its own"))
     }
 
     /// An image's directory, if it is there.

@@ -3,17 +3,18 @@
 use std::ffi::OsStr;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
+use std::sync::Arc;
 
 use rustix::fs::{Advice, AtFlags, FallocateFlags, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
-use super::{BUFFER, FLUSH, Folder, Permissions, Reading, WORTH_FLUSHING, create, is_own, remove};
+use super::{BUFFER, FLUSH, Filling, Folder, Permissions, Reading, WORTH_FLUSHING, create, is_own, remove};
 use crate::error::{Error, Kind, Result};
 
 /// Such a file. Unless it is finished it goes away again, or stays to be gone on with ([`PartFile::resume`]).
 #[derive(Debug)]
-pub(crate) struct PartFile<'a> {
-    folder: &'a Folder,
+pub(crate) struct PartFile {
+    folder: Arc<Folder>,
     /// While it is written.
     name: String,
     /// Until it is finished.
@@ -28,10 +29,10 @@ pub(crate) struct PartFile<'a> {
     worth: u64,
 }
 
-impl<'a> PartFile<'a> {
+impl PartFile {
     /// Makes the file `name`, with room for `size` bytes where the medium can promise it. It goes away unless it is
     /// finished.
-    pub(crate) fn create(folder: &'a Folder, name: String, size: u64) -> Result<PartFile<'a>> {
+    pub(crate) fn create(folder: &Arc<Folder>, name: String, size: u64) -> Result<PartFile> {
         let file = create(folder, &name)?;
         PartFile::new(folder, name, file, size, u64::MAX)
     }
@@ -39,12 +40,7 @@ impl<'a> PartFile<'a> {
     /// Opens the file `name` if it is there and no one else can change it ([`is_own`]), or makes it in place of what has
     /// the name. It stays from [`WORTH`] bytes on, whatever comes: what is there is to be hashed, and gone on with or
     /// [started over](PartFile::start_over).
-    pub(crate) fn resume(
-        folder: &'a Folder,
-        name: String,
-        size: u64,
-        permissions: Permissions,
-    ) -> Result<PartFile<'a>> {
+    pub(crate) fn resume(folder: &Arc<Folder>, name: String, size: u64, permissions: Permissions) -> Result<PartFile> {
         let own = |stat: &Stat| is_own(stat, permissions);
         if folder.look(OsStr::new(&name))?.as_ref().is_some_and(own) {
             let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
@@ -59,7 +55,8 @@ impl<'a> PartFile<'a> {
         PartFile::new(folder, name, file, size, WORTH)
     }
 
-    fn new(folder: &'a Folder, name: String, file: File, size: u64, worth: u64) -> Result<PartFile<'a>> {
+    fn new(folder: &Arc<Folder>, name: String, file: File, size: u64, worth: u64) -> Result<PartFile> {
+        let folder = folder.clone();
         let there = file.metadata().map_err(|e| Error::io(format!("cannot look at {}", folder.shown(&name)), e))?.len();
         let (file, buffer) = (Some(file), Vec::new());
         let part = PartFile { folder, name, file, buffer, size, written: there, flushed: there, worth };
@@ -160,7 +157,17 @@ impl<'a> PartFile<'a> {
     }
 }
 
-impl Drop for PartFile<'_> {
+impl Filling for PartFile {
+    fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        PartFile::write(self, bytes)
+    }
+
+    fn start_over(&mut self) -> Result<()> {
+        PartFile::start_over(self)
+    }
+}
+
+impl Drop for PartFile {
     fn drop(&mut self) {
         if self.file.is_some() && self.written < self.worth {
             // If it stays, the next run removes it.

@@ -9,6 +9,7 @@ use rustix::buffer::spare_capacity;
 use rustix::fs::Advice;
 use rustix::io::Errno;
 
+use super::READERS;
 use crate::error::{Error, Result};
 use crate::oci::{Digest, Hasher};
 use crate::place::Chunks;
@@ -38,10 +39,11 @@ impl Reading {
             if reading.offset >= reading.end {
                 return None;
             }
-            // Reading never waits, so without this one blob would keep its thread from every other.
-            tokio::task::yield_now().await;
-            match reading.next() {
-                Ok(chunk) => Some((Ok(chunk), Some(reading))),
+            // A medium may not answer for minutes.
+            let buffer = reading.buffer();
+            let read = READERS.run(move || reading.next(buffer).map(|chunk| (chunk, reading))).await;
+            match read {
+                Ok((chunk, reading)) => Some((Ok(chunk), Some(reading))),
                 Err(error) => Some((Err(error), None)),
             }
         })
@@ -57,17 +59,28 @@ impl Reading {
     pub(crate) fn hashed(mut self, go_on: impl Fn() -> bool) -> Result<Hasher> {
         let mut hasher = Hasher::default();
         while self.offset < self.end && go_on() {
-            hasher.update(&self.next()?);
+            let buffer = self.buffer();
+            hasher.update(&self.next(buffer)?);
         }
         Ok(hasher)
     }
 }
 
 impl Reading {
+    /// For the next chunk. It is made by the thread that will free it: the allocator gives memory back to the kernel, and
+    /// fetches it again, when one thread allocates what another one frees.
+    fn buffer(&self) -> Vec<u8> {
+        Vec::with_capacity(self.wanted())
+    }
+
+    /// Bytes of the next chunk.
+    fn wanted(&self) -> usize {
+        CHUNK.min(usize::try_from(self.end - self.offset).unwrap_or(CHUNK))
+    }
+
     /// The next chunk; there must be one.
-    fn next(&mut self) -> Result<Bytes> {
-        let wanted = CHUNK.min(usize::try_from(self.end - self.offset).unwrap_or(CHUNK));
-        let mut chunk: Vec<u8> = Vec::with_capacity(wanted);
+    fn next(&mut self, mut chunk: Vec<u8>) -> Result<Bytes> {
+        let wanted = self.wanted();
         loop {
             match rustix::io::pread(&self.file, spare_capacity(&mut chunk), self.offset) {
                 Ok(0) => {

@@ -45,8 +45,9 @@ pub(crate) fn is_same(file: &File, stat: &Stat) -> bool {
     rustix::fs::fstat(file).is_ok_and(|own| (own.st_dev, own.st_ino) == (stat.st_dev, stat.st_ino))
 }
 
-/// Smaller pieces (256 KiB) are gathered before they are written.
-pub(crate) const BUFFER: usize = 256 << 10;
+/// Smaller pieces (128 KiB) are gathered before they are written. Of each blob there are two: one is written while the
+/// next is gathered.
+pub(crate) const BUFFER: usize = 128 << 10;
 /// After so many bytes (64 MiB) writing to the medium is started.
 pub(crate) const FLUSH: u64 = 64 << 20;
 /// What is left at the end of a file or blob is worth it from so many bytes (1 MiB) on.

@@ -1,6 +1,7 @@
 //! What happens to a bundle on bad days: kills at any instant, images that fail, media that are full or fail, two runs at
 //! once. Whatever happens, the same command again ends as if nothing had, and fetches and sends nothing twice.
 
+mod blocked;
 mod ends;
 mod kills;
 mod left_out;

@@ -11,9 +11,8 @@ use rustix::fs::{Advice, FallocateFlags, FileType};
 use rustix::io::Errno;
 
 use super::super::files::{
-    BUFFER, FLUSH, Lock, OwnFile, Permissions, Publish, Reading, WORTH_FLUSHING, own_file, publish, remove,
+    BUFFER, FLUSH, Filling, Lock, OwnFile, Permissions, Publish, Reading, WORTH_FLUSHING, own_file, publish, remove,
 };
-use super::super::filling::Filling;
 use super::super::medium::{Medium, Needs};
 use super::super::output::{Form, Output};
 use super::super::sealing::Sealed;
@@ -170,7 +169,7 @@ impl Site {
     }
 
     /// Makes everything durable, seals it, and gives it its name.
-    pub(super) fn finish(&self, sealed: &Sealed, end: u64) -> Result<()> {
+    pub(super) fn finish(self: &Arc<Self>, sealed: &Sealed, end: u64) -> Result<()> {
         let sync = || rustix::fs::fdatasync(&*self.file).map_err(|e| self.failed(e.into()));
         self.write(end, &ZEROS)?;
         if self.length()? != end + END {
@@ -197,7 +196,7 @@ impl Site {
         Ok(())
     }
 
-    fn seal(&self, sealed: &Sealed) -> Result<()> {
+    fn seal(self: &Arc<Self>, sealed: &Sealed) -> Result<()> {
         let mut region = Region::new(self, 0);
         write_seal(sealed, &mut |bytes| region.write(bytes))?;
         region.finish()
@@ -216,17 +215,17 @@ impl Drop for Site {
 }
 
 /// A part of the file that is written from its beginning to its end, in large pieces.
-pub(super) struct Region<'a> {
-    site: &'a Site,
+pub(super) struct Region {
+    site: Arc<Site>,
     /// Where the buffer belongs.
     offset: u64,
     buffer: Vec<u8>,
     flushed: u64,
 }
 
-impl<'a> Region<'a> {
-    pub(super) fn new(site: &'a Site, offset: u64) -> Region<'a> {
-        Region { site, offset, buffer: Vec::new(), flushed: offset }
+impl Region {
+    pub(super) fn new(site: &Arc<Site>, offset: u64) -> Region {
+        Region { site: site.clone(), offset, buffer: Vec::new(), flushed: offset }
     }
 
     pub(super) fn write(&mut self, bytes: &[u8]) -> Result<()> {
@@ -273,10 +272,20 @@ impl<'a> Region<'a> {
     }
 }
 
+impl Filling for Region {
+    fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        Region::write(self, bytes)
+    }
+
+    fn start_over(&mut self) -> Result<()> {
+        Err(Error::new(Kind::Io, "what leads up to the blobs is written once"))
+    }
+}
+
 /// The content of a blob, of which the journal is told from time to time how much is there.
-pub(super) struct Content<'a> {
-    region: Region<'a>,
-    journal: &'a Journal,
+pub(super) struct Content {
+    region: Region,
+    journal: Arc<Journal>,
     digest: Digest,
     /// Of its first byte.
     begin: u64,
@@ -284,9 +293,10 @@ pub(super) struct Content<'a> {
     noted: u64,
 }
 
-impl<'a> Content<'a> {
+impl Content {
     /// `there` bytes are in place already.
-    pub(super) fn new(site: &'a Site, journal: &'a Journal, digest: Digest, begin: u64, there: u64) -> Content<'a> {
+    pub(super) fn new(site: &Arc<Site>, journal: &Arc<Journal>, digest: Digest, begin: u64, there: u64) -> Content {
+        let journal = journal.clone();
         Content { region: Region::new(site, begin + there), journal, digest, begin, noted: there }
     }
 
@@ -314,7 +324,7 @@ impl<'a> Content<'a> {
     }
 }
 
-impl Filling for Content<'_> {
+impl Filling for Content {
     fn write(&mut self, bytes: &[u8]) -> Result<()> {
         self.region.write(bytes)?;
         if self.region.offset - self.begin - self.noted >= NOTED { self.note() } else { Ok(()) }
@@ -325,7 +335,7 @@ impl Filling for Content<'_> {
             self.journal.note(self.digest, Extent::NOTHING)?;
         }
         self.noted = 0;
-        self.region = Region::new(self.region.site, self.begin);
+        self.region = Region::new(&self.region.site, self.begin);
         Ok(())
     }
 }

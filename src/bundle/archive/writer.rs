@@ -13,13 +13,13 @@ use async_trait::async_trait;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
 
-use super::super::files::{HASHERS, StopOnDrop, WORTH, blocking};
+use super::super::files::{HASHERS, StopOnDrop, WORTH, WRITERS, Writer, blocking};
 use super::super::filling::fill;
 use super::super::output::check_name;
 use super::super::resume::{Earlier, Keep, PlanKeeper, SavedPlan};
 use super::super::sealing::{self, HeadFiles, Sealed};
 use super::super::source::blob_path;
-use super::chain::{Chain, ZEROS, head_length, seal_length, write_head};
+use super::chain::{Chain, ZEROS, head_length, seal_length, write_member, write_top};
 use super::extent_map::{ExtentMap, apart};
 use super::journal::Journal;
 use super::members::{BLOCK, header, padding};
@@ -71,11 +71,26 @@ impl Planned {
     }
 
     /// Gives the file its length and all that goes before the blobs, but for the seal.
-    fn write_head(&self, site: &Site, contents: &Contents) -> Result<()> {
-        site.allocate(self.chain.length())?;
-        let mut region = Region::new(site, seal_length(&self.sealed));
-        write_head(&self.sealed, contents, &mut |bytes| region.write(bytes))?;
-        region.finish()
+    async fn write_head(&self, site: &Arc<Site>, contents: &Contents) -> Result<()> {
+        let (own, length) = (site.clone(), self.chain.length());
+        WRITERS.run(move || own.allocate(length)).await?;
+        let mut writer = Writer::new(Region::new(site, seal_length(&self.sealed)));
+        let mut top = Vec::new();
+        write_top(&self.sealed, &mut gather(&mut top))?;
+        writer.write(top.into()).await?;
+        for digest in &contents.document_order {
+            let mut member = Vec::new();
+            write_member(&blob_path(*digest), &contents.documents.get(*digest)?.0, &mut gather(&mut member))?;
+            writer.write(member.into()).await?;
+        }
+        writer.finish(Region::finish).await
+    }
+}
+
+fn gather(bytes: &mut Vec<u8>) -> impl FnMut(&[u8]) -> Result<()> {
+    |more| {
+        bytes.extend_from_slice(more);
+        Ok(())
     }
 }
 
@@ -159,15 +174,21 @@ impl Destination for ArchiveWriter {
         let mut held = finish_move(&site, held, moving).await?;
         // Of another plan there may be more than is wanted now.
         held.retain(|digest, now| plan.places.of(*digest).is_some_and(|place| now.length <= place.length));
-        // The journal comes first: a kill between the two loses nothing.
-        let journal = Arc::new(begin_journal(&site, held.clone(), None)?);
-        if held.is_empty() {
-            site.clear()?
-        } else {
-            site.break_seal()?
-        }
+        let (own, extents) = (site.clone(), held.clone());
+        let begin = move || {
+            let nothing = extents.is_empty();
+            // The journal comes first: a kill between the two loses nothing.
+            let journal = begin_journal(&own, extents, None)?;
+            if nothing {
+                own.clear()?
+            } else {
+                own.break_seal()?
+            }
+            Ok(Arc::new(journal))
+        };
+        let journal = WRITERS.run(begin).await?;
         plan.places.settle(&site, &journal, &held).await?;
-        plan.write_head(&site, contents)?;
+        plan.write_head(&site, contents).await?;
         let is_whole =
             |digest: &Digest, now: &Extent| plan.places.of(*digest).map(|place| place.length) == Some(now.length);
         let (whole, parts): (HashMap<_, _>, HashMap<_, _>) =
@@ -200,19 +221,30 @@ impl Destination for ArchiveWriter {
         let (path, begin) = (blob_path(blob.digest), plan.chain.blob(id));
         let there = ready.parts.lock().unwrap_or_else(PoisonError::into_inner).remove(&blob.digest).unwrap_or(0);
         let left = if there > 0 { Some(ready.site.reading(&path, begin, there)?) } else { None };
-        ready.site.write(begin - BLOCK, &header(&path, blob.size))?;
-        let mut content = Content::new(&ready.site, &ready.journal, blob.digest, begin, there);
-        if let Err(error) = fill(&mut content, left, body).await {
-            // What the journal cannot be told is fetched again.
-            let _ = match body.is_wrong() {
+        let (digest, size) = (blob.digest, blob.size);
+        let (site, journal) = (ready.site.clone(), ready.journal.clone());
+        let open = move || {
+            site.write(begin - BLOCK, &header(&path, size))?;
+            Ok(Content::new(&site, &journal, digest, begin, there))
+        };
+        let mut writer = Writer::open(open).await?;
+        if let Err(error) = fill(&mut writer, left, body).await {
+            let is_wrong = body.is_wrong();
+            let end = move |content: Content| match is_wrong {
                 true => content.give_up(),
-                false if blob.size >= WORTH => content.keep(),
+                false if size >= WORTH => content.keep(),
                 false => Ok(()),
             };
+            // What the journal cannot be told is fetched again.
+            let _ = writer.abandon(end).await;
             return Err(error);
         }
-        content.finish(&ZEROS[..padding(blob.size) as usize])?;
-        ready.journal.note(blob.digest, Extent { offset: begin, length: blob.size })?;
+        let journal = ready.journal.clone();
+        let end = move |content: Content| {
+            content.finish(&ZEROS[..padding(size) as usize])?;
+            journal.note(digest, Extent { offset: begin, length: size })
+        };
+        writer.finish(end).await?;
         ready.site.is_worth_keeping();
         ready.there().insert(blob.digest);
         Ok(Stored::Sent)
@@ -242,7 +274,7 @@ impl Destination for ArchiveWriter {
         let held: HashMap<Digest, Extent> =
             wanted.into_iter().filter_map(|digest| Some((digest, old.places.of(digest)?))).collect();
         plan.places.settle(&ready.site, &ready.journal, &held).await?;
-        plan.write_head(&ready.site, contents)?;
+        plan.write_head(&ready.site, contents).await?;
         *ready.plan.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(plan);
         Ok(())
     }

@@ -4,6 +4,8 @@ use std::os::unix::fs::symlink;
 
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 
+use std::sync::Arc;
+
 use super::super::link::{How, clone, share};
 use super::*;
 use crate::error::Kind;
@@ -144,7 +146,7 @@ async fn a_medium_of_its_own_gets_a_copy_and_a_copy_of_wrong_bytes_does_not_get_
     }
     let digest = Digest::of(b"layer");
     std::fs::write(here.path().join(digest.hex()), "layer").unwrap();
-    let (from, to) = (Folder::open(here.path()).unwrap(), Folder::open(there.path()).unwrap());
+    let (from, to) = (Folder::open(here.path()).unwrap(), Arc::new(Folder::open(there.path()).unwrap()));
     assert_eq!(share(&from, &to, digest, 5).await.unwrap(), How::Copied);
     assert_eq!(std::fs::read(there.path().join(digest.hex())).unwrap(), b"layer");
     std::fs::write(here.path().join(digest.hex()), "LAYER").unwrap();
