@@ -6,6 +6,7 @@
 
 mod constraint;
 mod list;
+mod re2;
 mod tags;
 mod yaml;
 

@@ -2,12 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
+use std::thread;
 
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
-use regex::Regex;
+use regex::bytes::{Regex, RegexBuilder};
 
 use super::MAX_IMAGES;
 use super::constraint::version;
+use super::re2;
 use crate::error::{Error, Result};
 use crate::oci::Tag;
 use crate::place::Tags;
@@ -22,7 +24,10 @@ pub struct Filter {
 
 /// A regular expression over tags as skopeo's `images-by-tag-regex` has it: RE2's grammar, found anywhere in the tag.
 #[derive(Debug, Clone)]
-pub struct TagRegex(Regex);
+pub struct TagRegex {
+    text: String,
+    regex: Regex,
+}
 
 impl Filter {
     /// Keeps tags that one of `include` matches (no glob: all), that none of `exclude` matches, and of these the
@@ -75,75 +80,38 @@ impl TagRegex {
     /// # Errors
     /// `Usage` with what is wrong in it.
     pub fn new(text: &str) -> Result<TagRegex> {
-        let fault = || Error::usage(format!("{text:?} is not a regular expression"));
-        let translated = from_re2(text).map_err(|why| fault().caused_by(why))?;
-        Ok(TagRegex(Regex::new(&translated).map_err(|e| fault().caused_by(reason(&e)))?))
+        let compile = || -> Result<Regex, String> {
+            let mut builder = RegexBuilder::new(&re2::translated(text)?);
+            builder.unicode(false).nest_limit(MAX_NESTING).size_limit(MAX_PROGRAM);
+            builder.build().map_err(|_| "it is too large".to_owned())
+        };
+        // Compilers go down into what is nested, and RE2 lets a thousand groups be.
+        let compiled = thread::scope(|scope| {
+            let spawned = thread::Builder::new().stack_size(STACK).spawn_scoped(scope, compile);
+            let thread = spawned.map_err(|e| Error::io("cannot start a thread", e))?;
+            Ok::<_, Error>(thread.join().unwrap_or_else(|_| Err("it cannot be compiled".to_owned())))
+        })?;
+        let fault =
+            |why| Error::usage(format!("{text:?} is not a regular expression")).caused_by(std::io::Error::other(why));
+        Ok(TagRegex { text: text.to_owned(), regex: compiled.map_err(fault)? })
     }
 
-    /// The expression in the grammar of the `regex` crate.
+    /// The expression as it was written.
     pub(super) fn as_str(&self) -> &str {
-        self.0.as_str()
+        &self.text
     }
 
     pub(super) fn matches(&self, tag: &Tag) -> bool {
-        self.0.is_match(tag.as_str())
+        self.regex.is_match(tag.as_str().as_bytes())
     }
 }
 
-/// The reason alone, of what draws the expression with a mark below it over several lines.
-fn reason(error: &regex::Error) -> String {
-    let text = error.to_string();
-    text.lines().find_map(|line| line.strip_prefix("error: ")).unwrap_or(&text).to_owned()
-}
-
-/// The same expression for the `regex` crate, which reads more into classes than RE2 (`[a&&b]`, `[a[b]]`) and does not
-/// know `\Q...\E`. What else differs is refused by that crate or does not matter for tags, which are ASCII.
-fn from_re2(text: &str) -> Result<String, &'static str> {
-    let mut translated = String::with_capacity(text.len());
-    let mut rest = text;
-    // Where a class began, to know its first character.
-    let mut class: Option<&str> = None;
-    while let Some(c) = rest.chars().next() {
-        let after = &rest[c.len_utf8()..];
-        match (c, class) {
-            ('\\', None) if after.starts_with('Q') => {
-                let quoted = &after[1..];
-                let (quoted, after) = quoted.split_once("\\E").unwrap_or((quoted, ""));
-                translated.push_str(&regex::escape(quoted));
-                rest = after;
-                continue;
-            }
-            ('\\', _) => {
-                let escaped = after.chars().next().map_or(0, char::len_utf8);
-                translated.push('\\');
-                translated.push_str(&after[..escaped]);
-                rest = &after[escaped..];
-                continue;
-            }
-            ('[', None) => {
-                let begin = after.strip_prefix('^').unwrap_or(after);
-                translated.push_str(&rest[..rest.len() - begin.len()]);
-                class = Some(begin);
-                rest = begin;
-                continue;
-            }
-            ('[', Some(_)) if after.starts_with(':') && after.contains(":]") => {
-                let end = after.find(":]").map_or(0, |at| at + 2);
-                translated.push('[');
-                translated.push_str(&after[..end]);
-                rest = &after[end..];
-                continue;
-            }
-            ('[' | '&' | '~', Some(_)) => translated.push('\\'),
-            ('-', Some(_)) if after.starts_with('-') => return Err("write \\- for a hyphen between [ and ]"),
-            (']', Some(begin)) if begin.len() != rest.len() => class = None,
-            _ => {}
-        }
-        translated.push(c);
-        rest = after;
-    }
-    Ok(translated)
-}
+/// Of groups and repetitions in the translation of an expression; RE2's own limit is checked before.
+const MAX_NESTING: u32 = 4000;
+/// Bytes of address space; what is not used of it takes no memory.
+const STACK: usize = 64 << 20;
+/// Bytes of a compiled expression.
+const MAX_PROGRAM: usize = 32 << 20;
 
 #[cfg(test)]
 mod tests {
@@ -212,7 +180,7 @@ mod tests {
 
     #[test]
     fn an_expression_that_is_none_is_refused() {
-        for text in ["[", "(", "*", "a{2,1}", "[a--b]", r"\"] {
+        for text in ["[", "(", "*", "a{2,1}", "[b-a]", r"\"] {
             assert!(TagRegex::new(text).is_err(), "{text}");
         }
     }

@@ -25,7 +25,7 @@ fn nothing_starts_or_the_rest_is_done_and_both_faults_are_named() {
     run("both.yaml", &[])
         .code(2)
         .stderr_contains("both.yaml, line 5")
-        .stderr_contains("docker/single: \"(\" is not a regular expression: unclosed group\n");
+        .stderr_contains("docker/single: \"(\" is not a regular expression: a parenthesis is not closed\n");
     run("gone.yaml", &[]).code(1).stderr_contains(&gone.to_string());
     assert!(destination.writes().is_empty(), "{:?}", destination.writes());
 
