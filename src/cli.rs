@@ -9,6 +9,7 @@ mod containers;
 mod credentials;
 mod done;
 mod export;
+mod flags;
 mod hub;
 mod import;
 mod inspect;
@@ -39,8 +40,8 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use clap::error::{ContextKind, ErrorKind};
-use clap::{ArgAction, Parser, Subcommand};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{ArgAction, CommandFactory, Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -57,7 +58,13 @@ use signals::TidyUp;
 /// Parses the process's arguments, runs the command, and says how it went.
 pub fn main() -> ExitCode {
     output::remember_secrets(std::env::args_os());
-    let arguments = Arguments::try_parse().unwrap_or_else(|error| wrong_usage(&error));
+    let arguments = match flags::without_values(&Arguments::command(), std::env::args_os()) {
+        Ok(arguments) => Arguments::try_parse_from(arguments).unwrap_or_else(|error| wrong_usage(error)),
+        Err(error) => {
+            output::print_error(&error);
+            return ExitCode::from(signals::exit_code(error.kind()));
+        }
+    };
     stderr::set_voice(arguments.global.progress.voice(arguments.global.noisy()));
     output::init_tracing(if arguments.skopeo.debug { 2 } else { arguments.global.verbose });
     match run(&arguments) {
@@ -71,7 +78,13 @@ pub fn main() -> ExitCode {
 }
 
 /// Ends the program with what clap says, and with what to do next where it does not say that.
-fn wrong_usage(error: &clap::Error) -> ! {
+fn wrong_usage(mut error: clap::Error) -> ! {
+    // Options that the help does not list are no advice either.
+    if let Some(ContextValue::String(option)) = error.get(ContextKind::SuggestedArg)
+        && is_hidden(option)
+    {
+        error.remove(ContextKind::SuggestedArg);
+    }
     let text = error.render().to_string();
     match secrets::redact(&text) {
         // Help goes to stdout, errors to stderr.
@@ -85,6 +98,14 @@ fn wrong_usage(error: &clap::Error) -> ! {
         }
     }
     std::process::exit(error.exit_code());
+}
+
+/// Whether an option is hidden in each command that has it.
+fn is_hidden(option: &str) -> bool {
+    let command = Arguments::command();
+    let commands = std::iter::once(&command).chain(command.get_subcommands());
+    let is_it = |known: &&clap::Arg| known.get_long().is_some_and(|name| option.strip_prefix("--") == Some(name));
+    commands.flat_map(|command| command.get_arguments().filter(is_it)).all(clap::Arg::is_hide_set)
 }
 
 /// What to do about arguments whose use is not told by their names.
@@ -101,7 +122,7 @@ const MISSING: [(&str, &str); 4] = [
 /// the isolated network `sealift import` verifies it and pushes it into the local registry: names unchanged,
 /// digests unchanged.
 #[derive(Debug, Parser)]
-#[command(name = "sealift", version, max_term_width = 100, after_help = EXAMPLES)]
+#[command(name = "sealift", version, max_term_width = 100, args_override_self = true, after_help = EXAMPLES)]
 struct Arguments {
     #[command(flatten)]
     global: Global,

@@ -32,6 +32,8 @@ pub enum Credential {
     IdentityToken {
         /// Empty when it is not known.
         user: String,
+        /// The password beside it, for a registry that asks for user and password (Basic).
+        password: Option<Secret>,
         /// The refresh token.
         token: Secret,
     },
@@ -69,11 +71,14 @@ pub struct ForHost {
 /// One place after the other, the first that knows something wins.
 pub struct First(pub Vec<Arc<dyn Lookup>>);
 
+/// A file of logins that does not exist, with the warning that says so. Logs in nowhere.
+pub struct NoFile(pub String);
+
 /// Several files, the first that knows something wins.
 pub struct Files(pub Vec<AuthFile>);
 
 impl Credential {
-    /// A user name and a password.
+    /// A user name and a password, which may be empty: some registries take a token as the user.
     ///
     /// # Errors
     /// `Usage` when the name is empty or cannot be sent.
@@ -83,9 +88,6 @@ impl Credential {
                 "this user name cannot be one: it is empty or has a colon or a control character",
             ));
         }
-        if password.is_empty() {
-            return Err(Error::usage(format!("the password of user {user} is empty")));
-        }
         secrets::remember_login(user, password.expose());
         Ok(Credential::Login { user: user.to_owned(), password })
     }
@@ -93,12 +95,20 @@ impl Credential {
     /// From `USER:PASSWORD`; the text is never repeated in the error.
     ///
     /// # Errors
-    /// `Usage` when it is not that.
+    /// `Usage` when it is not that: a password alone must not be taken for a user name, which messages show.
     pub fn from_pair(pair: &Secret) -> Result<Credential> {
-        let (user, password) = pair
-            .expose()
-            .split_once(':')
-            .ok_or_else(|| Error::usage("these credentials have no colon between user and password"))?;
+        match pair.expose().contains(':') {
+            true => Credential::from_user_or_pair(pair),
+            false => Err(Error::usage("these credentials have no colon between user and password")),
+        }
+    }
+
+    /// From `USER[:PASSWORD]`, as skopeo has it; the text is never repeated in the error.
+    ///
+    /// # Errors
+    /// `Usage` when the name is empty or cannot be sent.
+    pub fn from_user_or_pair(pair: &Secret) -> Result<Credential> {
+        let (user, password) = pair.expose().split_once(':').unwrap_or((pair.expose(), ""));
         Credential::login(user, Secret::new(password))
     }
 
@@ -137,6 +147,16 @@ impl Lookup for First {
 
     fn take_warnings(&self) -> Vec<String> {
         self.0.iter().flat_map(|place| place.take_warnings()).collect()
+    }
+}
+
+impl Lookup for NoFile {
+    fn find(&self, _: &Host, _: Option<&Repository>) -> Result<Option<Credential>> {
+        Ok(None)
+    }
+
+    fn take_warnings(&self) -> Vec<String> {
+        vec![self.0.clone()]
     }
 }
 

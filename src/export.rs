@@ -25,7 +25,9 @@ use crate::{plan, selection};
 /// See [`selection::expand`] and [`plan::plan`]. With `keep_going` what cannot be read is a failure of the plan,
 /// unless nothing is left; else one error names all of it.
 pub async fn plan(catalog: &dyn Catalog, selection: &Selection, filter: &Filter, wishes: &Wishes) -> Result<Plan> {
-    let Expanded { images, mut failures } = selection::expand(catalog, selection, filter).await?;
+    let Expanded { images, mut failures, empty } = selection::expand(catalog, selection, filter).await?;
+    // What is sealed holds all that was asked for.
+    failures.extend(empty);
     let asked = images.len() + failures.len();
     let images = wishes.rules.admit(images, &mut failures);
     if !failures.is_empty() && !wishes.keep_going {

@@ -28,11 +28,13 @@ pub struct Names {
     pub way: Naming,
     /// What is put behind every tag; may be empty.
     pub suffix: String,
+    /// Whether names are directories, where a suffix can stand behind a digest, too: `app@sha256:...-mirror`.
+    pub in_directories: bool,
 }
 
 impl From<Naming> for Names {
     fn from(way: Naming) -> Self {
-        Names { way, suffix: String::new() }
+        Names { way, ..Names::default() }
     }
 }
 
@@ -40,7 +42,7 @@ impl Names {
     /// The name for `reference`, whose manifest or index is `digest`.
     ///
     /// # Errors
-    /// `Usage` when a suffix is wanted and there is no tag, or it would not be one.
+    /// `Usage` when a suffix is wanted and cannot be put behind the image, or would not be part of a tag.
     pub fn name(&self, reference: &Reference, digest: Digest) -> Result<Name> {
         let name = self.way.name(reference, digest)?;
         let suffix = &self.suffix;
@@ -52,6 +54,7 @@ impl Names {
                 })?;
                 Ok(Name::Tagged(repository, tag))
             }
+            Name::Digested(..) if self.in_directories => Ok(name),
             Name::Digested(..) => Err(no_tag(suffix, reference)),
         }
     }
@@ -65,11 +68,13 @@ impl Names {
     pub fn in_tree(&self, path: &str) -> Result<Name> {
         let (folders, last) = path.rsplit_once('/').map_or((None, path), |(folders, last)| (Some(folders), last));
         let (base, mark) = last.find([':', '@']).map_or((last, ":latest"), |at| last.split_at(at));
-        if mark.starts_with('@') && !self.suffix.is_empty() {
-            return Err(no_tag(&self.suffix, path));
-        }
+        let suffix = match mark.starts_with('@') {
+            true if !self.suffix.is_empty() && !self.in_directories => return Err(no_tag(&self.suffix, path)),
+            true => "",
+            false => &self.suffix,
+        };
         let folders = folders.filter(|_| self.way != Naming::Base).map(|folders| path_of(folders) + "/");
-        format!("{}{base}{mark}{}", folders.unwrap_or_default(), self.suffix).parse().map_err(|e| {
+        format!("{}{base}{mark}{suffix}", folders.unwrap_or_default()).parse().map_err(|e| {
             Error::usage(format!("the directory {path} cannot be the name of an image"))
                 .caused_by(e)
                 .hint("rename it to PATH:TAG, in lower case")
@@ -79,12 +84,21 @@ impl Names {
     /// Where skopeo sync puts an image that lands as `name` below a directory: the same, but a registry that stands in
     /// front keeps its port as it is written.
     pub fn directory(&self, reference: &Reference, name: &Name) -> String {
-        match (self.way, name) {
+        let directory = match (self.way, name) {
             (Naming::Scoped, Name::Tagged(_, tag)) => format!("{}/{}:{tag}", reference.host, reference.repository),
             (Naming::Scoped, Name::Digested(_, digest)) => {
                 format!("{}/{}@{digest}", reference.host, reference.repository)
             }
             _ => name.to_string(),
+        };
+        directory + self.behind_digest(name)
+    }
+
+    /// What stands behind the directory of an image, beside its name: a name with a digest cannot hold a suffix.
+    pub fn behind_digest(&self, name: &Name) -> &str {
+        match name {
+            Name::Digested(..) => &self.suffix,
+            Name::Tagged(..) => "",
         }
     }
 }
@@ -220,10 +234,14 @@ mod tests {
     #[test]
     fn a_suffix_stands_behind_tags_only() {
         let digest = Digest::of(b"x");
-        let names = Names { way: Naming::Base, suffix: "-mirror".into() };
+        let names = Names { way: Naming::Base, suffix: "-mirror".into(), ..Names::default() };
         let name = |text: &str| names.name(&text.parse().unwrap(), digest);
         assert_eq!(name("h.io/ns/app:1").unwrap().to_string(), "app:1-mirror");
         assert!(name(&format!("h.io/ns/app@{digest}")).expect_err("no tag").chain().contains("no tag"));
+        let in_directories = Names { in_directories: true, ..names.clone() };
+        let pinned: Reference = format!("h.io/ns/app@{digest}").parse().unwrap();
+        let named = in_directories.name(&pinned, digest).unwrap();
+        assert_eq!(in_directories.directory(&pinned, &named), format!("app@{digest}-mirror"));
         assert!(Names { suffix: "/x".into(), ..names }.name(&"h.io/a:1".parse().unwrap(), digest).is_err());
     }
 
@@ -259,7 +277,7 @@ mod tests {
     #[case(Naming::Path, "127.0.0.1:5000/ns/app:1", "ns/app:1-m")]
     #[case(Naming::Base, "127.0.0.1:5000/ns/app:1", "app:1-m")]
     fn a_tree_keeps_the_port_as_it_is_written(#[case] way: Naming, #[case] text: &str, #[case] expected: &str) {
-        let (names, reference) = (Names { way, suffix: "-m".into() }, text.parse().unwrap());
+        let (names, reference) = (Names { way, suffix: "-m".into(), ..Names::default() }, text.parse().unwrap());
         let name = names.name(&reference, Digest::of(b"")).unwrap();
         assert_eq!(names.directory(&reference, &name), expected);
     }

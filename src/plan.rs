@@ -16,6 +16,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 pub use notes::notes;
+pub(crate) use notes::zstd;
 pub use platform::{PlatformWish, Platforms};
 use referrers::Referrer;
 use rounds::Attempts;

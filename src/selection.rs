@@ -35,6 +35,8 @@ pub struct Selection {
     pub registries: Vec<Registry>,
     /// Entries of files that cannot be used, each with file, line and key.
     pub failures: Vec<Failure>,
+    /// What stops nothing: registries of files that list no image, further documents.
+    pub warnings: Vec<String>,
 }
 
 /// Images of one repository.
@@ -81,8 +83,17 @@ pub struct Registry {
 pub struct Expanded {
     /// Each once, in the order of the selection; all have a selector.
     pub images: Vec<Reference>,
-    /// Entries that cannot be used, repositories that cannot be listed, or of which nothing is left.
+    /// Entries that cannot be used, and repositories that cannot be listed.
     pub failures: Vec<Failure>,
+    /// Repositories without tags, and those of which no tag is what was asked for.
+    pub empty: Vec<Failure>,
+}
+
+/// What became of an entry.
+enum Found {
+    Images(Vec<Reference>),
+    /// Nothing, with the reason.
+    Nothing(Error),
 }
 
 impl Selection {
@@ -123,6 +134,7 @@ impl Selection {
         self.wanted.extend(other.wanted);
         self.registries.extend(other.registries);
         self.failures.extend(other.failures);
+        self.warnings.extend(other.warnings);
         Ok(())
     }
 
@@ -208,12 +220,17 @@ pub async fn expand(catalog: &dyn Catalog, selection: &Selection, filter: &Filte
         .map(async |wanted| (wanted, expand_one(catalog, wanted, filter).await))
         .buffered(LISTINGS);
     let unusable = |failure: &Failure| Failure { image: failure.image.clone(), error: failure.error.flattened() };
-    let mut expanded = Expanded { images: Vec::new(), failures: selection.failures.iter().map(unusable).collect() };
+    let mut expanded = Expanded { failures: selection.failures.iter().map(unusable).collect(), ..Expanded::default() };
     let mut seen = BTreeSet::new();
     while let Some((wanted, images)) = listings.next().await {
         match images {
-            Ok(images) if expanded.images.len() + images.len() > MAX_IMAGES => return Err(too_many(wanted)),
-            Ok(images) => expanded.images.extend(images.into_iter().filter(|image| seen.insert(image.clone()))),
+            Ok(Found::Nothing(error)) => expanded.empty.push(Failure { image: wanted.to_string(), error }),
+            Ok(Found::Images(images)) if expanded.images.len() + images.len() > MAX_IMAGES => {
+                return Err(too_many(wanted));
+            }
+            Ok(Found::Images(images)) => {
+                expanded.images.extend(images.into_iter().filter(|image| seen.insert(image.clone())))
+            }
             Err(error) if error.kind() == Kind::Interrupted => return Err(error),
             Err(error) => expanded.failures.push(Failure { image: wanted.to_string(), error }),
         }
@@ -242,19 +259,19 @@ fn check_size(text: &str, origin: &str) -> Result<()> {
     Ok(())
 }
 
-async fn expand_one(catalog: &dyn Catalog, wanted: &Wanted, filter: &Filter) -> Result<Vec<Reference>> {
+async fn expand_one(catalog: &dyn Catalog, wanted: &Wanted, filter: &Filter) -> Result<Found> {
     let image = |selector| Reference {
         host: wanted.host.clone(),
         repository: wanted.repository.clone(),
         selector: Some(selector),
     };
     if let Which::One(selector) = &wanted.which {
-        return Ok(vec![image(selector.clone())]);
+        return Ok(Found::Images(vec![image(selector.clone())]));
     }
     let tags = catalog.tags(&wanted.host, &wanted.repository).await?;
     if tags.is_empty() {
-        return Err(Error::not_found(format!("the repository {wanted} has no tags"))
-            .hint("name an image by digest (REPOSITORY@sha256:...) if it has none"));
+        let error = Error::not_found(format!("the repository {wanted} has no tags"));
+        return Ok(Found::Nothing(error.hint("name an image by digest (REPOSITORY@sha256:...) if it has none")));
     }
     let all = tags.len();
     let fits = |tag: &Tag| match &wanted.which {
@@ -267,9 +284,10 @@ async fn expand_one(catalog: &dyn Catalog, wanted: &Wanted, filter: &Filter) -> 
         return Err(too_many(wanted));
     }
     if kept.is_empty() {
-        return Err(Error::not_found(format!("none of the {all} tags of {wanted} is what was asked for")).hint(
+        let error = Error::not_found(format!("none of the {all} tags of {wanted} is what was asked for"));
+        return Ok(Found::Nothing(error.hint(
             "look at --include, --exclude and --latest, and at the expression or constraint in the file, if any",
-        ));
+        )));
     }
-    Ok(kept.into_iter().map(|tag| image(Selector::Tag(tag))).collect())
+    Ok(Found::Images(kept.into_iter().map(|tag| image(Selector::Tag(tag))).collect()))
 }

@@ -98,7 +98,13 @@ pub async fn from_registries(
     wishes: &Wishes,
     onto: &Onto,
 ) -> Result<Planned> {
-    let Expanded { images, mut failures } = selection::expand(catalog, selection, &Filter::default()).await?;
+    let Expanded { images, mut failures, empty } = selection::expand(catalog, selection, &Filter::default()).await?;
+    // As in skopeo, a rule may match nothing today; where every rule matches nothing, the file is wrong.
+    let mut warnings = Vec::new();
+    match images.is_empty() && failures.is_empty() {
+        true => failures = empty,
+        false => warnings.extend(empty.iter().map(|nothing| format!("{}: it is passed over", nothing.error.chain()))),
+    }
     let asked = images.len() + failures.len();
     let check = |failures: &mut Vec<Failure>| match failures.is_empty() || wishes.plan.keep_going {
         true => Ok(()),
@@ -108,11 +114,12 @@ pub async fn from_registries(
     check(&mut failures)?;
     plan::check_names(images.iter().map(|reference| (reference, None)), &wishes.plan.names)?;
     let order = images.iter().map(ToString::to_string).collect();
-    let current::Looked { mut images, mut there, failures: unknown } =
+    let current::Looked { mut images, mut there, failures: unknown, warnings: looked } =
         current::look(catalog, images, wishes, onto).await?;
     let named = selection.named();
     images.iter_mut().for_each(|image| image.listed = !named.contains(&image.reference));
     failures.extend(unknown);
+    warnings.extend(looked);
     check(&mut failures)?;
     let shelf;
     let catalog = match onto {
@@ -122,8 +129,9 @@ pub async fn from_registries(
         }
         Onto::Registry(_) | Onto::Bundle => catalog,
     };
-    let Plan { contents, failures: unread, mut warnings } = plan::plan(catalog, &images, &wishes.plan).await?;
+    let Plan { contents, failures: unread, warnings: planned } = plan::plan(catalog, &images, &wishes.plan).await?;
     failures.extend(unread);
+    warnings.extend(planned);
     warnings.extend(plan::left_behind(&contents, &images, &wishes.plan.rules));
     format::check(&contents, wishes.format)?;
     check_there(&contents, &there, wishes)?;

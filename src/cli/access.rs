@@ -114,13 +114,25 @@ impl Effort {
     /// A client that knows whom to believe.
     pub(super) fn client(
         &self,
-        Connections { tls_verify, cert_dir, redirects }: Connections,
+        connections: Connections,
         written: &[Registry],
         registries: Arc<Registries>,
         progress: &Arc<dyn Progress>,
         credentials: Arc<dyn Lookup>,
     ) -> Result<Client> {
-        Client::new(Settings {
+        Client::new(self.settings(connections, written, registries, progress, credentials)?)
+    }
+
+    /// What [`Effort::client`] makes a client of.
+    pub(super) fn settings(
+        &self,
+        Connections { tls_verify, cert_dir, redirects }: Connections,
+        written: &[Registry],
+        registries: Arc<Registries>,
+        progress: &Arc<dyn Progress>,
+        credentials: Arc<dyn Lookup>,
+    ) -> Result<Settings> {
+        Ok(Settings {
             tls: verified(tls_verify.unwrap_or(true)),
             credentials,
             certificates: certificates(cert_dir),
@@ -202,10 +214,13 @@ pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
 
 fn parse_pause(text: &str) -> Result<Duration, String> {
     match parse_duration(text)? {
-        pause if pause <= Duration::from_secs(3600) => Ok(pause),
-        _ => Err("at most an hour".to_owned()),
+        pause if pause <= LONGEST_PAUSE => Ok(pause),
+        _ => Err("at most 292 years, as in Go".to_owned()),
     }
 }
+
+/// Go's longest `time.Duration`.
+const LONGEST_PAUSE: Duration = Duration::from_nanos(i64::MAX as u64);
 
 /// What a file says about the connections to a registry, if it says anything.
 fn host_settings(written: &Registry) -> Result<Option<(Host, HostSettings)>> {
@@ -266,7 +281,8 @@ mod tests {
         ] {
             assert_eq!(parse_duration(text).ok().map(|d| d.as_millis()), expected, "{text}");
         }
-        assert!(parse_pause("61m").is_err());
+        assert_eq!(parse_pause("90m").ok(), Some(Duration::from_secs(5400)));
+        assert!(parse_pause("9e10").is_err());
     }
 
     #[test]

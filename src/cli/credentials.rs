@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::password;
-use crate::credentials::{AuthFile, Credential, Files, First, ForHost, Lookup, MAX_AUTH_FILE, Nobody, Secret};
+use crate::credentials::{AuthFile, Credential, Files, First, ForHost, Lookup, MAX_AUTH_FILE, NoFile, Nobody, Secret};
 use crate::error::{Error, Result};
 use crate::files::{Exposure, exposure};
 use crate::oci::Host;
@@ -94,7 +94,7 @@ impl Login {
             return Ok(Arc::new(Nobody));
         }
         let Some(credential) = self.credential else {
-            return Ok(Arc::new(Files(read_files(self.authfile.as_deref())?)));
+            return read_files(self.authfile.as_deref());
         };
         let hosts: BTreeSet<&Host> = hosts.into_iter().collect();
         match Vec::from_iter(hosts)[..] {
@@ -137,15 +137,26 @@ impl Login {
 }
 
 /// The files in which logins are looked for, in this order: the one that is named, or podman's, then docker's.
-pub(super) fn read_files(named: Option<&Path>) -> Result<Vec<AuthFile>> {
-    if let Some(path) = named.map(Path::to_path_buf).or_else(|| variable("REGISTRY_AUTH_FILE")) {
-        let file = read_file(&path)?.ok_or_else(|| {
+fn read_files(named: Option<&Path>) -> Result<Arc<dyn Lookup>> {
+    if let Some(path) = named {
+        let file = read_file(path)?.ok_or_else(|| {
             Error::usage(format!("there is no file of logins {}", path.display()))
-                .hint("check --authfile and REGISTRY_AUTH_FILE, or make it: sealift login --authfile FILE HOST")
+                .hint("check --authfile, or make the file: sealift login --authfile FILE HOST")
         })?;
-        return Ok(vec![file]);
+        return Ok(Arc::new(Files(vec![file])));
     }
-    default_paths().iter().filter_map(|path| read_file(path).transpose()).collect()
+    if let Some(path) = variable("REGISTRY_AUTH_FILE") {
+        return match read_file(&path)? {
+            Some(file) => Ok(Arc::new(Files(vec![file]))),
+            // Session scripts export it before the first login, and podman and skopeo go on without one.
+            None => Ok(Arc::new(NoFile(format!(
+                "REGISTRY_AUTH_FILE names {}, which does not exist: no logins are used",
+                path.display()
+            )))),
+        };
+    }
+    let files = default_paths().iter().filter_map(|path| read_file(path).transpose()).collect::<Result<_>>()?;
+    Ok(Arc::new(Files(files)))
 }
 
 /// Where a login is kept.
@@ -188,6 +199,7 @@ fn exposed_logins(file: &File, path: &Path) -> Vec<String> {
 }
 
 /// podman's in the session's own directory and in the home directory, then docker's, the one of old versions last.
+/// `DOCKER_CONFIG` takes the place of `~/.docker`, as for docker.
 pub(super) fn default_paths() -> Vec<PathBuf> {
     let home = variable("HOME");
     let below_home = |path: &str| home.as_ref().map(|home| home.join(path));
@@ -195,8 +207,7 @@ pub(super) fn default_paths() -> Vec<PathBuf> {
     [
         variable("XDG_RUNTIME_DIR").map(podman),
         variable("XDG_CONFIG_HOME").or_else(|| below_home(".config")).map(podman),
-        variable("DOCKER_CONFIG").map(|directory| directory.join("config.json")),
-        below_home(".docker/config.json"),
+        variable("DOCKER_CONFIG").or_else(|| below_home(".docker")).map(|directory| directory.join("config.json")),
         below_home(".dockercfg"),
     ]
     .into_iter()

@@ -74,6 +74,9 @@ impl Login {
             true => password::from_stdin()?,
             false => password::ask(&format!("Password of {user} for {key}"))?,
         };
+        if password.is_empty() {
+            return Err(Error::usage(format!("the password of user {user} is empty")));
+        }
         Ok(Wanted { key, path, user, password })
     }
 }

@@ -9,8 +9,14 @@ use crate::credentials::Secret;
 use crate::error::{Error, Result};
 
 /// The first line of stdin, without its end.
+///
+/// # Errors
+/// `Usage` when it is empty: what was to write it has failed.
 pub(super) fn from_stdin() -> Result<Secret> {
-    line("the password")
+    match line("the password")? {
+        password if password.is_empty() => Err(Error::usage("the password on stdin is empty")),
+        password => Ok(password),
+    }
 }
 
 /// Asks on the terminal, and shows nothing of the answer.

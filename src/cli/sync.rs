@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::access::{Effort, RequestLimit};
 use super::containers::ContainersFiles;
+use super::flags::{FALSE, TRUE};
 use super::making::{tell_of_earlier, tell_what_is_signed};
 use super::platform::Override;
 use super::signals::TidyUp;
@@ -34,7 +35,7 @@ use crate::sync::{self, Format, Planned, Wishes};
 use crate::transfer::{Options, Outcome};
 use answer::Answer;
 use ends::{Destination, Source};
-use side::{DestinationSide, FALSE, SourceSide, TRUE};
+use side::{DestinationSide, SourceSide};
 pub(super) use skopeo::Before;
 use skopeo::Signing;
 
@@ -186,8 +187,8 @@ impl Sync {
         let rules = if self.src == From::Bundle { Rules::default() } else { files.rules()? };
         let registries = files.registries(&*progress)?;
         let wishes = self.wishes(before, rules)?;
-        let source = Source::open(self, &registries, &progress, global)?;
-        let destination = Destination::open(self, &wishes, &source, &registries, &progress)?;
+        let source = Source::open(self, before, &registries, &progress, global)?;
+        let destination = Destination::open(self, before, &wishes, &source, &registries, &progress)?;
         let digests = answer::digest_file(self)?;
         let limit = self.time_limit.limit().or(before.command_timeout).filter(|limit| !limit.is_zero());
         Ok(Request { started, wishes, registries, source, destination, digests, limit, progress })
@@ -209,7 +210,7 @@ async fn sync(command: &Sync, request: Request, global: &Global, cancel: Cancell
     let asked = planned.asked();
     let mut answer = Answer::new(planned, &destination, &source)?;
     if command.dry_run {
-        answer.show_plan(command.json)?;
+        answer.show_plan(command.json, global)?;
         return all_done(answer.failures, asked);
     }
     let options = Options { keep_going: command.keep_going, ..command.effort.options(&progress, cancel) };
@@ -380,7 +381,7 @@ impl Sync {
         };
         Ok(Wishes {
             plan: plan::Wishes {
-                names: Names { way, suffix: self.append_suffix.clone() },
+                names: Names { way, suffix: self.append_suffix.clone(), in_directories: self.dest == To::Dir },
                 platforms,
                 referrers: self.referrers,
                 keep_going: self.keep_going,

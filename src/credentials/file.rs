@@ -108,8 +108,12 @@ impl AuthFile {
     /// # Errors
     /// `Usage` for an entry that cannot be read, `Io` for a helper that fails.
     pub fn find(&self, host: &Host, repository: Option<&Repository>) -> Result<Option<Credential>> {
-        for place in places(host, repository) {
-            if let Some((server, helper)) = self.entry("credHelpers", &place) {
+        // As in podman and skopeo, the helper of the host comes before the longer keys of `auths`.
+        let of_host = normal(host.as_str());
+        let places = places(host, repository);
+        let places = std::iter::once(&of_host).chain(&places);
+        for (place, is_first) in places.zip(std::iter::once(true).chain(std::iter::repeat(false))) {
+            if let Some((server, helper)) = self.entry("credHelpers", place) {
                 // An empty name turns the helper off for this host.
                 if let Some(name) = helper.as_str().filter(|name| !name.is_empty()) {
                     match self.ask(Helper::new(name, server, &self.origin)?)? {
@@ -119,7 +123,8 @@ impl AuthFile {
                     }
                 }
             }
-            if let Some((key, login)) = self.entry("auths", &place)
+            if !is_first
+                && let Some((key, login)) = self.entry("auths", place)
                 && let Some(found) = self.read(key, login)?
             {
                 return Ok(Some(found));
@@ -254,7 +259,9 @@ impl AuthFile {
         };
         if !field("identitytoken").is_empty() {
             let user = if user == "<token>" { String::new() } else { user };
-            return Ok(Some(Credential::IdentityToken { user, token: Secret::new(field("identitytoken")) }));
+            let password = Some(password).filter(|password| !user.is_empty() && !password.is_empty());
+            let token = Secret::new(field("identitytoken"));
+            return Ok(Some(Credential::IdentityToken { user, password, token }));
         }
         if user.is_empty() && password.is_empty() {
             return Ok(None);
@@ -408,7 +415,7 @@ mod tests {
             matches!(found("b.io"), Credential::Login { user, password } if user == "bob" && password.expose() == "p")
         );
         assert!(
-            matches!(found("c.io"), Credential::IdentityToken { user, token } if user.is_empty() && token.expose() == "I")
+            matches!(found("c.io"), Credential::IdentityToken { user, token, .. } if user.is_empty() && token.expose() == "I")
         );
         assert!(matches!(found("d.io"), Credential::RegistryToken(token) if token.expose() == "R"));
     }

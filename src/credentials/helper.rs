@@ -72,7 +72,9 @@ impl Helper {
         let (user, secret) = (field("Username"), Secret::new(field("Secret")));
         match user {
             _ if secret.is_empty() => Ok(Answer::Nothing),
-            TOKEN_USER => Ok(Answer::Login(Credential::IdentityToken { user: String::new(), token: secret })),
+            TOKEN_USER => {
+                Ok(Answer::Login(Credential::IdentityToken { user: String::new(), password: None, token: secret }))
+            }
             user => Credential::login(user, secret).map(Answer::Login),
         }
     }

@@ -68,6 +68,18 @@ pub(super) fn attestations(images: &BTreeMap<String, usize>) -> Option<String> {
     ))
 }
 
+/// The line for images of which the variant with zstd layers takes the place of their index.
+pub(crate) fn zstd(images: &[String]) -> Option<String> {
+    if images.is_empty() {
+        return None;
+    }
+    Some(format!(
+        "the index has gzip and zstd variants of the platform, and the zstd one is copied, as podman and skopeo choose \
+         ({}); --all copies both",
+        some(images)
+    ))
+}
+
 #[derive(Default)]
 struct Found {
     missing: Vec<String>,

@@ -23,7 +23,7 @@ pub enum Platforms {
     /// Some, and the index unchanged: what is left out is absent.
     Index(Vec<PlatformWish>),
     /// The first of these that the index has to the letter, as a machine would run it; else the first child without a
-    /// platform. It takes the index's place.
+    /// platform. Of several such children, one that is marked as zstd. It takes the index's place.
     Best(Vec<Platform>),
 }
 
@@ -56,8 +56,8 @@ impl Platforms {
                 let fits = |wanted: &&Platform, child: &Descriptor| {
                     child.platform.as_ref().is_some_and(|platform| platform.is(wanted))
                 };
-                let fitting = best.iter().find_map(|wanted| children.iter().find(|child| fits(&wanted, child)));
-                let plain = || children.iter().find(|child| complete(child).is_none());
+                let fitting = best.iter().find_map(|wanted| best_of(children, |child| fits(&wanted, child)));
+                let plain = || best_of(children, |child| complete(child).is_none());
                 let asked = best.first().map_or_else(String::new, ToString::to_string);
                 return fitting.or_else(plain).map(Some).ok_or_else(|| none_fits(&asked, children));
             }
@@ -72,6 +72,16 @@ impl Platforms {
             [one, others @ ..] if others.iter().all(|other| other.digest == one.digest) => Ok(Some(one)),
             several => Err(several_fit(wish, several)),
         }
+    }
+
+    /// Whether `chosen`, which takes the place of its index, was preferred to another child of its platform because it is
+    /// the one with zstd layers.
+    pub fn prefers_zstd(&self, children: &[Descriptor], chosen: &Descriptor) -> bool {
+        let is_other = |child: &&Descriptor| match (complete(child), complete(chosen)) {
+            (Some(one), Some(other)) => one.is(other),
+            (one, other) => one.is_none() && other.is_none(),
+        };
+        matches!(self, Platforms::Best(_)) && is_zstd(chosen) && children.iter().filter(is_other).any(|c| !is_zstd(c))
     }
 
     /// How many attestations of `chosen`, which takes the place of its index, are left behind with the index.
@@ -153,6 +163,21 @@ impl fmt::Display for PlatformWish {
 fn about(child: &Descriptor) -> Option<&str> {
     child.annotations.as_ref()?.get("vnd.docker.reference.digest").map(String::as_str)
 }
+
+/// The first child that fits, one that is marked as zstd before the others, as podman and skopeo choose.
+fn best_of(children: &[Descriptor], fits: impl Fn(&Descriptor) -> bool) -> Option<&Descriptor> {
+    let mut fitting = children.iter().filter(|child| fits(child));
+    let first = fitting.next()?;
+    Some(if is_zstd(first) { first } else { fitting.find(|child| is_zstd(child)).unwrap_or(first) })
+}
+
+/// Whether a child is marked as the variant with zstd layers (containers-image, "OCI1InstanceAnnotationCompressionZSTD").
+fn is_zstd(child: &Descriptor) -> bool {
+    let value = child.annotations.as_ref().and_then(|annotations| annotations.get(ZSTD));
+    value.is_some_and(|value| value == "true")
+}
+
+const ZSTD: &str = "io.github.containers.compression.zstd";
 
 /// The platform of a child, where it says all of it: `{}` says nothing.
 fn complete(child: &Descriptor) -> Option<&Platform> {
@@ -238,6 +263,30 @@ mod tests {
         assert_eq!(chosen(&["linux/arm/v6", "linux/arm"]), none.digest, "no other variant will do");
         let error = best(&["linux/s390x"]).choose_one(&all[1..]).expect_err("there is none");
         assert!(error.chain().contains("linux/s390x") && error.chain().contains("linux/arm/v7"), "{}", error.chain());
+    }
+
+    #[test]
+    fn of_gzip_and_zstd_for_one_platform_zstd_is_the_best() {
+        let zstd = |seed: &str, platform: Option<&str>, value: &str| Descriptor {
+            annotations: Some(BTreeMap::from([(ZSTD.to_owned(), value.to_owned())])),
+            ..child(seed, platform, None)
+        };
+        let arm = zstd("arm", Some("linux/arm64"), "true");
+        let [gzip, first, second] = [
+            zstd("gzip", Some("linux/amd64"), "false"),
+            zstd("first", Some("linux/amd64"), "true"),
+            zstd("second", Some("linux/amd64"), "true"),
+        ];
+        let best = Platforms::Best(vec![Platform::new("linux", "amd64", None)]);
+        let children = [arm.clone(), gzip.clone(), first.clone(), second.clone()];
+        let chosen = best.choose_one(&children).unwrap().unwrap();
+        assert_eq!(chosen, &first);
+        assert!(best.prefers_zstd(&children, chosen));
+        assert!(!best.prefers_zstd(&[arm, first.clone(), second], &first), "there is no other");
+        assert!(!best.prefers_zstd(&children, &gzip));
+        let plain = [child("gzip", None, None), zstd("zstd", None, "true")];
+        assert_eq!(best.choose_one(&plain).unwrap(), Some(&plain[1]));
+        assert!(best.prefers_zstd(&plain, &plain[1]));
     }
 
     fn only(text: &str) -> Platforms {

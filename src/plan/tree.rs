@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::advice::conflict;
-use super::{Plan, Wishes};
+use super::{Plan, Wishes, zstd};
 use crate::dir::{Image, Tree};
 use crate::error::{Error, Failure, Kind, Result};
 use crate::naming::{Naming, collision};
@@ -27,7 +27,7 @@ pub enum Signatures {
 /// `Usage` when two directories would land on one name. When images cannot be carried, one error that names all of them;
 /// with `keep_going` they are failures of the plan.
 pub fn from_tree(tree: &Tree, wishes: &Wishes, signatures: Signatures) -> Result<Plan> {
-    let mut draft = Draft { tree, wishes, builder: Builder::default(), left_out: HashMap::new() };
+    let mut draft = Draft { tree, wishes, builder: Builder::default(), left_out: HashMap::new(), zstd: Vec::new() };
     let mut names: BTreeMap<Name, (Digest, &Image)> = BTreeMap::new();
     let mut failures: Vec<Failure> = Vec::new();
     for image in tree.images() {
@@ -54,7 +54,8 @@ pub fn from_tree(tree: &Tree, wishes: &Wishes, signatures: Signatures) -> Result
     for (name, (document, image)) in names {
         draft.builder.image(Named { name, source: image.shown.clone(), document }, None);
     }
-    Ok(Plan { contents: draft.builder.finish()?, failures, warnings: Vec::new() })
+    let warnings = zstd(&draft.zstd).into_iter().collect();
+    Ok(Plan { contents: draft.builder.finish()?, failures, warnings })
 }
 
 struct Draft<'a> {
@@ -63,6 +64,8 @@ struct Draft<'a> {
     builder: Builder,
     /// Layers that the tree need not hold and does not, by what refers to them.
     left_out: HashMap<Digest, Vec<Descriptor>>,
+    /// Images of which the variant with zstd layers takes the place of their index.
+    zstd: Vec<String>,
 }
 
 impl Draft<'_> {
@@ -113,10 +116,13 @@ impl Draft<'_> {
     }
 
     /// The platform's manifest, where one is to take the index's place.
-    fn chosen(&self, image: &Image, mut document: Document) -> Result<Document> {
+    fn chosen(&mut self, image: &Image, mut document: Document) -> Result<Document> {
         for _ in 0..MAX_NESTING {
             let View::Index { children } = document.view() else { break };
             let Some(child) = self.wishes.platforms.choose_one(children)? else { break };
+            if self.wishes.platforms.prefers_zstd(children, child) {
+                self.zstd.push(image.shown.clone());
+            }
             if child.media_type.document_kind().is_none() {
                 return Err(Error::refused(format!(
                     "{}: what its index has for the platform is no image",

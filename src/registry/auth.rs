@@ -265,6 +265,11 @@ impl Auth {
                 trial = Some(self.trial(login).await?);
                 Some(basic(user, password))
             }
+            (Some(Way::Basic), Some(Credential::IdentityToken { user, password: Some(password), .. })) => {
+                let login = Credential::Login { user: user.clone(), password: password.clone() };
+                trial = Some(self.trial(&login).await?);
+                Some(basic(user, password))
+            }
             (Some(Way::Basic), Some(Credential::IdentityToken { .. })) => {
                 return Err(Failure::lasting(
                     Error::registry(format!(

@@ -38,6 +38,8 @@ pub struct RegistryDestination {
     existing: ExistingTags,
     /// Whether an image that fails ends nothing.
     keep_going: bool,
+    /// Whether manifests with a subject are listed under its fallback tag where the registry has no referrers API.
+    lists_referrers: bool,
     pub(super) lists: Lists,
     pub(super) fresh: Fresh,
     pub(super) news: News,
@@ -65,6 +67,7 @@ impl RegistryDestination {
             sessions: Arc::default(),
             existing: ExistingTags::default(),
             keep_going: false,
+            lists_referrers: true,
             lists: Lists::default(),
             fresh: Fresh::default(),
             news: News::default(),
@@ -82,6 +85,13 @@ impl RegistryDestination {
     #[must_use]
     pub fn keep_going(self, keep_going: bool) -> Self {
         RegistryDestination { keep_going, ..self }
+    }
+
+    /// Whether the fallback tag of a subject (`sha256-<hex>`) is written for a manifest that refers to it, where the
+    /// registry has no referrers API. Default: true.
+    #[must_use]
+    pub fn list_referrers(self, lists_referrers: bool) -> Self {
+        RegistryDestination { lists_referrers, ..self }
     }
 
     /// The repository in which a scope lands.
@@ -128,6 +138,9 @@ impl RegistryDestination {
         media_type: &MediaType,
         digest: Digest,
     ) -> Result<()> {
+        if !self.lists_referrers {
+            return Ok(());
+        }
         let document = Document::parse_known(bytes, media_type, digest)?;
         let Some(subject) = document.subject().map(|subject| subject.digest) else { return Ok(()) };
         if !self.client.has_referrers_api(self.endpoint.host(), repository, subject).await? {
@@ -348,7 +361,7 @@ impl Destination for RegistryDestination {
             Pushed::BlobsMissing(missing) => return Ok(PutManifest::BlobsMissing(missing)),
         };
         self.news.note(&repository, landing.document);
-        if !noticed {
+        if !noticed && self.lists_referrers {
             let document = Document::parse_known(bytes, media_type, landing.document)?;
             if let Some(subject) = document.subject() {
                 self.subjects.note(&repository, subject.digest, landing.document);

@@ -173,7 +173,53 @@ impl Endpoint {
 
     fn url(&self, scheme: &str) -> Result<Url, Failure> {
         let authority = self.host.contacted();
-        Url::parse(&format!("{scheme}://{authority}/"))
-            .map_err(|e| Failure::lasting(Error::registry(format!("{} cannot be contacted", self.host)).caused_by(e)))
+        let url = Url::parse(&format!("{scheme}://{authority}/")).map_err(|e| {
+            Failure::lasting(Error::registry(format!("{} cannot be contacted", self.host)).caused_by(e))
+        })?;
+        match url.host_str() {
+            Some(contacted) if !is_as_written(&self.host, contacted) => {
+                let hint = format!("write a host name, or the whole address: {contacted}");
+                let error = Error::usage(format!("{} is neither a host name nor an address", self.host));
+                Err(Failure::lasting(error.hint(hint)))
+            }
+            _ => Ok(url),
+        }
+    }
+}
+
+/// Whether `contacted`, the host of a URL, is the one that was written. The URL standard rewrites names that end in a
+/// number: `1.2` becomes 1.0.0.2, `010.0.0.1` becomes 8.0.0.1 (WHATWG URL, "ends in a number checker").
+fn is_as_written(host: &Host, contacted: &str) -> bool {
+    match contacted.parse::<std::net::Ipv4Addr>() {
+        Ok(_) => contacted == host.name(),
+        Err(_) => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    #[rstest]
+    #[case("1.2", "1.0.0.2")]
+    #[case("1:2", "0.0.0.1")]
+    #[case("127.1:5000", "127.0.0.1")]
+    #[case("010.0.0.1", "8.0.0.1")]
+    #[case("0x7f.1", "127.0.0.1")]
+    fn a_numeric_host_is_never_rewritten(#[case] host: &str, #[case] address: &str) {
+        let url = Url::parse(&format!("https://{host}/")).unwrap();
+        assert_eq!(url.host_str(), Some(address), "what the URL standard makes of it");
+        assert!(!is_as_written(&host.parse().unwrap(), address));
+    }
+
+    #[rstest]
+    #[case("10.0.0.1:5000")]
+    #[case("REG.example")]
+    #[case("1password.com")]
+    #[case("[::1]:5000")]
+    fn other_hosts_are_contacted_as_they_are_written(#[case] host: &str) {
+        let url = Url::parse(&format!("https://{host}/")).unwrap();
+        assert!(is_as_written(&host.parse().unwrap(), url.host_str().unwrap()));
     }
 }

@@ -19,7 +19,11 @@ use read::{Entries, Line, Logins, RawRegistry};
 /// `Usage`, with file, line and key; what is below `credentials` is never repeated.
 pub(super) fn parse(text: &str, origin: &str) -> Result<Selection> {
     let mut selection = Selection::default();
-    for (name, registry) in read::registries(text, origin)? {
+    let (registries, has_more) = read::registries(text, origin)?;
+    if has_more {
+        selection.warnings.push(format!("{origin} has several documents: only the first is read, as by skopeo"));
+    }
+    for (name, registry) in registries {
         let reader = Reader { origin, name };
         reader.read(registry, &mut selection)?;
     }
@@ -36,6 +40,9 @@ struct Reader<'a> {
 impl Reader<'_> {
     fn read(&self, raw: RawRegistry, selection: &mut Selection) -> Result<()> {
         let host = self.host()?;
+        if raw.images.is_empty() && raw.images_by_tag_regex.is_empty() && raw.images_by_semver.is_empty() {
+            selection.warnings.push(format!("{}: it lists no images", self.place(self.name.line, &[])));
+        }
         for (image, references) in raw.images {
             let repository = match self.repository("images", &image) {
                 Ok(repository) => repository,
@@ -149,7 +156,7 @@ impl Reader<'_> {
         let user = logins.username.unwrap_or_default();
         match (logins.password, logins.identity_token) {
             (Some(_), Some(_)) => fault("there are a password and an identity token"),
-            (None, Some(token)) => Ok(Some(Credential::IdentityToken { user, token })),
+            (None, Some(token)) => Ok(Some(Credential::IdentityToken { user, password: None, token })),
             (None, None) if user.is_empty() => Ok(None),
             (None, None) => fault("there is a user name and no password"),
             (Some(password), None) => Credential::login(&user, password)
@@ -262,6 +269,20 @@ docker.io:
     }
 
     #[test]
+    fn what_skopeo_reads_or_passes_over_is_no_fault() {
+        let text = "x-common: &common\n  Credentials: {Username: john, password: planted, email: j@r.io}\n  tls-verify:\n  \
+                    cert-dir:\n  x-note: [anything]\nr.io:\n  <<: *common\n  IMAGES: {app: ['1']}\n---\nq.io:\n  images: {b: []}\n";
+        let selection = parse(text, "sync.yaml").unwrap();
+        let wanted: Vec<String> = selection.wanted.iter().map(ToString::to_string).collect();
+        assert_eq!(wanted, ["r.io/app:1"]);
+        let [registry] = &selection.registries[..] else { panic!("{:?}", selection.registries) };
+        assert!(registry.credential.is_some() && registry.tls_verify.is_none() && registry.cert_dir.is_none());
+        assert!(selection.warnings[0].contains("only the first is read"), "{:?}", selection.warnings);
+        let said = fault("r.io:\n  registry: x\n");
+        assert!(said.contains("x- is ignored"), "the error names the way out: {said}");
+    }
+
+    #[test]
     fn a_registry_may_have_the_beginning_of_a_path() {
         let selection = parse("quay.io/coreos:\n  images: {etcd: [v3]}\n", "sync.yaml").unwrap();
         assert_eq!(selection.wanted[0].to_string(), "quay.io/coreos/etcd:v3");
@@ -322,7 +343,11 @@ docker.io:
         "line 2: r.io: credentials: ",
         "and"
     )]
-    #[case::two_documents("r.io:\n  images: {}\n---\nq.io:\n  images: {}\n", "sync.yaml, line ", "one document")]
+    #[case::one_key_in_two_cases(
+        "r.io:\n  images: {}\n  Images: {}\n",
+        "line 3: r.io: Images: ",
+        "images is there twice"
+    )]
     #[case::unclosed("r.io:\n  images: {app: [\n", "sync.yaml, line ", "")]
     #[case::twice_by_path(
         "r.io/a:\n  tls-verify: true\nr.io/b:\n  tls-verify: false\n",

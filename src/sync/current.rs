@@ -1,6 +1,6 @@
 //! What tags point to now, and which images are at their destination already: before a manifest is read.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::{StreamExt, stream};
@@ -10,7 +10,7 @@ use super::{Onto, Wishes};
 use crate::error::{Error, Failure, Kind, Result};
 use crate::oci::{Digest, Document, DocumentKind, Name, Reference, Selector, View};
 use crate::place::{Catalog, Contents, Current, MAX_NESTING, Named, Origin};
-use crate::plan::{Image, Platforms};
+use crate::plan::{self, Image, Platforms};
 
 /// What came of looking.
 #[derive(Default)]
@@ -21,6 +21,8 @@ pub(super) struct Looked {
     pub(super) there: Vec<Named>,
     /// What cannot be found out.
     pub(super) failures: Vec<Failure>,
+    /// What a person should know.
+    pub(super) warnings: Vec<String>,
 }
 
 /// Looks at every image, here and there, many at once. The order stays.
@@ -36,7 +38,7 @@ pub(super) async fn look(
     // In a tree skopeo chooses from lists as well, and trees are equal to those of skopeo.
     let chooses_from_lists = matches!(onto, Onto::Directory(_)) && !wishes.plan.referrers;
     let platforms = &wishes.plan.platforms;
-    let looker = Looker { catalog, platforms, chooses_from_lists, chosen: Mutex::default() };
+    let looker = Looker { catalog, platforms, chooses_from_lists, chosen: Mutex::default(), zstd: Mutex::default() };
     let mut looking = stream::iter(references)
         .map(async |reference| {
             let seen = looker.see(&reference, wishes, onto).await;
@@ -53,6 +55,9 @@ pub(super) async fn look(
             Err(error) => looked.failures.push(Failure { image: reference.to_string(), error }),
         }
     }
+    drop(looking);
+    let zstd: Vec<String> = looker.zstd.into_inner().unwrap_or_else(PoisonError::into_inner).into_iter().collect();
+    looked.warnings.extend(plan::zstd(&zstd));
     Ok(looked)
 }
 
@@ -115,6 +120,8 @@ struct Looker<'a> {
     chooses_from_lists: bool,
     /// What takes an index's place; found out once, however many tags point to it.
     chosen: Mutex<HashMap<(Origin, Digest), Choice>>,
+    /// Images of which the variant with zstd layers takes the place of their index; one of its tags for each index.
+    zstd: Mutex<BTreeSet<String>>,
 }
 
 /// A platform's manifest, once it is known.
@@ -180,6 +187,10 @@ impl Looker<'_> {
             let View::Index { children } = document.view() else { break };
             let fault = |e: Error| e.context(format!("cannot choose a platform of {reference}"));
             let Some(child) = self.platforms.choose_one(children).map_err(fault)? else { break };
+            if self.platforms.prefers_zstd(children, child) {
+                let mut zstd = self.zstd.lock().unwrap_or_else(PoisonError::into_inner);
+                zstd.insert(reference.to_string());
+            }
             if child.media_type.document_kind() != Some(DocumentKind::Index) {
                 // Where it is no manifest either, reading it will say so.
                 return Ok(child.digest);
@@ -195,7 +206,6 @@ impl Looker<'_> {
 mod tests {
     use super::*;
     use crate::oci::{Descriptor, Host, MediaType, Platform, Repository, Tag};
-    use crate::plan;
     use async_trait::async_trait;
     use bytes::Bytes;
 

@@ -32,10 +32,10 @@ impl Layout {
     pub fn directory(&self, image: &Named) -> String {
         if let Some(path) = self.in_tree.get(&image.source) {
             let name = image.name.to_string();
-            let last = name.rsplit('/').next().unwrap_or(&name);
+            let last = name.rsplit('/').next().unwrap_or(&name).to_owned() + self.names.behind_digest(&image.name);
             return match path.rsplit_once('/').filter(|_| self.names.way != Naming::Base) {
                 Some((folders, _)) => format!("{folders}/{last}"),
-                None => last.to_owned(),
+                None => last,
             };
         }
         match image.source.parse::<Reference>() {

@@ -9,6 +9,7 @@ mod options;
 mod policies;
 mod round_trips;
 mod side_by_side;
+mod switching;
 mod traps;
 mod trees;
 

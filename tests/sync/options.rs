@@ -40,11 +40,13 @@ fn a_dry_run_writes_nothing_and_says_what_is_there() {
     let (source, destination, desk) = (RealRegistry::with_corpus(), RealRegistry::start(), desk!());
     let app = format!("{}/team/app", source.host());
     let dry = ["--dry-run", "--digestfile", "digests", "-s", "docker", "-d"];
-    let said = sync(&desk, &[&dry, &["dir", &app, "usb/new"][..]].concat()).success().stdout();
+    let run = sync(&desk, &[&dry, &["dir", &app, "usb/new"][..]].concat());
+    let said = run.success().stderr();
+    assert_eq!(run.stdout(), "", "skopeo prints on stderr");
     assert!(said.contains(&format!("docker://{app}:1 -> dir:usb/new/app:1  sha256:")), "{said}");
     sync(&desk, &["-s", "docker", "-d", "docker", &format!("{app}:1"), destination.host()]).success();
     let writes = destination.writes().len();
-    let said = sync(&desk, &[&dry, &["docker", &app, destination.host()][..]].concat()).success().stdout();
+    let said = sync(&desk, &[&dry, &["docker", &app, destination.host()][..]].concat()).success().stderr();
     assert_eq!(said.lines().filter(|line| line.ends_with("(there already)")).count(), 1, "{said}");
     let json =
         sync(&desk, &[&["--json"], &dry[..], &["docker", &app, destination.host()][..]].concat()).success().stdout();

@@ -84,7 +84,7 @@ fn a_dry_run_makes_nothing_anywhere() {
     let (source, to, desk) = (RealRegistry::with_corpus(), RealRegistry::start(), desk!());
     let image = format!("{}/team/app", source.host());
     let plan = desk.sealift(&[&SYNC[..], &["dir", "--dry-run", "--digestfile", "digests", &image, "tree"]].concat());
-    assert!(plan.success().stdout().contains("app:1"));
+    assert!(plan.success().stderr().contains("app:1"));
     desk.sealift(&[&SYNC[..], &["docker", "--dry-run", &image, to.host()]].concat()).success();
     for name in ["tree", "digests"] {
         assert!(!desk.path().join(name).exists(), "{name}");

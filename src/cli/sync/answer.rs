@@ -12,7 +12,7 @@ use super::Sync;
 use super::ends::{Destination, Source};
 use crate::cli::done::{Done, landed};
 use crate::cli::listing::{self, Totals};
-use crate::cli::output::{escape_controls, print_data, print_json};
+use crate::cli::output::{note, print_json};
 use crate::cli::progress::count;
 use crate::cli::{Global, stderr};
 use crate::error::{Error, Failure, Result};
@@ -55,7 +55,7 @@ impl Answer {
     }
 
     /// For `--dry-run`.
-    pub(super) fn show_plan(&self, json: bool) -> Result<()> {
+    pub(super) fn show_plan(&self, json: bool, global: &Global) -> Result<()> {
         if json {
             let mut value = self.json()?;
             value.keep_landed(&self.failures);
@@ -63,9 +63,13 @@ impl Answer {
         }
         let line = |line: &Line| {
             let there = if line.there { "  (there already)" } else { "" };
-            format!("{} -> {}  {}{there}\n", line.source, line.place, line.digest)
+            format!("{} -> {}  {}{there}", line.source, line.place, line.digest)
         };
-        print_data(&escape_controls(&self.lines.iter().map(line).collect::<String>()))
+        // On stderr, where skopeo prints it; --json is for programs.
+        if !global.quiet {
+            self.lines.iter().for_each(|image| note(&line(image)));
+        }
+        Ok(())
     }
 
     /// What is in its place, in the format of skopeo: digest, blank, transport and reference.

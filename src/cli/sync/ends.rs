@@ -6,8 +6,9 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::side::Side;
-use super::{From, Sync, To};
+use super::{Before, From, Sync, To};
 use crate::cli::access::Connections;
+use crate::cli::flags::TRUE;
 use crate::cli::making::{self, Compress, Wanted};
 use crate::cli::output::note;
 use crate::cli::{Global, export, inspect, open_bundle};
@@ -20,7 +21,7 @@ use crate::import::Target;
 use crate::oci::{Host, Reference, Repository};
 use crate::place::{Contents, Named};
 use crate::plan::Platforms;
-use crate::progress::Progress;
+use crate::progress::{Event, Progress};
 use crate::registry::{Client, RegistryDestination};
 use crate::selection::Selection;
 use crate::sync::{Layout, Onto, Wishes};
@@ -57,6 +58,7 @@ pub(super) enum Destination {
 impl Source {
     pub(super) fn open(
         command: &Sync,
+        before: &Before,
         registries: &Arc<Registries>,
         progress: &Arc<dyn Progress>,
         global: &Global,
@@ -82,8 +84,14 @@ impl Source {
             From::Yaml => {
                 let selection = Selection::from_yaml(&export::read_file(path)?, &path.display().to_string())?;
                 let selection = if command.keep_going { selection } else { selection.sound()? };
+                let warn = |text: &str| progress.event(Event::Warning(text));
+                selection.warnings.iter().for_each(|registry| warn(registry));
                 if selection.wanted.is_empty() && selection.failures.is_empty() {
-                    return Err(Error::usage(format!("{} names no images", path.display())));
+                    let message = format!("{} names no images", path.display());
+                    if command.dest == To::Bundle {
+                        return Err(Error::usage(message).hint("a bundle without images is not made"));
+                    }
+                    warn(&format!("{message}: there is nothing to do"));
                 }
                 selection
             }
@@ -94,8 +102,10 @@ impl Source {
         });
         let hosts = selection.wanted.iter().map(|wanted| &wanted.host);
         let logins = side.login(command.authfile.as_ref())?.lookup_beside(hosts, written.collect())?;
-        let connections = command.connections(side)?;
-        let client = command.effort.client(connections, &selection.registries, registries.clone(), progress, logins)?;
+        let connections = command.connections(before, side)?;
+        let settings =
+            command.effort.settings(connections, &selection.registries, registries.clone(), progress, logins)?;
+        let client = Client::new(before.identified(settings)?)?;
         Ok(Source::Registries { client: Arc::new(client), selection })
     }
 
@@ -121,6 +131,7 @@ impl Source {
 impl Destination {
     pub(super) fn open(
         command: &Sync,
+        before: &Before,
         wishes: &Wishes,
         source: &Source,
         registries: &Registries,
@@ -138,11 +149,14 @@ impl Destination {
                 let prefix = target.prefix.as_ref().map(|prefix| format!("/{prefix}")).unwrap_or_default();
                 let name = format!("{}{prefix}", target.host);
                 check_blocked(&name, registries)?;
-                let verify = command.verify(side.tls_verify).or(registries.is_insecure(&name).then_some(false));
-                let connections = Connections { tls_verify: verify, ..command.connections(side)? };
-                let client = command.effort.client(connections, &[], Arc::default(), progress, logins)?;
-                let place = Arc::new(RegistryDestination::new(&client, &target.host, target.prefix.clone()));
-                Ok(Destination::Registry { client, target, place })
+                let verify = command.verify(before, side.tls_verify).or(registries.is_insecure(&name).then_some(false));
+                let connections = Connections { tls_verify: verify, ..command.connections(before, side)? };
+                let settings = command.effort.settings(connections, &[], Arc::default(), progress, logins)?;
+                let client = Client::new(before.identified(settings)?)?;
+                // As in skopeo, a tag with a subject is a tag and nothing else: no fallback tag is written for it.
+                let place = RegistryDestination::new(&client, &target.host, target.prefix.clone())
+                    .list_referrers(command.referrers);
+                Ok(Destination::Registry { client, target, place: Arc::new(place) })
             }
             To::Dir => {
                 if let Source::Tree(_) = source {
@@ -210,15 +224,15 @@ impl Destination {
 
 impl Sync {
     /// To whom and how one side connects.
-    fn connections<const N: usize>(&self, side: &Side<N>) -> Result<Connections> {
-        let tls_verify = self.verify(side.tls_verify);
+    fn connections<const N: usize>(&self, before: &Before, side: &Side<N>) -> Result<Connections> {
+        let tls_verify = self.verify(before, side.tls_verify);
         Ok(Connections { tls_verify, cert_dir: side.certificates()?, redirects: side.redirects() })
     }
 
     /// Whether certificates are checked on a side, if that was said.
-    fn verify(&self, side: Option<bool>) -> Option<bool> {
-        let both = self.tls_verify.as_ref().map(|text| super::TRUE.contains(&text.as_str()));
-        side.or(both)
+    fn verify(&self, before: &Before, side: Option<bool>) -> Option<bool> {
+        let both = self.tls_verify.as_ref().or(before.tls_verify.as_ref());
+        side.or(both.map(|text| TRUE.contains(&text.as_str())))
     }
 }
 
@@ -266,12 +280,13 @@ fn apart(source: &Path, destination: &Path) -> Result<()> {
 
 /// `REGISTRY[/PREFIX]`, read as skopeo reads it: what does not look like a registry is a path on Docker Hub.
 fn target(text: &str) -> Result<Target> {
-    let rest = text.strip_prefix("docker://").unwrap_or(text).trim_end_matches('/');
+    let rest = cleaned(Path::new(text.strip_prefix("docker://").unwrap_or(text)));
+    let rest = rest.to_str().unwrap_or_default();
     let fault = || {
         Error::usage(format!("DESTINATION {:?} is not REGISTRY[/PREFIX]", without_login(text)))
             .hint("write HOST[:PORT], such as registry.local:5000, and perhaps a path in lower case: HOST/mirror")
     };
-    if rest.is_empty() || rest.contains("://") || rest.contains('@') {
+    if rest.is_empty() || text.trim_start_matches("docker://").contains("://") || rest.contains('@') {
         return Err(fault());
     }
     let reference: Reference = format!("{rest}/x").parse().map_err(|e| fault().caused_by(e))?;
@@ -312,6 +327,8 @@ mod tests {
     #[case("registry.local:5000", "registry.local:5000", None)]
     #[case("registry.local/test/", "registry.local", Some("test"))]
     #[case("docker://registry.local/a/b", "registry.local", Some("a/b"))]
+    #[case("registry.local//x", "registry.local", Some("x"))]
+    #[case("registry.local:5000/./a/../x//", "registry.local:5000", Some("x"))]
     #[case("me", "docker.io", Some("me"))]
     #[case("docker.io", "docker.io", None)]
     #[case("localhost", "localhost", None)]

@@ -8,6 +8,7 @@ use clap::builder::PossibleValuesParser;
 use clap::{Arg, ArgAction, ArgMatches, Command, FromArgMatches, value_parser};
 
 use crate::cli::credentials::Login;
+use crate::cli::flags::{FALSE, TRUE};
 use crate::cli::password;
 use crate::credentials::{Credential, Secret};
 use crate::error::{Error, Result};
@@ -65,7 +66,7 @@ impl<const N: usize> Side<N> {
 
     fn credential(&self) -> Result<Option<Credential>> {
         if let Some(pair) = &self.creds {
-            return Credential::from_pair(pair)
+            return Credential::from_user_or_pair(pair)
                 .map(Some)
                 .map_err(|e| e.context(format!("--{} cannot be used", CREDS[N])));
         }
@@ -199,7 +200,3 @@ const TLS_VERIFY: [&str; 2] = ["src-tls-verify", "dest-tls-verify"];
 const ALLOW_REDIRECT: [&str; 2] = ["src-allow-redirect", "dest-allow-redirect"];
 /// As messages name it.
 const ALLOW_REDIRECT_OPTION: [&str; 2] = ["--src-allow-redirect", "--dest-allow-redirect"];
-
-/// What Go takes for true and false.
-pub(super) const TRUE: [&str; 6] = ["true", "1", "t", "T", "TRUE", "True"];
-pub(super) const FALSE: [&str; 6] = ["false", "0", "f", "F", "FALSE", "False"];

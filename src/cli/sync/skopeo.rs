@@ -4,33 +4,38 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::cli::access::parse_duration;
+use crate::cli::flags::{FALSE, TRUE};
 use crate::error::{Error, Result};
+use crate::registry::Settings;
 
-/// What skopeo takes before `sync`. It is not shown in the help: behind `sync` the same can be said.
+/// What skopeo takes before and after its command. It is not shown in the help of other commands.
 #[derive(Debug, Default, clap::Args)]
 pub(crate) struct Before {
-    #[arg(long, hide = true, value_name = "OS")]
+    #[arg(long, global = true, hide = true, value_name = "OS")]
     pub(super) override_os: Option<String>,
-    #[arg(long, hide = true, value_name = "ARCH")]
+    #[arg(long, global = true, hide = true, value_name = "ARCH")]
     pub(super) override_arch: Option<String>,
-    #[arg(long, hide = true, value_name = "VARIANT")]
+    #[arg(long, global = true, hide = true, value_name = "VARIANT")]
     pub(super) override_variant: Option<String>,
-    #[arg(long, hide = true, value_name = "DURATION", value_parser = parse_duration)]
+    #[arg(long, global = true, hide = true, value_name = "DURATION", value_parser = parse_duration)]
     pub(super) command_timeout: Option<Duration>,
     #[command(flatten)]
     pub(super) files: HiddenFiles,
     /// Nothing to do: no temporary files are large.
-    #[arg(long, hide = true, value_name = "DIR")]
+    #[arg(long, global = true, hide = true, value_name = "DIR")]
     tmpdir: Option<PathBuf>,
     /// As `-vv`.
-    #[arg(long, hide = true)]
+    #[arg(long, global = true, hide = true)]
     pub(crate) debug: bool,
-    #[arg(long, hide = true)]
+    #[arg(long, global = true, hide = true)]
     require_signed: bool,
-    #[arg(long, hide = true, value_name = "FILE")]
+    #[arg(long, global = true, hide = true, value_name = "FILE")]
     tls_details: Option<PathBuf>,
-    #[arg(long, hide = true, value_name = "TEXT")]
-    user_agent_prefix: Option<String>,
+    #[arg(long, global = true, hide = true, value_name = "TEXT")]
+    pub(super) user_agent_prefix: Option<String>,
+    /// For both sides; before the command only, as in skopeo.
+    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = TRUE.into_iter().chain(FALSE).collect::<Vec<_>>())]
+    pub(super) tls_verify: Option<String>,
 }
 
 /// Files that may be named before `sync`, too.
@@ -62,10 +67,26 @@ impl Before {
             (self.files.registries_conf.is_some(), "--registries-conf"),
             (self.tls_details.is_some(), "--tls-details"),
             (self.user_agent_prefix.is_some(), "--user-agent-prefix"),
+            (self.tls_verify.is_some(), "--tls-verify before the command"),
         ];
         match given.iter().find(|(given, _)| *given) {
             Some((_, name)) => Err(Error::usage(format!("{name} goes with sealift sync only"))),
             None => Ok(()),
+        }
+    }
+
+    /// `settings` with the text of `--user-agent-prefix` in front of the `User-Agent`.
+    ///
+    /// # Errors
+    /// `Usage` for a text that no header can hold.
+    pub(super) fn identified(&self, settings: Settings) -> Result<Settings> {
+        match &self.user_agent_prefix {
+            None => Ok(settings),
+            Some(prefix) if prefix.is_empty() => Ok(settings),
+            Some(prefix) if prefix.bytes().all(|byte| (b' '..=b'~').contains(&byte)) => {
+                Ok(Settings { user_agent: format!("{prefix} {}", settings.user_agent), ..settings })
+            }
+            Some(_) => Err(Error::usage("the text of --user-agent-prefix is not printable ASCII")),
         }
     }
 
@@ -75,11 +96,7 @@ impl Before {
                      bundle: sealift export --key, then sealift sync --src bundle --trust";
         let own = "registries are reached as the options of each side say: --src-tls-verify, --src-cert-dir, \
                    --dest-tls-verify, --dest-cert-dir";
-        refuse(&[
-            (self.require_signed, "--require-signed", trust),
-            (self.tls_details.is_some(), "--tls-details", own),
-            (self.user_agent_prefix.is_some(), "--user-agent-prefix", "leave it out"),
-        ])
+        refuse(&[(self.require_signed, "--require-signed", trust), (self.tls_details.is_some(), "--tls-details", own)])
     }
 }
 

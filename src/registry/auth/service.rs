@@ -196,7 +196,7 @@ impl Service {
         }
         let header = match asking.credential {
             Some(Credential::Login { user, password }) => Some(basic(user, password)),
-            Some(Credential::IdentityToken { user, token }) => Some(basic(user, token)),
+            Some(Credential::IdentityToken { user, token, .. }) => Some(basic(user, token)),
             _ => None,
         };
         for _ in 0..=MAX_REDIRECTS {

@@ -6,7 +6,9 @@ use std::cell::RefCell;
 use std::fmt;
 use std::marker::PhantomData;
 
-use serde::de::{self, Deserialize, DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+use serde::de::{
+    self, Deserialize, DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor,
+};
 use serde_saphyr::Spanned;
 use serde_saphyr::options::Options;
 
@@ -42,11 +44,21 @@ pub(super) struct Logins {
     pub(super) identity_token: Option<Secret>,
 }
 
-/// The registries of a file.
-pub(super) fn registries(text: &str, origin: &str) -> Result<Entries<RawRegistry>> {
+/// The registries of a file's first document, and whether there are more documents, which skopeo does not read either.
+pub(super) fn registries(text: &str, origin: &str) -> Result<(Entries<RawRegistry>, bool)> {
     let trail = Trail::default();
-    let read = |deserializer: serde_saphyr::Deserializer<'_, '_>| At::new(&trail).deserialize(deserializer);
-    serde_saphyr::with_deserializer_from_str_with_options(text, options(), read).map_err(|e| trail.error(origin, &e))
+    let first = RefCell::new(None);
+    let read = |deserializer: serde_saphyr::Deserializer<'_, '_>| {
+        let found: Entries<RawRegistry> = At::new(&trail).deserialize(deserializer)?;
+        first.replace(Some(found));
+        Ok(())
+    };
+    let ended = serde_saphyr::with_deserializer_from_str_with_options(text, options(), read);
+    match (ended, first.take()) {
+        (Ok(()), found) => Ok((found.unwrap_or_default(), false)),
+        (Err(serde_saphyr::Error::MultipleDocuments { .. }), Some(found)) => Ok((found, true)),
+        (Err(error), _) => Err(trail.error(origin, &error)),
+    }
 }
 
 /// `FILE, line N: key: key`
@@ -116,7 +128,6 @@ impl Trail {
             (_, Fault::InvalidScalar { ty: "boolean" | "bool", .. } | Fault::InvalidBooleanStrict { .. }) => {
                 "here stands true or false".to_owned()
             }
-            (_, Fault::MultipleDocuments { .. }) => "the file has more than one document".to_owned(),
             (
                 _,
                 Fault::Budget { .. }
@@ -171,10 +182,18 @@ impl Shape for Line<String> {
     }
 }
 
-impl Shape for Line<bool> {
+/// Nothing where the value is empty.
+impl Shape for Option<Line<bool>> {
     fn read<'de, D: Deserializer<'de>>(_: &Trail, deserializer: D) -> Result<Self, D::Error> {
-        let Spanned { value, referenced, .. } = Spanned::<bool>::deserialize(deserializer)?;
-        Ok(Line { line: referenced.line(), value })
+        let found = Option::<Spanned<bool>>::deserialize(deserializer)?;
+        Ok(found.map(|Spanned { value, referenced, .. }| Line { line: referenced.line(), value }))
+    }
+}
+
+impl Shape for Option<Line<String>> {
+    fn read<'de, D: Deserializer<'de>>(_: &Trail, deserializer: D) -> Result<Self, D::Error> {
+        let found = Option::<Spanned<Text>>::deserialize(deserializer)?;
+        Ok(found.map(|Spanned { value: Text(value), referenced, .. }| Line { line: referenced.line(), value }))
     }
 }
 
@@ -193,10 +212,20 @@ impl<T: Shape + Keyed> Shape for Entries<T> {
 /// What is said when the mapping that it stands in is something else.
 trait Keyed {
     const BELOW: &'static str;
+
+    /// Whether a key and what is below it say nothing.
+    fn is_ignored(_key: &str) -> bool {
+        false
+    }
 }
 
 impl Keyed for RawRegistry {
     const BELOW: &'static str = "a mapping of registries (for a list: read it as FILE.txt)";
+
+    // A registry has a dot or a port.
+    fn is_ignored(key: &str) -> bool {
+        key.starts_with("x-") && !key.contains(['.', ':', '/'])
+    }
 }
 
 impl Keyed for Vec<Line<String>> {
@@ -238,8 +267,8 @@ impl Record for RawRegistry {
             "images" => self.images = map.next_value_seed(At::new(trail))?,
             "images-by-tag-regex" => self.images_by_tag_regex = map.next_value_seed(At::new(trail))?,
             "images-by-semver" => self.images_by_semver = map.next_value_seed(At::new(trail))?,
-            TLS_VERIFY => self.tls_verify = Some(map.next_value_seed(At::new(trail))?),
-            "cert-dir" => self.cert_dir = Some(map.next_value_seed(At::new(trail))?),
+            TLS_VERIFY => self.tls_verify = map.next_value_seed(At::new(trail))?,
+            "cert-dir" => self.cert_dir = map.next_value_seed(At::new(trail))?,
             _ => self.credentials = Some(map.next_value_seed(At::new(trail))?),
         }
         Ok(())
@@ -247,13 +276,15 @@ impl Record for RawRegistry {
 }
 
 impl Record for Logins {
-    const KEYS: &'static [&'static str] = &["username", "password", "identitytoken"];
+    const KEYS: &'static [&'static str] = &["username", "password", "identitytoken", "email"];
 
     fn field<'de, A: MapAccess<'de>>(&mut self, key: &str, trail: &Trail, map: &mut A) -> Result<(), A::Error> {
         let Line { value, .. }: Line<String> = map.next_value_seed(At::new(trail))?;
         match key {
             "username" => self.username = Some(value),
             "password" => self.password = Some(Secret::new(value)),
+            // docker's files have it, and no registry asks for it.
+            "email" => {}
             _ => self.identity_token = Some(Secret::new(value)),
         }
         Ok(())
@@ -279,14 +310,26 @@ impl<'de, R: Record> Visitor<'de> for Fields<'_, R> {
     }
 
     fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<R, A::Error> {
+        let mut seen: Vec<String> = Vec::new();
         while let Some(key) = next_key(&mut map)? {
-            self.trail.enter(key.line, key.value.clone());
-            if !R::KEYS.contains(&key.value.as_str()) {
+            let name = key.value.to_ascii_lowercase();
+            if name.starts_with("x-") {
+                map.next_value::<IgnoredAny>()?;
+                continue;
+            }
+            self.trail.enter(key.line, key.value);
+            if !R::KEYS.contains(&name.as_str()) {
                 let known = R::KEYS.join(", ");
-                self.trail.fault.replace(Some(format!("this is an unknown key; there are {known}")));
+                let fault = format!("this is an unknown key; there are {known} (a key that begins with x- is ignored)");
+                self.trail.fault.replace(Some(fault));
                 return Err(A::Error::custom("unknown key"));
             }
-            self.result.field(&key.value, self.trail, &mut map)?;
+            if seen.contains(&name) {
+                self.trail.fault.replace(Some(format!("{name} is there twice, spelt in two ways")));
+                return Err(A::Error::custom("a key twice"));
+            }
+            self.result.field(&name, self.trail, &mut map)?;
+            seen.push(name);
             self.trail.leave();
         }
         Ok(self.result)
@@ -310,6 +353,10 @@ impl<'de, T: Shape + Keyed> Visitor<'de> for Mapping<'_, T> {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let mut entries = Vec::new();
         while let Some(key) = next_key(&mut map)? {
+            if T::is_ignored(&key.value) {
+                map.next_value::<IgnoredAny>()?;
+                continue;
+            }
             self.0.enter(key.line, key.value.clone());
             entries.push((key, map.next_value_seed(At::new(self.0))?));
             self.0.leave();
