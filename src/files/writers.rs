@@ -263,3 +263,68 @@ impl<P: Filling> Drop for Writer<P> {
 /// Of each kind. As many as the runtime had for it before; more would only make a disk seek.
 const MAX_THREADS: usize = 4;
 const PAUSE: Duration = Duration::from_millis(2);
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    /// Waits for `go` before each piece; notes what it got, and that it was dropped.
+    struct Slow {
+        go: mpsc::Receiver<Result<()>>,
+        got: mpsc::Sender<Vec<u8>>,
+    }
+
+    impl Filling for Slow {
+        fn write(&mut self, bytes: &[u8]) -> Result<()> {
+            self.go.recv().unwrap_or(Ok(()))?;
+            let _ = self.got.send(bytes.to_vec());
+            Ok(())
+        }
+
+        fn start_over(&mut self) -> Result<()> {
+            Ok(())
+        }
+    }
+
+    fn slow() -> (mpsc::Sender<Result<()>>, mpsc::Receiver<Vec<u8>>, Writer<Slow>) {
+        let ((go, waits), (got, pieces)) = (mpsc::channel(), mpsc::channel());
+        (go, pieces, Writer::new(Slow { go: waits, got }))
+    }
+
+    #[tokio::test]
+    async fn pieces_are_written_whole_and_in_their_order() {
+        let (go, pieces, mut writer) = slow();
+        drop(go);
+        let bytes: Vec<u8> = (0..BUFFER * 5 / 2).map(|i| (i / 1000) as u8).collect();
+        for chunk in bytes.chunks(50_000) {
+            writer.write(Bytes::copy_from_slice(chunk)).await.unwrap();
+        }
+        writer.finish(|_| Ok(())).await.unwrap();
+        let pieces: Vec<Vec<u8>> = pieces.iter().collect();
+        assert_eq!(pieces.iter().map(Vec::len).collect::<Vec<_>>(), [BUFFER, BUFFER, BUFFER / 2]);
+        assert_eq!(pieces.concat(), bytes);
+    }
+
+    #[tokio::test]
+    async fn the_next_piece_waits_and_is_told_of_a_failure() {
+        let (go, _pieces, mut writer) = slow();
+        let piece = Bytes::from(vec![0; BUFFER]);
+        writer.write(piece.clone()).await.unwrap();
+        let second = writer.write(piece);
+        tokio::pin!(second);
+        assert!(futures_util::poll!(&mut second).is_pending(), "one piece is under way at a time");
+        go.send(Err(Error::new(crate::error::Kind::Io, "the medium is full"))).unwrap();
+        assert!(second.await.unwrap_err().chain().contains("full"));
+    }
+
+    #[tokio::test]
+    async fn a_writer_that_is_dropped_waits_for_nothing() {
+        let (go, pieces, mut writer) = slow();
+        writer.write(vec![0; BUFFER].into()).await.unwrap();
+        drop(writer);
+        go.send(Ok(())).unwrap();
+        assert_eq!(pieces.iter().count(), 1, "the thread finishes the piece, and drops the file");
+    }
+}

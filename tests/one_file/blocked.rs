@@ -34,7 +34,7 @@ impl Scene {
         let (desk, registry) = (support::desk!(), RealRegistry::start());
         let digests = push_image(registry.host(), "team/app", "1", &[&noise(1, 1 << 20), &noise(2, size)]);
         let image = format!("{}/team/app:1", registry.host());
-        Scene { desk, registry: registry, image, hex: digests[2]["sha256:".len()..].to_owned() }
+        Scene { desk, registry, image, hex: digests[2]["sha256:".len()..].to_owned() }
     }
 
     fn path(&self, name: &str) -> PathBuf {
