@@ -38,7 +38,6 @@ use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ArgAction, CommandFactory, Parser, Subcommand};
@@ -47,7 +46,6 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock;
 use crate::error::{Error, Failure, Result, exit};
-use crate::files::WRITERS;
 use crate::progress::{Progress, Silent};
 use crate::text::secrets;
 use crate::trust::Trust;
@@ -280,11 +278,7 @@ fn with_runtime<F: Future<Output = Result<()>>>(
     signals::cancel_on_signal(cancel.clone(), tidy_up)?;
     let done = runtime.block_on(job(cancel));
     runtime.shutdown_background();
-    // What was stopped removes its unfinished files there.
-    WRITERS.wait_until_idle(TIDY_UP);
     done
 }
 
 const MIN_THREADS: usize = 4;
-/// How long a medium has for what ends with a run that failed.
-const TIDY_UP: Duration = Duration::from_secs(1);

@@ -223,6 +223,10 @@ impl Destination for DirectoryWriter {
         self.plan.forget();
         Ok(())
     }
+
+    async fn abandon(&self) {
+        WRITERS.settle().await;
+    }
 }
 
 impl Ready {

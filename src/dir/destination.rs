@@ -16,7 +16,7 @@ use super::image::{Needs, check_usable};
 use super::pool::Pool;
 use super::site::{Site, WORKSHOP};
 use crate::error::{Error, Failure, Kind, Result};
-use crate::files::{blocking, remove, show};
+use crate::files::{WRITERS, blocking, remove, show};
 use crate::oci::Name;
 use crate::place::{
     BlobId, Body, Chunks, Contents, Destination, LandingId, Linked, Order, Presence, PutManifest, ScopeId, Stored,
@@ -214,6 +214,10 @@ impl Destination for DirDestination {
             names.iter().try_for_each(|name| remove(&folder, name))?;
         }
         ready.site.finish()
+    }
+
+    async fn abandon(&self) {
+        WRITERS.settle().await;
     }
 }
 

@@ -99,17 +99,18 @@ impl MediumThreads {
         }
     }
 
-    /// Waits until nothing is under way, at most for `patience`; the thread that calls it does nothing else.
-    pub(crate) fn wait_until_idle(&self, patience: Duration) {
-        let end = Instant::now() + patience;
-        loop {
-            let queue = self.queue();
-            if queue.jobs.is_empty() && queue.idle == queue.threads || Instant::now() >= end {
-                return;
-            }
-            drop(queue);
-            thread::sleep(PAUSE);
+    /// After a failure: waits until nothing is under way, for a second at most. What tasks that were stopped have left
+    /// here still holds files, and is removed.
+    pub(crate) async fn settle(&self) {
+        let end = Instant::now() + SETTLING;
+        while !self.is_idle() && Instant::now() < end {
+            tokio::time::sleep(PAUSE).await;
         }
+    }
+
+    fn is_idle(&self) -> bool {
+        let queue = self.queue();
+        queue.jobs.is_empty() && queue.idle == queue.threads
     }
 
     fn queue(&self) -> MutexGuard<'_, Queue> {
@@ -263,6 +264,7 @@ impl<P: Filling> Drop for Writer<P> {
 /// Of each kind. As many as the runtime had for it before; more would only make a disk seek.
 const MAX_THREADS: usize = 4;
 const PAUSE: Duration = Duration::from_millis(2);
+const SETTLING: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {

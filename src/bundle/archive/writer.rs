@@ -300,6 +300,10 @@ impl Destination for ArchiveWriter {
         self.plan.forget();
         Ok(())
     }
+
+    async fn abandon(&self) {
+        WRITERS.settle().await;
+    }
 }
 
 impl Ready {
