@@ -9,7 +9,7 @@ use rustix::buffer::spare_capacity;
 use rustix::fs::Advice;
 use rustix::io::Errno;
 
-use super::READERS;
+use super::{Answer, READERS};
 use crate::error::{Error, Result};
 use crate::oci::{Digest, Hasher};
 use crate::place::Chunks;
@@ -34,20 +34,27 @@ impl Reading {
             std::num::NonZeroU64::new(self.end.saturating_sub(self.offset)),
             Advice::Sequential,
         );
-        stream::unfold(Some(self), |state| async move {
-            let mut reading = state?;
-            if reading.offset >= reading.end {
-                return None;
-            }
-            // A medium may not answer for minutes.
-            let buffer = reading.buffer();
-            let read = READERS.run(move || reading.next(buffer).map(|chunk| (chunk, reading))).await;
+        // While a piece is hashed the next one is read.
+        stream::unfold(self.begin(), |pending| async move {
+            let read = match pending? {
+                Ok(answer) => answer.wait().await.and_then(|read| read),
+                Err(error) => Err(error),
+            };
             match read {
-                Ok((chunk, reading)) => Some((Ok(chunk), Some(reading))),
+                Ok((chunk, reading)) => Some((Ok(chunk), reading.begin())),
                 Err(error) => Some((Err(error), None)),
             }
         })
         .boxed()
+    }
+
+    /// Begins to read the next piece on a thread that may wait for minutes; nothing at the end.
+    fn begin(mut self) -> Option<Result<Pending>> {
+        if self.offset >= self.end {
+            return None;
+        }
+        let buffer = self.buffer();
+        Some(READERS.start(move || self.next(buffer).map(|chunk| (chunk, self))))
     }
 
     /// Whether what is left has this digest; nobody believes the answer once `go_on` says no.
@@ -102,6 +109,9 @@ impl Reading {
         Ok(Bytes::from(chunk))
     }
 }
+
+/// A piece that is being read, and what reads the next one.
+type Pending = Answer<Result<(Bytes, Reading)>>;
 
 /// How much is read at once. It fits the processor's cache: hashed as it comes, 64 to 256 KiB made 1.2 GB/s where 512 KiB
 /// to 4 MiB made 0.9.

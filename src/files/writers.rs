@@ -60,7 +60,10 @@ impl MediumThreads {
     }
 
     /// Begins `work`; the answer need not be awaited at once, or at all.
-    fn start<T: Send + 'static>(&'static self, work: impl FnOnce() -> T + Send + 'static) -> Result<Answer<T>> {
+    pub(crate) fn start<T: Send + 'static>(
+        &'static self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<Answer<T>> {
         let (tell, answer) = oneshot::channel();
         self.submit(Box::new(move || {
             let _ = tell.send(catch_unwind(AssertUnwindSafe(work)));
@@ -119,10 +122,11 @@ impl MediumThreads {
 }
 
 /// What a thread will answer.
-struct Answer<T>(oneshot::Receiver<std::result::Result<T, Box<dyn Any + Send>>>);
+pub(crate) struct Answer<T>(oneshot::Receiver<std::result::Result<T, Box<dyn Any + Send>>>);
 
 impl<T> Answer<T> {
-    async fn wait(self) -> Result<T> {
+    /// The answer, once it is there.
+    pub(crate) async fn wait(self) -> Result<T> {
         match self.0.await {
             Ok(Ok(done)) => Ok(done),
             Ok(Err(panic)) => resume_unwind(panic),
