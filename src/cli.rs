@@ -10,6 +10,7 @@ mod credentials;
 mod done;
 mod export;
 mod flags;
+mod help;
 mod hub;
 mod import;
 mod inspect;
@@ -120,7 +121,8 @@ const MISSING: [(&str, &str); 4] = [
 /// the isolated network `sealift import` verifies it and pushes it into the local registry: names unchanged,
 /// digests unchanged.
 #[derive(Debug, Parser)]
-#[command(name = "sealift", version, max_term_width = 100, args_override_self = true, after_help = EXAMPLES)]
+#[command(name = "sealift", version, max_term_width = 100, args_override_self = true, disable_help_subcommand = true)]
+#[command(after_help = format!("{EXAMPLES}\n\n{}\n\n{EXIT_CODES}", help::list_of_guides()))]
 struct Arguments {
     #[command(flatten)]
     global: Global,
@@ -142,8 +144,9 @@ Now it is registry.local:5000/team/app:1, with the same digest.
 
 A registry that wants a login: sealift login HOST. One without HTTPS: --tls-verify=false.
 To see first what would happen: export --dry-run, inspect, import --dry-run.
-No registry there? sealift serve usb/app --trust allowed_signers is one.
+No registry there? sealift serve usb/app --trust allowed_signers is one.";
 
+const EXIT_CODES: &str = "\
 Exit codes: 0 done; 1 cannot read, reach or write; 2 wrong usage, or no trust given;
 3 bundle or image is damaged, not trusted or refused; 4 partly done; 130 stopped by Ctrl-C, 143 by SIGTERM.";
 
@@ -157,7 +160,7 @@ struct Global {
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     quiet: bool,
     /// How to show on stderr what happens: auto (bars on a terminal, else plain), plain (a line now and then), json
-    /// (an object a line; sealift's README lists them) or none
+    /// (an object a line; sealift help programs lists them) or none
     #[arg(long, value_enum, hide_possible_values = true, default_value_t = ProgressKind::Auto, global = true, value_name = "HOW")]
     progress: ProgressKind,
 }
@@ -175,6 +178,7 @@ enum Command {
     Logout(login::Logout),
     Man(reference::Man),
     Completions(reference::Completions),
+    Help(help::Help),
 }
 
 fn run(arguments: &Arguments) -> Result<()> {
@@ -207,6 +211,7 @@ fn run(arguments: &Arguments) -> Result<()> {
         }
         Command::Man(command) => reference::run_man(command, global.quiet),
         Command::Completions(command) => reference::run_completions(command),
+        Command::Help(command) => help::run(command),
         Command::Logout(command) => login::run_logout(command, global),
         Command::Serve(command) => with_runtime(TidyUp::Network, |cancel| serve::run(command, global, cancel)),
     }

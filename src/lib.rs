@@ -42,6 +42,8 @@ pub mod error;
 pub mod export;
 mod files;
 #[cfg(feature = "program")]
+pub mod guide;
+#[cfg(feature = "program")]
 pub mod import;
 #[cfg(feature = "program")]
 pub mod layout;

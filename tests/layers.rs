@@ -7,6 +7,7 @@ use std::path::Path;
 /// From the top down; a module may use those on later lines, and those on its own line that it owns.
 const LAYERS: &[&[&str]] = &[
     &["cli"],
+    &["guide"],
     &["export", "import", "sync", "serve"],
     &["verify"],
     &["transfer"],

@@ -23,7 +23,7 @@ pub(super) enum ProgressKind {
     Auto,
     /// A line now and then
     Plain,
-    /// One JSON object a line for every event; sealift's README lists them
+    /// One JSON object a line for every event; sealift help programs lists them
     Json,
     /// Nothing
     None,

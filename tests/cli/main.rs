@@ -2,6 +2,7 @@
 
 mod export;
 mod files;
+mod guide;
 mod import;
 mod inspect;
 mod keygen;

@@ -57,10 +57,10 @@ fn events_are_documented_objects_one_a_line() {
     let expected =
         ["planned", "blob-started", "progress", "retrying", "blob-done", "landed", "note", "summary", "error"];
     assert!(expected.iter().all(|name| names.contains(name)), "{names:?}");
-    let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
+    let guide = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/guide/programs.md")).unwrap();
     for event in &events {
         for word in event.as_object().unwrap().keys().chain([&event["event"].as_str().unwrap().to_owned()]) {
-            assert!(readme.contains(&format!("`{word}`")), "{word} of {event} is not in the README");
+            assert!(guide.contains(&format!("`{word}`")), "{word} of {event} is not in the guide");
         }
     }
     let done = events.iter().find(|event| event["event"] == "blob-done" && event["size"] == SIZE).unwrap();

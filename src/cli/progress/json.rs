@@ -1,4 +1,4 @@
-//! One JSON object a line for every event. The README lists them; names and fields only ever get more.
+//! One JSON object a line for every event. The guide `programs` lists them; names and fields only ever get more.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
