@@ -37,7 +37,7 @@ pub(crate) use part::{PartFile, WORTH};
 pub(crate) use reading::Reading;
 pub(crate) use stamp::Stamp;
 pub(crate) use threads::{HASHERS, StopOnDrop, blocking};
-pub(crate) use writers::{Answer, Filling, READERS, WRITERS, Writer};
+pub(crate) use writers::{Filling, WRITERS, Writer};
 pub(crate) use writing::{BUFFER, FLUSH, WORTH_FLUSHING, create, is_same, make_folder, remove, write_new};
 
 use crate::error::{Error, Result};

@@ -9,7 +9,6 @@ use rustix::buffer::spare_capacity;
 use rustix::fs::Advice;
 use rustix::io::Errno;
 
-use super::{Answer, READERS};
 use crate::error::{Error, Result};
 use crate::oci::{Digest, Hasher};
 use crate::place::Chunks;
@@ -34,27 +33,19 @@ impl Reading {
             std::num::NonZeroU64::new(self.end.saturating_sub(self.offset)),
             Advice::Sequential,
         );
-        // While a piece is hashed the next one is read.
-        stream::unfold(self.begin(), |pending| async move {
-            let read = match pending? {
-                Ok(answer) => answer.wait().await.and_then(|read| read),
-                Err(error) => Err(error),
-            };
-            match read {
-                Ok((chunk, reading)) => Some((Ok(chunk), reading.begin())),
+        stream::unfold(Some(self), |state| async move {
+            let mut reading = state?;
+            if reading.offset >= reading.end {
+                return None;
+            }
+            // Reading never waits, so without this one blob would keep its thread from every other.
+            tokio::task::yield_now().await;
+            match reading.next() {
+                Ok(chunk) => Some((Ok(chunk), Some(reading))),
                 Err(error) => Some((Err(error), None)),
             }
         })
         .boxed()
-    }
-
-    /// Begins to read the next piece on a thread that may wait for minutes; nothing at the end.
-    fn begin(mut self) -> Option<Result<Pending>> {
-        if self.offset >= self.end {
-            return None;
-        }
-        let buffer = self.buffer();
-        Some(READERS.start(move || self.next(buffer).map(|chunk| (chunk, self))))
     }
 
     /// Whether what is left has this digest; nobody believes the answer once `go_on` says no.
@@ -66,28 +57,17 @@ impl Reading {
     pub(crate) fn hashed(mut self, go_on: impl Fn() -> bool) -> Result<Hasher> {
         let mut hasher = Hasher::default();
         while self.offset < self.end && go_on() {
-            let buffer = self.buffer();
-            hasher.update(&self.next(buffer)?);
+            hasher.update(&self.next()?);
         }
         Ok(hasher)
     }
 }
 
 impl Reading {
-    /// For the next chunk. It is made by the thread that will free it: the allocator gives memory back to the kernel, and
-    /// fetches it again, when one thread allocates what another one frees.
-    fn buffer(&self) -> Vec<u8> {
-        Vec::with_capacity(self.wanted())
-    }
-
-    /// Bytes of the next chunk.
-    fn wanted(&self) -> usize {
-        CHUNK.min(usize::try_from(self.end - self.offset).unwrap_or(CHUNK))
-    }
-
     /// The next chunk; there must be one.
-    fn next(&mut self, mut chunk: Vec<u8>) -> Result<Bytes> {
-        let wanted = self.wanted();
+    fn next(&mut self) -> Result<Bytes> {
+        let wanted = CHUNK.min(usize::try_from(self.end - self.offset).unwrap_or(CHUNK));
+        let mut chunk: Vec<u8> = Vec::with_capacity(wanted);
         loop {
             match rustix::io::pread(&self.file, spare_capacity(&mut chunk), self.offset) {
                 Ok(0) => {
@@ -109,9 +89,6 @@ impl Reading {
         Ok(Bytes::from(chunk))
     }
 }
-
-/// A piece that is being read, and what reads the next one.
-type Pending = Answer<Result<(Bytes, Reading)>>;
 
 /// How much is read at once. It fits the processor's cache: hashed as it comes, 64 to 256 KiB made 1.2 GB/s where 512 KiB
 /// to 4 MiB made 0.9.

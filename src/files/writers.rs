@@ -1,5 +1,6 @@
-//! Threads that wait for a medium in place of the runtime's: a write to a stick that does not answer, or a read from a
-//! damaged disc, returns after minutes, and until then its thread can do nothing else.
+//! Threads that wait for a medium in place of the runtime's: a write to a stick that does not answer returns after
+//! minutes, and until then its thread can do nothing else. Reads stay on the threads of the runtime: a hand-over for each
+//! piece made `verify` 15 % slower.
 //!
 //! ```text
 //! task:    gather 128 KiB | gather 128 KiB | ...       hashes what it gathers
@@ -39,8 +40,6 @@ struct Queue {
 
 /// For everything that changes a medium.
 pub(crate) static WRITERS: MediumThreads = MediumThreads::new("writer");
-/// For reading: a medium that does not answer to reads must not delay writes to another one.
-pub(crate) static READERS: MediumThreads = MediumThreads::new("reader");
 
 impl MediumThreads {
     const fn new(name: &'static str) -> MediumThreads {
@@ -60,10 +59,7 @@ impl MediumThreads {
     }
 
     /// Begins `work`; the answer need not be awaited at once, or at all.
-    pub(crate) fn start<T: Send + 'static>(
-        &'static self,
-        work: impl FnOnce() -> T + Send + 'static,
-    ) -> Result<Answer<T>> {
+    fn start<T: Send + 'static>(&'static self, work: impl FnOnce() -> T + Send + 'static) -> Result<Answer<T>> {
         let (tell, answer) = oneshot::channel();
         self.submit(Box::new(move || {
             let _ = tell.send(catch_unwind(AssertUnwindSafe(work)));
@@ -122,11 +118,10 @@ impl MediumThreads {
 }
 
 /// What a thread will answer.
-pub(crate) struct Answer<T>(oneshot::Receiver<std::result::Result<T, Box<dyn Any + Send>>>);
+struct Answer<T>(oneshot::Receiver<std::result::Result<T, Box<dyn Any + Send>>>);
 
 impl<T> Answer<T> {
-    /// The answer, once it is there.
-    pub(crate) async fn wait(self) -> Result<T> {
+    async fn wait(self) -> Result<T> {
         match self.0.await {
             Ok(Ok(done)) => Ok(done),
             Ok(Err(panic)) => resume_unwind(panic),
