@@ -105,6 +105,11 @@ impl Access {
         self.effort.client(connections, written, registries, progress, credentials)
     }
 
+    /// Whether servers must prove who they are, unless files say something else of single hosts.
+    pub(super) fn verifies_servers(&self) -> bool {
+        self.tls_verify.unwrap_or(true)
+    }
+
     pub(super) fn options(&self, progress: &Arc<dyn Progress>, cancel: CancellationToken) -> transfer::Options {
         self.effort.options(progress, cancel)
     }

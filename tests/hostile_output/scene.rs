@@ -169,8 +169,14 @@ impl Place<'_> {
     }
 
     pub(crate) fn export(&self) -> Run {
+        self.export_with(&[])
+    }
+
+    /// The same with more options.
+    pub(crate) fn export_with(&self, options: &[&str]) -> Run {
         let (name, value) = self.variables();
-        self.scene.desk.sealift_in(&[(&name, &value)], &self.line())
+        let line: Vec<String> = self.line().into_iter().chain(options.iter().map(|&word| word.to_owned())).collect();
+        self.scene.desk.sealift_in(&[(&name, &value)], &line)
     }
 
     /// The same wrapped into another program.

@@ -103,6 +103,8 @@ impl Export {
             "keepIndex": self.platform_as == Some(PlatformAs::Index),
             "referrers": !self.no_referrers,
             "keepGoing": self.keep_going,
+            // What anybody in between may have planned is not continued by a run that checks certificates.
+            "tlsVerify": self.access.verifies_servers(),
         })
     }
 

@@ -172,7 +172,7 @@ impl Destination {
             To::Bundle => {
                 // A tree is here, and is read again by each run.
                 let selection = match source {
-                    Source::Registries { selection, .. } => Some(carried(selection, wishes)),
+                    Source::Registries { selection, .. } => Some(carried(command, before, selection, wishes)),
                     Source::Tree(_) | Source::Bundle(_) => None,
                 };
                 let made = |key: &PathBuf| {
@@ -244,7 +244,7 @@ fn check_blocked(name: &str, registries: &Registries) -> Result<()> {
 }
 
 /// All that decides what is carried.
-fn carried(selection: &Selection, wishes: &Wishes) -> Value {
+fn carried(command: &Sync, before: &Before, selection: &Selection, wishes: &Wishes) -> Value {
     let Wishes { plan, format } = wishes;
     let platforms = match &plan.platforms {
         Platforms::All => None,
@@ -261,6 +261,8 @@ fn carried(selection: &Selection, wishes: &Wishes) -> Value {
         "referrers": plan.referrers,
         "keepGoing": plan.keep_going,
         "format": format.map(|format| format.to_string()),
+        // What anybody in between may have planned is not continued by a run that checks certificates.
+        "tlsVerify": command.verify(before, command.source_side.tls_verify).unwrap_or(true),
     })
 }
 
