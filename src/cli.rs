@@ -4,10 +4,11 @@
 //! Arguments are parsed once, resolved into what a job needs, and the job is run; its error becomes lines on
 //! stderr and an exit code. Data goes to stdout, everything else to stderr.
 
-mod access;
+pub(crate) mod bundle_output;
 mod containers;
 mod credentials;
-mod done;
+mod escape;
+mod exit_code;
 mod export;
 mod flags;
 mod help;
@@ -17,16 +18,17 @@ mod inspect;
 mod keygen;
 mod listing;
 mod login;
-mod making;
 mod output;
 mod password;
 mod platform;
 mod progress;
 mod reference;
+pub(crate) mod registry_args;
 mod serve;
 mod signals;
 mod state;
 mod stderr;
+pub(crate) mod summary;
 mod sync;
 mod time_limit;
 mod trust;
@@ -47,10 +49,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock;
 use crate::error::{Error, Failure, Result, exit};
+use crate::jobs::verify::VerifiedBundle;
 use crate::progress::{Progress, Silent};
 use crate::text::secrets;
 use crate::trust::Trust;
-use crate::verify::Verified;
 use progress::ProgressKind;
 use signals::TidyUp;
 
@@ -61,7 +63,7 @@ pub fn main() -> ExitCode {
         Ok(arguments) => Arguments::try_parse_from(arguments).unwrap_or_else(|error| wrong_usage(error)),
         Err(error) => {
             output::print_error(&error);
-            return ExitCode::from(signals::exit_code(error.kind()));
+            return ExitCode::from(exit_code::exit_code(error.kind()));
         }
     };
     stderr::set_voice(arguments.global.progress.voice(arguments.global.noisy()));
@@ -71,7 +73,7 @@ pub fn main() -> ExitCode {
         Err(error) if output::is_broken_pipe(&error) => ExitCode::from(exit::DONE),
         Err(error) => {
             output::print_error(&error);
-            ExitCode::from(signals::exit_code(error.kind()))
+            ExitCode::from(exit_code::exit_code(error.kind()))
         }
     }
 }
@@ -174,7 +176,7 @@ enum Command {
     Import(import::Import),
     Sync(Box<sync::Sync>),
     Serve(serve::Serve),
-    Login(login::Login),
+    Login(login::LoginArgs),
     Logout(login::Logout),
     Man(reference::Man),
     Completions(reference::Completions),
@@ -238,11 +240,11 @@ fn all_done(failures: Vec<Failure>, asked: usize) -> Result<()> {
 }
 
 /// A bundle by its path, or from stdin by `-`: verified but for its layers.
-fn open_bundle(path: &Path, trust: &Trust) -> Result<Verified> {
+fn open_bundle(path: &Path, trust: &Trust) -> Result<VerifiedBundle> {
     let now = clock::now()?;
     match stdin_for(path)? {
-        Some(input) => crate::verify::open_stream(input, STDIN, trust, now),
-        None => crate::verify::open(path, trust, now),
+        Some(input) => crate::jobs::verify::open_stream(input, STDIN, trust, now),
+        None => crate::jobs::verify::open(path, trust, now),
     }
 }
 

@@ -11,7 +11,7 @@ use std::fmt;
 use std::sync::Arc;
 
 pub use file::{AuthFile, LoginKey, MAX_AUTH_FILE};
-pub use helper::{Answer, Helper};
+pub use helper::{Helper, HelperReply};
 pub use secret::Secret;
 
 use crate::error::{Error, Result};
@@ -69,7 +69,7 @@ pub struct ForHost {
 }
 
 /// One place after the other, the first that knows something wins.
-pub struct First(pub Vec<Arc<dyn Lookup>>);
+pub struct FirstMatch(pub Vec<Arc<dyn Lookup>>);
 
 /// A file of logins that does not exist, with the warning that says so. Logs in nowhere.
 pub struct NoFile(pub String);
@@ -135,7 +135,7 @@ impl Lookup for ForHost {
     }
 }
 
-impl Lookup for First {
+impl Lookup for FirstMatch {
     fn find(&self, host: &Host, repository: Option<&Repository>) -> Result<Option<Credential>> {
         for place in &self.0 {
             if let Some(found) = place.find(host, repository)? {

@@ -11,7 +11,7 @@
 //! ```
 //!
 //! A [`Tree`] is read: it is searched for images, gives out their documents, and is a
-//! [`Source`](crate::place::Source) of their blobs. A [`DirDestination`] writes one, new or again and again.
+//! [`Source`](crate::content::Source) of their blobs. A [`DirDestination`] writes one, new or again and again.
 //!
 //! Nothing in such a tree vouches for a `manifest.json`: its digest is known only by reading it. All that it refers to
 //! is checked against it. Media types are not stored, so they are told from the JSON.
@@ -19,18 +19,19 @@
 //! This module must not know of registries, of bundles, or of how names are chosen.
 
 mod destination;
-mod entry;
 mod image;
+pub(crate) mod image_file;
 mod link;
+pub(crate) mod locked_directory;
 mod pool;
 mod scan;
 mod signatures;
-mod site;
 mod tree;
 
 #[cfg(test)]
 mod tests;
 
 pub use destination::{DirDestination, Placement};
-pub use signatures::Signatures;
-pub use tree::{Image, Tree};
+pub use scan::Image;
+pub use signatures::ImageSignatures;
+pub use tree::Tree;

@@ -10,7 +10,7 @@ mod lock;
 mod names;
 mod own;
 mod part;
-mod reading;
+pub(crate) mod reading;
 mod stamp;
 mod threads;
 mod writers;
@@ -31,7 +31,7 @@ pub(crate) use exposure::{Exposure, exposure};
 pub(crate) use lock::{Lock, LockedBy};
 pub(crate) use names::why_refused;
 pub(crate) use own::{
-    OwnFile, OwnFolder, Permissions, Publish, create_anew, is_own, own_file, own_folder, publish, umask,
+    OwnDirectory, OwnFile, Permissions, Publish, create_anew, is_own, own_file, own_folder, publish, umask,
 };
 pub(crate) use part::{PartFile, WORTH};
 pub(crate) use reading::Reading;
@@ -45,31 +45,31 @@ use crate::text::is_hidden;
 
 /// An open directory, and the path by which people know it.
 #[derive(Debug)]
-pub(crate) struct Folder {
+pub(crate) struct Directory {
     fd: OwnedFd,
     path: PathBuf,
 }
 
 /// A name in a directory and what it names.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Entry {
+pub(crate) struct DirectoryEntry {
     pub(crate) name: OsString,
     pub(crate) kind: FileType,
     /// In bytes, of a regular file.
     pub(crate) size: u64,
 }
 
-impl Folder {
+impl Directory {
     /// Opens the directory that a person named; links on the way are theirs.
-    pub(crate) fn open(path: &Path) -> Result<Folder> {
+    pub(crate) fn open(path: &Path) -> Result<Directory> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let fd = rustix::fs::open(path, flags, Mode::empty())
             .map_err(|e| Error::io(format!("cannot open the directory {}", show(path.as_os_str())), e.into()))?;
-        Ok(Folder { fd, path: path.to_owned() })
+        Ok(Directory { fd, path: path.to_owned() })
     }
 
     /// Opens a directory in this one.
-    pub(crate) fn folder(&self, name: &str) -> Result<Folder> {
+    pub(crate) fn folder(&self, name: &str) -> Result<Directory> {
         match self.look(OsStr::new(name))?.map(|stat| FileType::from_raw_mode(stat.st_mode)) {
             Some(FileType::Directory) => {}
             Some(kind) => return Err(self.wrong_kind(OsStr::new(name), kind, "a directory")),
@@ -77,18 +77,18 @@ impl Folder {
         }
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let fd = rustix::fs::openat(&self.fd, name, flags, Mode::empty()).map_err(|e| self.failed("open", name, e))?;
-        Ok(Folder { fd, path: self.path.join(name) })
+        Ok(Directory { fd, path: self.path.join(name) })
     }
 
     /// Opens a directory below this one by its path, whose parts are separated by `/`; nothing between them names this
     /// one itself.
-    pub(crate) fn below(&self, path: &str) -> Result<Folder> {
+    pub(crate) fn below(&self, path: &str) -> Result<Directory> {
         let mut parts = path.split('/').filter(|part| !part.is_empty());
         let first = match parts.next() {
             Some(part) => self.folder(part)?,
             None => {
                 let fd = rustix::io::fcntl_dupfd_cloexec(&self.fd, 0).map_err(|e| self.failed("open", "", e))?;
-                Folder { fd, path: self.path.clone() }
+                Directory { fd, path: self.path.clone() }
             }
         };
         parts.try_fold(first, |folder, part| folder.folder(part))
@@ -119,7 +119,7 @@ impl Folder {
     }
 
     /// What is in it, sorted by name; an error when there is more than `limit`.
-    pub(crate) fn entries(&self, limit: usize) -> Result<Vec<Entry>> {
+    pub(crate) fn entries(&self, limit: usize) -> Result<Vec<DirectoryEntry>> {
         let failed = |e: Errno| Error::io(format!("cannot list {}", show(self.path.as_os_str())), e.into());
         let mut entries = Vec::new();
         for entry in Dir::read_from(&self.fd).map_err(failed)? {
@@ -131,7 +131,11 @@ impl Folder {
                 return Err(Error::damaged(format!("{} has more than {limit} entries", show(self.path.as_os_str()))));
             }
             let Some(stat) = self.look(&name)? else { continue };
-            entries.push(Entry { name, kind: FileType::from_raw_mode(stat.st_mode), size: stat.st_size as u64 });
+            entries.push(DirectoryEntry {
+                name,
+                kind: FileType::from_raw_mode(stat.st_mode),
+                size: stat.st_size as u64,
+            });
         }
         entries.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(entries)
@@ -238,7 +242,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("file"), b"x").unwrap();
         std::os::unix::fs::symlink("file", dir.path().join("link")).unwrap();
-        let folder = Folder::open(dir.path()).unwrap();
+        let folder = Directory::open(dir.path()).unwrap();
         rustix::fs::mknodat(folder.fd(), "pipe", FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
         assert_eq!(folder.read("file", 1).unwrap(), b"x".as_slice());
         for (name, reason) in [("link", "symbolic link"), ("pipe", "named pipe"), ("none", "missing")] {

@@ -28,11 +28,11 @@ use bytes::Bytes;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
-pub use index::{Change, Image, Listing};
+pub use index::{Change, LayoutImage, Listing};
 pub use ingest::Ingest;
 
 use crate::error::{Error, Kind, Result};
-use crate::files::{Folder, Lock, LockedBy, Stamp};
+use crate::files::{Directory, Lock, LockedBy, Stamp};
 use crate::oci::{Descriptor, Digest, Document, MAX_DOCUMENT, MediaType, Name};
 
 /// The largest `index.json` that is read or written, 16 MiB.
@@ -279,7 +279,7 @@ fn lock(path: &Path) -> Result<Option<Lock>> {
     if path.join(SUMS).symlink_metadata().is_ok() {
         return Ok(None);
     }
-    let (folder, shown) = (Folder::open(path)?, path.display().to_string());
+    let (folder, shown) = (Directory::open(path)?, path.display().to_string());
     let by = LockedBy { job: "sealift serve", shown: &shown, instead: "directory" };
     Lock::take(folder.duplicate()?, &folder, LOCK, by).map(Some)
 }

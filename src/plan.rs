@@ -1,13 +1,14 @@
 //! From single images to everything that must be carried for them: every document and blob once, with sizes.
 //!
 //! Documents are read in rounds: the images, then the children of their indexes, then what refers to them
-//! ([`referrers`]), and so on until nothing new is found. What is left out on purpose ([`platform`], foreign layers)
+//! (`referrers`), and so on until nothing new is found. What is left out on purpose (`platform`, foreign layers)
 //! is noted as absent. What a tree of directories holds is read there at once ([`from_tree`]).
 
 mod advice;
 mod finish;
 mod notes;
 mod platform;
+mod referrer;
 mod referrers;
 mod rounds;
 mod tree;
@@ -17,21 +18,21 @@ use std::sync::Arc;
 
 pub use notes::notes;
 pub(crate) use notes::zstd;
-pub use platform::{PlatformWish, Platforms};
-use referrers::Referrer;
+pub use platform::{PlatformFilter, Platforms};
+use referrer::Referrer;
 use rounds::Attempts;
-pub use tree::{Signatures, from_tree};
+pub use tree::{SignaturePolicy, from_tree};
 
 use crate::containers::Rules;
+use crate::content::{Allowance, Builder, Catalog, Contents, NamedImage, PlannedManifest, Reason, SourceRepository};
 use crate::error::{Error, Failure, Result};
-use crate::naming::{Names, check_collisions, collision};
 use crate::oci::{Descriptor, Digest, Document, Host, MediaType, Name, Reference, Selector, View};
-use crate::place::{Allowance, Builder, Catalog, Contents, Landing, Named, Origin, Reason};
-use crate::selection::Selection;
+use crate::select::Selection;
+use crate::select::naming::{Names, check_collisions, collision};
 
 /// How to plan.
 #[derive(Debug, Clone)]
-pub struct Wishes {
+pub struct PlanOptions {
     /// Under which names images land.
     pub names: Names,
     /// Which platforms of an index are carried.
@@ -45,30 +46,30 @@ pub struct Wishes {
     /// How many requests may be made to read one image and what refers to it. Default: [`MAX_REQUESTS`].
     pub max_requests: u64,
     /// Whose options errors advise.
-    pub command: Command,
+    pub command: CallingCommand,
     /// What is checked of images before they are read.
     pub rules: Rules,
 }
 
 /// The command that plans.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Command {
+pub enum CallingCommand {
     /// `sealift export`
     Export,
     /// `sealift sync`
     Sync,
 }
 
-impl Default for Wishes {
+impl Default for PlanOptions {
     fn default() -> Self {
-        Wishes {
+        PlanOptions {
             names: Names::default(),
             platforms: Platforms::All,
             referrers: true,
             keep_going: false,
             jobs: 6,
             max_requests: MAX_REQUESTS,
-            command: Command::Export,
+            command: CallingCommand::Export,
             rules: Rules::default(),
         }
     }
@@ -76,7 +77,7 @@ impl Default for Wishes {
 
 /// An image to carry.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Image {
+pub struct RequestedImage {
     /// As it was asked for; it has a selector. Its name is made of this.
     pub reference: Reference,
     /// The very manifest or index that is to land, if that is known already: then no platform is chosen any more.
@@ -85,21 +86,21 @@ pub struct Image {
     pub listed: bool,
 }
 
-impl Image {
+impl RequestedImage {
     /// `images` as `selection` asks for them: by name, or by a list of tags.
-    pub fn of_selection(selection: &Selection, images: Vec<Reference>) -> Vec<Image> {
+    pub fn of_selection(selection: &Selection, images: Vec<Reference>) -> Vec<RequestedImage> {
         let named = selection.named();
         let image = |reference| {
             let listed = !named.contains(&reference);
-            Image { reference, pinned: None, listed }
+            RequestedImage { reference, pinned: None, listed }
         };
         images.into_iter().map(image).collect()
     }
 }
 
-impl From<Reference> for Image {
+impl From<Reference> for RequestedImage {
     fn from(reference: Reference) -> Self {
-        Image { reference, pinned: None, listed: false }
+        RequestedImage { reference, pinned: None, listed: false }
     }
 }
 
@@ -120,7 +121,7 @@ pub struct Plan {
 /// `Usage` when two different images would land on one name, before anything is fetched if both digests are known. When
 /// images cannot be read or are not whole, one error that names all of them; with `keep_going` they are failures of the
 /// plan.
-pub async fn plan(catalog: &dyn Catalog, images: &[Image], wishes: &Wishes) -> Result<Plan> {
+pub async fn plan(catalog: &dyn Catalog, images: &[RequestedImage], wishes: &PlanOptions) -> Result<Plan> {
     check_names(images.iter().map(|image| (&image.reference, image.pinned)), &wishes.names)?;
     let mut draft = Draft::new(catalog, wishes);
     draft.read_images(images).await?;
@@ -132,12 +133,12 @@ pub async fn plan(catalog: &dyn Catalog, images: &[Image], wishes: &Wishes) -> R
 }
 
 /// Warnings about signatures of `images` that lie beside their registry and are not carried.
-pub fn left_behind(contents: &Contents, images: &[Image], rules: &Rules) -> Vec<String> {
+pub fn left_behind(contents: &Contents, images: &[RequestedImage], rules: &Rules) -> Vec<String> {
     if rules.stores.is_empty() {
         return Vec::new();
     }
     let named = contents.landings.iter().filter_map(|landing| Some((landing, landing.image?)));
-    let landed: HashMap<&str, &Landing> =
+    let landed: HashMap<&str, &PlannedManifest> =
         named.map(|(landing, image)| (contents.images[image as usize].source.as_str(), landing)).collect();
     let asked = images.iter().map(|image| &image.reference);
     rules.left_behind(asked.filter_map(|image| {
@@ -146,7 +147,7 @@ pub fn left_behind(contents: &Contents, images: &[Image], rules: &Rules) -> Vec<
         while let Some(landing) = stack.pop() {
             if !manifests.contains(&landing.document) {
                 manifests.push(landing.document);
-                stack.extend(landing.after.iter().map(|id| contents.landing(*id)));
+                stack.extend(landing.after.iter().map(|id| contents.manifest(*id)));
             }
         }
         Some((image, manifests))
@@ -156,21 +157,21 @@ pub fn left_behind(contents: &Contents, images: &[Image], rules: &Rules) -> Vec<
 /// A plan in the making.
 struct Draft<'a> {
     catalog: &'a dyn Catalog,
-    wishes: &'a Wishes,
+    wishes: &'a PlanOptions,
     builder: Builder,
     /// What is to land, each name once, in the order in which it was found.
-    images: Vec<Planned>,
+    images: Vec<PlannedImage>,
     /// Where in `images` a name is.
     names: HashMap<Name, usize>,
     /// Pairs of images that were asked for, are different and have one name.
-    collisions: Vec<(Planned, Planned)>,
+    collisions: Vec<(PlannedImage, PlannedImage)>,
     /// The documents and left-out things below each document, to know which image something belongs to.
     below: HashMap<Digest, Vec<Digest>>,
     /// Documents that were asked for or are there.
     known: HashSet<Digest>,
     /// Documents that can have referrers, with where they were or are being asked for: one document in two
     /// repositories can have others in each.
-    asked_about: HashSet<(Origin, Digest)>,
+    asked_about: HashSet<(SourceRepository, Digest)>,
     left_out: HashMap<Digest, (u64, Reason)>,
     /// The foreign layers of each manifest.
     foreign: HashMap<Digest, Vec<Descriptor>>,
@@ -195,7 +196,7 @@ struct Draft<'a> {
 
 /// A document that can have referrers.
 struct Subject {
-    origin: Origin,
+    origin: SourceRepository,
     digest: Digest,
     /// The reference of an image that it belongs to.
     image: Arc<str>,
@@ -204,9 +205,9 @@ struct Subject {
 
 /// Something that is to land.
 #[derive(Clone)]
-struct Planned {
-    image: Named,
-    origin: Origin,
+struct PlannedImage {
+    image: NamedImage,
+    origin: SourceRepository,
     /// Its place among the images that were asked for; [`REFERRER`] if nobody asked for it.
     position: usize,
     /// Of the image that was asked for.
@@ -217,7 +218,7 @@ struct Planned {
 const REFERRER: usize = usize::MAX;
 
 impl<'a> Draft<'a> {
-    fn new(catalog: &'a dyn Catalog, wishes: &'a Wishes) -> Self {
+    fn new(catalog: &'a dyn Catalog, wishes: &'a PlanOptions) -> Self {
         Draft {
             catalog,
             wishes,
@@ -282,14 +283,14 @@ impl<'a> Draft<'a> {
 
     /// Notes that a document is to land under a name. One image may be asked for in several ways, and what was asked for
     /// may be found a second time as a referrer: the first position counts, whatever is read first.
-    fn name(&mut self, new: Planned) {
+    fn name(&mut self, new: PlannedImage) {
         let Some(at) = self.names.get(&new.image.name).copied() else {
             self.names.insert(new.image.name.clone(), self.images.len());
             self.images.push(new);
             return;
         };
         let known = &mut self.images[at];
-        let order = |planned: &Planned| (planned.position, planned.image.source.clone());
+        let order = |planned: &PlannedImage| (planned.position, planned.image.source.clone());
         let second = if order(&new) < order(known) { std::mem::replace(known, new) } else { new };
         let first = &self.images[at];
         if first.image.document == second.image.document {
@@ -306,16 +307,16 @@ impl<'a> Draft<'a> {
     /// # Errors
     /// `Usage` when different images that were asked for have one name: the first pair of them.
     fn check_collisions(&self) -> Result<()> {
-        let order = |(_, second): &&(Planned, Planned)| second.position;
+        let order = |(_, second): &&(PlannedImage, PlannedImage)| second.position;
         match self.collisions.iter().min_by_key(order) {
             None => Ok(()),
             Some((first, second)) => Err(self.collision(first, second)),
         }
     }
 
-    fn collision(&self, first: &Planned, second: &Planned) -> Error {
+    fn collision(&self, first: &PlannedImage, second: &PlannedImage) -> Error {
         collision(&second.image.name, &first.image.source, &second.image.source)
-            .hint(self.wishes.names.way.apart(&first.origin, &second.origin))
+            .hint(self.wishes.names.policy.apart(&first.origin, &second.origin))
     }
 
     fn warn(&mut self, warning: String) {
@@ -328,7 +329,7 @@ impl<'a> Draft<'a> {
     /// Documents that can have referrers, with where to ask, that have not been asked about yet.
     fn new_subjects(&mut self) -> Vec<Subject> {
         let mut subjects = Vec::new();
-        for Planned { image, origin, allowance, .. } in &self.images {
+        for PlannedImage { image, origin, allowance, .. } in &self.images {
             // What is below was looked at together with the image.
             if self.asked_about.contains(&(origin.clone(), image.document)) {
                 continue;
@@ -371,11 +372,11 @@ pub fn check_names<'a>(images: impl IntoIterator<Item = (&'a Reference, Option<D
         // A tag's name does not depend on the digest.
         let name = names.name(reference, digest.unwrap_or_else(|| Digest::of(b"")))?;
         if let Some(digest) = digest {
-            named.push((name, digest, Origin::of(reference), reference.to_string()));
+            named.push((name, digest, SourceRepository::of(reference), reference.to_string()));
         }
     }
     let named = named.iter().map(|(name, digest, origin, source)| (name.clone(), *digest, origin.clone(), &**source));
-    check_collisions(named, names.way)
+    check_collisions(named, names.policy)
 }
 
 /// Requests for one image: very many signatures are hundreds.

@@ -42,7 +42,7 @@ pub enum Event<'a> {
         /// Which.
         digest: Digest,
         /// How it came there.
-        how: How,
+        how: TransferKind,
         /// In bytes.
         size: u64,
     },
@@ -79,7 +79,7 @@ pub enum Event<'a> {
 
 /// How a blob came to be at its destination.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum How {
+pub enum TransferKind {
     /// Its bytes were moved.
     Moved,
     /// It was there already, verified by whoever holds it.

@@ -46,10 +46,10 @@ use tokio::sync::{Mutex, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 pub use sealed::SealedStore;
-pub use store::{Content, ReadAt, Store, WritableStore};
+pub use store::{ReadAt, Store, StoredBlob, WritableStore};
 
 use crate::error::{Error, Result};
-use answer::{Answer, Code, Fault};
+use answer::{Code, Fault, Reply};
 use catalog::Library;
 use path::Route;
 use uploads::Uploads;
@@ -124,7 +124,7 @@ impl Service {
         response
     }
 
-    async fn answer(&self, path: Result<String, PathRejection>, request: Request) -> Answer {
+    async fn answer(&self, path: Result<String, PathRejection>, request: Request) -> Reply {
         let (head, body) = request.into_parts();
         let mut body = Some(body);
         let answer = async {

@@ -23,13 +23,13 @@ use rustix::fs::{Mode, RawMode, Stat};
 pub use plan::{Binding, Header, PlanFile};
 
 use crate::error::{Error, Kind, Result};
-use crate::files::{Folder, show};
+use crate::files::{Directory, show};
 
 /// An open state directory.
 #[derive(Debug)]
 pub struct State {
-    folder: Folder,
-    plans: Folder,
+    folder: Directory,
+    plans: Directory,
 }
 
 impl State {
@@ -42,7 +42,7 @@ impl State {
         let shown = show(path.as_os_str());
         let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
         made.map_err(|e| Error::io(format!("cannot make the state directory {shown}"), e))?;
-        let folder = Folder::open(path)?;
+        let folder = Directory::open(path)?;
         check_own(&folder.stat()?, &shown)?;
         match rustix::fs::mkdirat(folder.fd(), PLANS, Mode::from_raw_mode(PRIVATE)) {
             Ok(()) | Err(rustix::io::Errno::EXIST) => {}

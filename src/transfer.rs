@@ -9,18 +9,18 @@
 //! | from \ to | any order | as planned |
 //! |---|---|---|
 //! | [`Source`] | `random`: several at once | `ordered`: one by one, small ones fetched ahead |
-//! | [`Pass`] | `pass`: in the medium's order, small ones overlap | `pass`: one by one |
+//! | [`SequentialSource`] | `pass`: in the medium's order, small ones overlap | `pass`: one by one |
 //!
 //! Which places these are is nothing that this module knows.
 
 mod blobs;
-mod landing;
+pub(crate) mod manifests;
 mod order;
-mod ordered;
-mod pass;
-mod random;
+pub(crate) mod planned_order;
+pub(crate) mod random_access;
 mod read_back;
 mod resend;
+pub(crate) mod sequential;
 #[cfg(test)]
 mod suite;
 
@@ -35,21 +35,21 @@ use tokio_util::sync::CancellationToken;
 pub use read_back::read_back;
 use resend::Resend;
 
+use crate::content::{Blob, BlobId, Body, Contents, Destination, Order, RepositoryId, SequentialSource, Source};
 use crate::error::{Error, Failure, Result};
-use crate::place::{Blob, BlobId, Body, Contents, Destination, Order, Pass, ScopeId, Source};
 use crate::progress::{Event, Progress};
 
 /// Where blobs come from.
-pub enum Supply {
+pub enum Input {
     /// A place that can be read in any order.
     Source(Arc<dyn Source>),
     /// A medium that decides the order.
-    Pass(Box<dyn Pass>),
+    Pass(Box<dyn SequentialSource>),
 }
 
 /// How to run.
 #[derive(Clone)]
-pub struct Options {
+pub struct TransferOptions {
     /// How many blobs or documents are in flight at once.
     pub jobs: NonZeroUsize,
     /// Who is told.
@@ -89,9 +89,9 @@ pub struct Outcome {
 /// With `keep_going` only what stops everything, or when no image is left.
 pub async fn run(
     contents: Arc<Contents>,
-    supply: Supply,
+    supply: Input,
     destination: Arc<dyn Destination>,
-    options: &Options,
+    options: &TransferOptions,
 ) -> Result<Outcome> {
     // A token of its own: a failure in one task stops the others, not the caller's next run.
     let cancel = options.cancel.child_token();
@@ -103,7 +103,7 @@ pub async fn run(
             blobs: contents.blobs.len(),
             bytes: contents.blob_bytes(),
         });
-        let destination_leaves_out = destination.leaves_out();
+        let destination_leaves_out = destination.can_skip_images();
         let resend = Arc::new(Resend::new(&supply, contents.clone()));
         let job = Job {
             contents,
@@ -118,17 +118,17 @@ pub async fn run(
             resend,
         };
         match (supply, job.destination.order()) {
-            (Supply::Source(source), Order::Any) => random::run(&job, source).await?,
-            (Supply::Source(source), Order::AsPlanned) => ordered::run(&job, source).await?,
-            (Supply::Pass(pass), Order::Any) => pass::to_any_order(&job, pass).await?,
-            (Supply::Pass(pass), Order::AsPlanned) => pass::to_planned_order(&job, pass).await?,
+            (Input::Source(source), Order::Any) => random_access::run(&job, source).await?,
+            (Input::Source(source), Order::AsPlanned) => planned_order::run(&job, source).await?,
+            (Input::Pass(pass), Order::Any) => sequential::to_any_order(&job, pass).await?,
+            (Input::Pass(pass), Order::AsPlanned) => sequential::to_planned_order(&job, pass).await?,
         }
         let asked = job.contents.images.len().max(1);
         let (job, mut failures) = job.without_failed()?;
         if !failures.is_empty() {
             job.destination.replan(&job.contents, &failures).await?;
         }
-        failures.extend(landing::run(&job).await?);
+        failures.extend(manifests::run(&job).await?);
         let unconfirmed = job.destination.confirm(&job.contents).await?;
         if !job.keep_going && !unconfirmed.is_empty() {
             return Err(Failure::report(unconfirmed, asked));
@@ -148,7 +148,7 @@ pub async fn run(
         done = whole_run => done,
     };
     if done.is_err() {
-        to.abandon().await;
+        to.abort().await;
     }
     done
 }
@@ -166,7 +166,7 @@ struct Job {
     tally: Arc<Tally>,
     keep_going: bool,
     /// With `keep_going`: the blobs that failed, each in one repository.
-    failed: Arc<Mutex<BTreeMap<(BlobId, ScopeId), Error>>>,
+    failed: Arc<Mutex<BTreeMap<(BlobId, RepositoryId), Error>>>,
     /// For blobs that the destination turns out to lack.
     resend: Arc<Resend>,
 }
@@ -177,7 +177,7 @@ impl Job {
     }
 
     /// The repository into which the bytes go if it accepts them; the blob is linked into the others from there.
-    fn first_scope(&self, id: BlobId) -> ScopeId {
+    fn first_scope(&self, id: BlobId) -> RepositoryId {
         *self.blob(id).wanted.first().expect("the builder lists no blob that is wanted nowhere")
     }
 
@@ -191,7 +191,7 @@ impl Job {
         if failed.is_empty() {
             return Ok((self, Vec::new()));
         }
-        let broken = landing::images_without(&self.contents, |blob, scope| failed.contains_key(&(blob, scope)));
+        let broken = manifests::images_without(&self.contents, |blob, scope| failed.contains_key(&(blob, scope)));
         let failures: Vec<Failure> = broken
             .iter()
             .map(|(name, blob)| Failure { image: name.to_string(), error: failed[blob].flattened() })

@@ -12,13 +12,8 @@
 //! [`Archive`] is an archive that can be read in any order, [`ArchiveWriter`] makes one, and uses again what an earlier
 //! run left ([`journal`], [`extent_map`]). [`BundleStream`] and [`StreamWriter`] are the same for what goes by once: pipes, zstd.
 
-pub(super) mod chain;
-mod extent_map;
-pub(super) mod journal;
-pub(super) mod members;
-mod moves;
-mod places;
-mod site;
+pub(crate) mod extents;
+pub(crate) mod partial;
 mod stream;
 mod stream_writer;
 #[cfg(test)]
@@ -28,28 +23,29 @@ mod zstd;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
-use std::io::{BufReader, Read};
+use std::io::BufReader;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 
-use super::SUMS;
-use super::carrier::Carrier;
-use super::checksums::Checksums;
-use super::files::{Reading, show};
-use super::source::blob_path;
-use chain::Chain;
-use members::{BLOCK, END, Members, check_header, check_zeros, padding, shown_member, trailing};
+use super::format::SUMS;
+use super::format::blobs::blob_path;
+use super::format::checksums::Checksums;
+use super::format::head_reader::HeadReader;
+use super::format::members::{BLOCK, END, MemberReader, check_header, check_zeros, padding, shown_member, trailing};
+use super::format::offsets::MemberOffsets;
+use crate::files::{Reading, show};
 
 pub use stream::BundleStream;
 pub use stream_writer::{Compression, StreamWriter};
 pub use writer::ArchiveWriter;
 
+use crate::content::{BlobId, Chunks, Contents};
 use crate::error::{Error, Result};
+use crate::files::reading::ReadFrom;
 use crate::oci::Digest;
-use crate::place::{BlobId, Chunks, Contents};
 
 /// An open archive of which nothing is known yet.
 #[derive(Debug)]
@@ -89,7 +85,7 @@ impl Archive {
     }
 
     /// Lets the seal be read.
-    pub(super) fn seal<T>(&self, read: impl FnOnce(&mut dyn Carrier) -> Result<T>) -> Result<T> {
+    pub(super) fn seal<T>(&self, read: impl FnOnce(&mut dyn HeadReader) -> Result<T>) -> Result<T> {
         let mut carrier = Cursor { archive: self, members: self.members(0) };
         let seal = read(&mut carrier)?;
         let _ = self.sealed.set(carrier.members.position());
@@ -97,7 +93,7 @@ impl Archive {
     }
 
     /// Lets the head be read, which follows the seal.
-    pub(super) fn head<T>(&self, read: impl FnOnce(&mut dyn Carrier) -> Result<T>) -> Result<T> {
+    pub(super) fn head<T>(&self, read: impl FnOnce(&mut dyn HeadReader) -> Result<T>) -> Result<T> {
         let Some(sealed) = self.sealed.get() else {
             return Err(Error::damaged(format!("the seal of {} was not read", self.shown(""))));
         };
@@ -123,13 +119,13 @@ impl Archive {
         Ok((file, begin))
     }
 
-    fn members(&self, offset: u64) -> Members {
-        let input = BufReader::with_capacity(READ_AHEAD, At { file: self.file.clone(), offset });
-        Members::new(Box::new(input), show(self.path.as_os_str()), offset)
+    fn members(&self, offset: u64) -> MemberReader {
+        let input = BufReader::with_capacity(READ_AHEAD, ReadFrom { file: self.file.clone(), offset });
+        MemberReader::new(Box::new(input), show(self.path.as_os_str()), offset)
     }
 
     /// The length, then every header and all padding from the first blob on.
-    fn check_chain(&self, chain: &Chain, contents: &Contents) -> Result<()> {
+    fn check_chain(&self, chain: &MemberOffsets, contents: &Contents) -> Result<()> {
         let shown = self.shown("");
         if self.length < chain.length() {
             return Err(Error::damaged(format!("{shown} has {} of {} bytes", self.length, chain.length()))
@@ -188,10 +184,10 @@ fn check_is_archive(file: &File, length: u64, shown: &str) -> Result<()> {
 /// The head of an archive, read from some place on.
 struct Cursor<'a> {
     archive: &'a Archive,
-    members: Members,
+    members: MemberReader,
 }
 
-impl Carrier for Cursor<'_> {
+impl HeadReader for Cursor<'_> {
     fn shown(&self, path: &str) -> String {
         self.archive.shown(path)
     }
@@ -213,7 +209,7 @@ impl Carrier for Cursor<'_> {
     }
 
     fn check_closed(&mut self, _: &Checksums, _: &BTreeMap<Digest, u64>, contents: &Contents) -> Result<()> {
-        let chain = Chain::new(self.members.position(), contents);
+        let chain = MemberOffsets::new(self.members.position(), contents);
         self.archive.check_chain(&chain, contents)?;
         let places = contents.blob_ids().map(|id| (contents.blob(id).digest, chain.blob(id)));
         let _ = self.archive.places.set(places.collect());
@@ -224,20 +220,6 @@ impl Carrier for Cursor<'_> {
         // The chain is right, and configs follow each other.
         self.members.enter(digest, size)?;
         Ok(Digest::of(&self.members.content(size)?) == digest)
-    }
-}
-
-/// A file from some offset on, whatever others read in it.
-struct At {
-    file: Arc<File>,
-    offset: u64,
-}
-
-impl Read for At {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        let count = self.file.read_at(buffer, self.offset)?;
-        self.offset += count as u64;
-        Ok(count)
     }
 }
 

@@ -11,12 +11,15 @@ use futures_util::{StreamExt, stream};
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
-use super::{Bundle, DirectoryWriter, Head, Keep};
+use super::directory::writer::DirectoryWriter;
+use super::format::head::Head;
+use super::reader::Bundle;
+use super::resume::plan::Keep;
+use crate::content::{
+    Absent, BlobId, BlobStatus, Body, Builder, Chunks, Contents, Destination, NamedImage, Reason, RepositoryId, Source,
+};
 use crate::error::{Error, Result};
 use crate::oci::{Digest, Document, MediaType};
-use crate::place::{
-    Absent, BlobId, Body, Builder, Chunks, Contents, Destination, Named, Presence, Reason, ScopeId, Source,
-};
 use crate::progress::Silent;
 use crate::state::State;
 use crate::trust::{KeyPair, SigningKey, Trust};
@@ -128,7 +131,7 @@ pub(super) fn good() -> (Memory, Contents) {
     }
     for (name, document) in [("ns/app:1", &app), ("ns/app:latest", &app), ("ns/multi:1", &multi)] {
         let source = format!("registry.example.com/{name}");
-        builder.image(Named { name: name.parse().unwrap(), source, document: document.digest() }, None);
+        builder.image(NamedImage { name: name.parse().unwrap(), source, document: document.digest() }, None);
     }
     for (digest, size, reason) in [
         (left_out.digest(), left_out.size(), Reason::Platform),
@@ -143,15 +146,15 @@ pub(super) fn good() -> (Memory, Contents) {
 pub(super) async fn write(writer: &DirectoryWriter, memory: Arc<Memory>, contents: Arc<Contents>) -> Result<usize> {
     let there = writer.prepare(&contents).await?.len();
     for id in contents.blob_ids() {
-        if writer.presence(&contents, id, ScopeId(0)).await? == Presence::Here {
+        if writer.blob_status(&contents, id, RepositoryId(0)).await? == BlobStatus::Present {
             continue;
         }
         let mut body =
             Body::reopenable(memory.clone(), contents.clone(), id, Arc::new(Silent), CancellationToken::new());
-        writer.put(&contents, id, ScopeId(0), &mut body).await?;
+        writer.put_blob(&contents, id, RepositoryId(0), &mut body).await?;
     }
-    for id in contents.landing_ids() {
-        writer.land(&contents, id).await?;
+    for id in contents.manifest_ids() {
+        writer.put_manifest(&contents, id).await?;
     }
     writer.commit(&contents).await?;
     Ok(there)

@@ -3,9 +3,9 @@
 //! Each takes the bytes of one file and gives back what would be written for what it read, so that a target can hold
 //! one against the other.
 
-use super::checksums::Checksums;
-use super::descriptor::Descriptor;
-use super::index;
+use super::format::checksums::Checksums;
+use super::format::descriptor::BundleJson;
+use super::format::index;
 use crate::error::Result;
 
 /// `SHA256SUMS`.
@@ -15,7 +15,7 @@ pub fn checksums(bytes: &[u8]) -> Result<Vec<u8>> {
 
 /// `bundle.json`.
 pub fn descriptor(bytes: &[u8]) -> Result<Vec<u8>> {
-    Descriptor::parse(bytes).map(|read| read.to_bytes())
+    BundleJson::parse(bytes).map(|read| read.to_bytes())
 }
 
 /// `index.json`.

@@ -9,11 +9,13 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 use futures_util::TryStreamExt;
 
+use super::directory::writer::DirectoryWriter;
 use super::fixture::{Key, Memory, descriptor, good, now, read, write, write_good};
-use super::{Bundle, DirectoryWriter, limits};
+use super::format::limits;
+use super::reader::Bundle;
+use crate::content::{BlobId, Builder, Contents, Destination, NamedImage, Source};
 use crate::error::Kind;
 use crate::oci::{Digest, Document, MediaType};
-use crate::place::{BlobId, Builder, Contents, Destination, Named, Source};
 
 /// Every file below `root` with its bytes.
 fn tree(root: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
@@ -163,17 +165,17 @@ async fn what_appears_at_the_output_meanwhile_is_not_replaced() {
     std::fs::create_dir(&path).unwrap();
     let error = async {
         for id in contents.blob_ids() {
-            let mut body = crate::place::Body::reopenable(
+            let mut body = crate::content::Body::reopenable(
                 Arc::new(good().0),
                 contents.clone(),
                 id,
                 Arc::new(crate::progress::Silent),
                 Default::default(),
             );
-            late.put(&contents, id, crate::place::ScopeId(0), &mut body).await?;
+            late.put_blob(&contents, id, crate::content::RepositoryId(0), &mut body).await?;
         }
-        for id in contents.landing_ids() {
-            late.land(&contents, id).await?;
+        for id in contents.manifest_ids() {
+            late.put_manifest(&contents, id).await?;
         }
         late.commit(&contents).await
     }
@@ -229,7 +231,7 @@ async fn images_can_be_dropped_after_the_plan_was_sealed() {
     let app = memory.manifest(b"{\"config\":1}", &[], &[]);
     let mut fewer = Builder::default();
     fewer.document(&app).unwrap();
-    let named = Named { name: "ns/app:1".parse().unwrap(), source: "h.io/x:1".into(), document: app.digest() };
+    let named = NamedImage { name: "ns/app:1".parse().unwrap(), source: "h.io/x:1".into(), document: app.digest() };
     fewer.image(named, None);
     let (fewer, memory) = (fewer.finish().unwrap(), Arc::new(memory));
     let writer = writer(&path, &key);
@@ -237,19 +239,19 @@ async fn images_can_be_dropped_after_the_plan_was_sealed() {
     let planned = writer.identity().unwrap();
     let contents = Arc::new(contents);
     for id in contents.blob_ids() {
-        let body = crate::place::Body::reopenable(
+        let body = crate::content::Body::reopenable(
             memory.clone(),
             contents.clone(),
             id,
             Arc::new(crate::progress::Silent),
             Default::default(),
         );
-        writer.put(&contents, id, crate::place::ScopeId(0), &mut { body }).await.unwrap();
+        writer.put_blob(&contents, id, crate::content::RepositoryId(0), &mut { body }).await.unwrap();
     }
     writer.replan(&fewer, &[]).await.unwrap();
     assert_ne!(writer.identity().unwrap(), planned);
-    for id in fewer.landing_ids() {
-        writer.land(&fewer, id).await.unwrap();
+    for id in fewer.manifest_ids() {
+        writer.put_manifest(&fewer, id).await.unwrap();
     }
     writer.commit(&fewer).await.unwrap();
     let head = read(&path, &key.trust).unwrap();
@@ -265,7 +267,7 @@ async fn what_import_would_refuse_is_not_exported() {
     let mut builder = Builder::default();
     builder.document(&app).unwrap();
     let source = "h.io/x\u{1b}[2J".to_owned();
-    builder.image(Named { name: "ns/app:1".parse().unwrap(), source, document: app.digest() }, None);
+    builder.image(NamedImage { name: "ns/app:1".parse().unwrap(), source, document: app.digest() }, None);
     let error = writer(&dir.path().join("b"), &key).prepare(&builder.finish().unwrap()).await.unwrap_err();
     assert_eq!(error.kind(), Kind::Refused);
     assert!(error.chain().contains("source"), "{error:?}");
@@ -282,7 +284,7 @@ async fn what_has_no_room_is_refused_before_the_first_byte_and_leaves_nothing() 
     let huge = Document::parse(text.into(), &MediaType::new(MediaType::OCI_MANIFEST)).unwrap();
     let mut builder = Builder::default();
     builder.document(&huge).unwrap();
-    let named = Named { name: "ns/app:1".parse().unwrap(), source: "h.io/x:1".into(), document: huge.digest() };
+    let named = NamedImage { name: "ns/app:1".parse().unwrap(), source: "h.io/x:1".into(), document: huge.digest() };
     builder.image(named, None);
     let error = writer(&dir.path().join("b"), &key).prepare(&builder.finish().unwrap()).await.unwrap_err();
     assert_eq!(error.kind(), Kind::Io);
@@ -312,7 +314,7 @@ async fn without_trust_it_can_be_looked_at() {
     let path = dir.path().join("b");
     write_good(&path, &key).await;
     let bundle = Bundle::open(&path).unwrap();
-    let head = bundle.read_head_unverified(bundle.seal_unverified().unwrap()).unwrap();
+    let head = bundle.read_head_unverified(bundle.read_unverified().unwrap()).unwrap();
     assert_eq!(head.contents.images.len(), 3);
     assert!(head.seal.signers.is_empty());
     assert_eq!(head.seal.bystanders.len(), 1);
@@ -327,14 +329,14 @@ async fn what_is_no_bundle_is_said_so() {
     // What could be the beginning of one was cut off.
     for beginning in ["", "SHA2", "SHA256SUMS\0\0"] {
         std::fs::write(&file, beginning).unwrap();
-        let error = Bundle::open(&file).unwrap().seal_unverified().unwrap_err();
+        let error = Bundle::open(&file).unwrap().read_unverified().unwrap_err();
         assert_eq!(error.kind(), Kind::Damaged, "{error:?}");
     }
-    let above = Bundle::open(dir.path()).unwrap().seal_unverified().unwrap_err();
+    let above = Bundle::open(dir.path()).unwrap().read_unverified().unwrap_err();
     assert!(above.hints()[0].starts_with("the seal is written last"), "{above:?}");
     std::fs::create_dir(dir.path().join("release")).unwrap();
     std::fs::write(dir.path().join("release/SHA256SUMS"), "").unwrap();
-    let above = Bundle::open(dir.path()).unwrap().seal_unverified().unwrap_err();
+    let above = Bundle::open(dir.path()).unwrap().read_unverified().unwrap_err();
     assert!(above.hints()[0].ends_with("release\" looks like one"), "{above:?}");
     assert_eq!(Bundle::open(Path::new("/dev/null")).unwrap_err().kind(), Kind::Usage);
     assert_eq!(Bundle::open(&dir.path().join("none")).unwrap_err().kind(), Kind::NotFound);

@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::password;
-use crate::credentials::{AuthFile, Credential, Files, First, ForHost, Lookup, MAX_AUTH_FILE, NoFile, Nobody, Secret};
+use crate::credentials::{
+    AuthFile, Credential, Files, FirstMatch, ForHost, Lookup, MAX_AUTH_FILE, NoFile, Nobody, Secret,
+};
 use crate::error::{Error, Result};
 use crate::files::{Exposure, exposure};
 use crate::oci::Host;
@@ -39,7 +41,7 @@ pub(super) struct Credentials {
 
 /// What options say about logins, resolved.
 #[derive(Default)]
-pub(super) struct Login {
+pub(super) struct LoginOptions {
     /// The only file of logins.
     pub(super) authfile: Option<PathBuf>,
     /// For the one registry of the run.
@@ -68,8 +70,8 @@ impl Credentials {
         self.password_stdin
     }
 
-    fn login(&self) -> Result<Login> {
-        Ok(Login { authfile: self.authfile.clone(), credential: self.given()?, no_creds: self.no_creds })
+    fn login(&self) -> Result<LoginOptions> {
+        Ok(LoginOptions { authfile: self.authfile.clone(), credential: self.given()?, no_creds: self.no_creds })
     }
 
     fn given(&self) -> Result<Option<Credential>> {
@@ -86,7 +88,7 @@ impl Credentials {
     }
 }
 
-impl Login {
+impl LoginOptions {
     /// Where the logins for a run that speaks to `hosts` are found. One that is given by an option is for one
     /// registry, and no other ever sees it.
     pub(super) fn lookup<'a>(self, hosts: impl IntoIterator<Item = &'a Host>) -> Result<Arc<dyn Lookup>> {
@@ -132,7 +134,7 @@ impl Login {
             places.push(Arc::new(login));
         }
         places.push(others);
-        Ok(Arc::new(First(places)))
+        Ok(Arc::new(FirstMatch(places)))
     }
 }
 

@@ -11,29 +11,31 @@ use futures_util::{StreamExt, stream};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use super::access::{Access, RequestLimit};
+use super::bundle_output::{Compress, tell_what_is_signed};
 use super::containers::ContainersFiles;
 use super::credentials::Credentials;
-use super::done::{self, Done};
+use super::escape::escape_controls;
 use super::listing::{self, Totals};
-use super::making::{Compress, tell_what_is_signed};
-use super::output::{escape_controls, print_data, print_json};
+use super::output::{print_data, print_json};
+use super::registry_args::{AccessArgs, RequestLimit};
 use super::state::StateArgument;
+use super::summary;
 use super::time_limit::{self, TimeLimit};
 use super::{Global, all_done, hub, inspect, stderr};
+use crate::cli::summary::RunSummary;
+use crate::content::{self, Contents};
 use crate::dir::Tree;
 use crate::error::{Error, Failure, Result};
-use crate::export;
-use crate::naming::Naming;
-use crate::place::{self, Contents};
-use crate::plan::{self, Plan, PlatformWish, Platforms, Signatures, Wishes};
+use crate::jobs::export;
+use crate::jobs::sync;
+use crate::plan::{self, Plan, PlanOptions, PlatformFilter, Platforms, SignaturePolicy};
 use crate::progress::{Event, Progress};
 use crate::registry::Client;
-use crate::selection::{Filter, Selection};
-use crate::sync;
-use crate::transfer::{Options, Supply};
+use crate::select::naming::NamePolicy;
+use crate::select::{Filter, Selection};
+use crate::transfer::{Input, TransferOptions};
 use crate::trust::KeyId;
-pub(super) use request::{Request, read_file};
+pub(super) use request::{ExportRequest, read_file};
 
 /// Write images from registries into a new signed bundle
 ///
@@ -106,14 +108,14 @@ pub(super) struct Export {
     key: Option<PathBuf>,
     /// Under which names the images will land: path, scoped or base
     #[arg(long, value_name = "HOW", default_value = "path")]
-    names: Naming,
+    names: NamePolicy,
     /// Keep the registry in the names, as --names scoped
     #[arg(long, conflicts_with = "names")]
     scoped: bool,
     /// Carry only this platform; may be given again. One platform lands as its own manifest, several keep the index. Of
     /// several versions of Windows, one is chosen as windows/amd64:10.0.20348.1
     #[arg(long, value_name = "OS/ARCH[/VARIANT][:OS.VERSION]")]
-    platform: Vec<PlatformWish>,
+    platform: Vec<PlatformFilter>,
     /// With one --platform: keep the index, so that its digest stays
     #[arg(long, value_enum, value_name = "WHAT", requires = "platform")]
     platform_as: Option<PlatformAs>,
@@ -136,7 +138,7 @@ pub(super) struct Export {
     #[command(flatten)]
     credentials: Credentials,
     #[command(flatten)]
-    access: Access,
+    access: AccessArgs,
     #[command(flatten)]
     files: ContainersFiles,
     #[command(flatten)]
@@ -151,13 +153,18 @@ enum PlatformAs {
     Manifest,
 }
 
-pub(super) async fn run(command: &Export, request: Request, global: &Global, cancel: CancellationToken) -> Result<()> {
+pub(super) async fn run(
+    command: &Export,
+    request: ExportRequest,
+    global: &Global,
+    cancel: CancellationToken,
+) -> Result<()> {
     let limit = command.time_limit.limit();
     time_limit::within(limit, cancel, |cancel| export(command, request, global, cancel)).await
 }
 
-async fn export(command: &Export, request: Request, global: &Global, cancel: CancellationToken) -> Result<()> {
-    let Request {
+async fn export(command: &Export, request: ExportRequest, global: &Global, cancel: CancellationToken) -> Result<()> {
+    let ExportRequest {
         started,
         selection,
         filter,
@@ -173,19 +180,23 @@ async fn export(command: &Export, request: Request, global: &Global, cancel: Can
     } = request;
     let source = match tree {
         Some(tree) => Source::Tree(Arc::new(tree)),
-        None => {
-            Source::Registries(command.access.client_heeding(&selection.registries, registries, &progress, logins)?)
-        }
+        None => Source::Registries(command.access.client_with_overrides(
+            &selection.registries,
+            registries,
+            &progress,
+            logins,
+        )?),
     };
-    let options = Options { keep_going: command.keep_going, ..command.access.options(&progress, cancel.clone()) };
-    let wishes = Wishes {
+    let options =
+        TransferOptions { keep_going: command.keep_going, ..command.access.options(&progress, cancel.clone()) };
+    let wishes = PlanOptions {
         names: naming.into(),
         platforms: Platforms::new(command.platform.clone(), command.platform_as == Some(PlatformAs::Index)),
         referrers: !command.no_referrers,
         keep_going: command.keep_going,
         jobs: command.access.effort.jobs.get(),
         max_requests: command.request_limit.max_requests_per_image,
-        command: plan::Command::Export,
+        command: plan::CallingCommand::Export,
         rules,
     };
     let Plan { contents, mut failures, warnings } = match resumed {
@@ -206,16 +217,19 @@ async fn export(command: &Export, request: Request, global: &Global, cancel: Can
     };
     let shown = command.output.as_ref().map(|output| output.display().to_string()).unwrap_or_default();
     let contents = Arc::new(contents);
-    making.without(&failures);
+    making.set_skipped(&failures);
     if let Some(key) = key_id {
         tell_what_is_signed(&contents, key, global.quiet);
     }
     let (outcome, identity) =
-        export::export(Supply::Source(source.blobs()), contents.clone(), &making, &options).await?;
-    let contents = done::landed(&contents, &outcome.failures)?;
+        export::export(Input::Source(source.blobs()), contents.clone(), &making, &options).await?;
+    let contents = summary::landed(&contents, &outcome.failures)?;
     failures.extend(outcome.failures);
-    let done =
-        Done { summary: outcome.summary, totals: Totals::of(&contents)?, seconds: started.elapsed().as_secs_f64() };
+    let done = RunSummary {
+        summary: outcome.summary,
+        totals: Totals::of(&contents)?,
+        seconds: started.elapsed().as_secs_f64(),
+    };
     let signer = key_id.map(|id| id.to_string()).unwrap_or_default();
     if !global.quiet {
         let seal = format!("bundle {identity}\nsigned by key id {signer}");
@@ -243,7 +257,7 @@ enum Source {
 }
 
 impl Source {
-    fn blobs(&self) -> Arc<dyn place::Source> {
+    fn blobs(&self) -> Arc<dyn content::Source> {
         match self {
             Source::Registries(client) => Arc::new(client.clone()),
             Source::Tree(tree) => tree.clone(),
@@ -257,7 +271,7 @@ impl Export {
         source: &Source,
         selection: &Selection,
         filter: &Filter,
-        wishes: &Wishes,
+        wishes: &PlanOptions,
         progress: &dyn Progress,
     ) -> Result<Plan> {
         match source {
@@ -266,7 +280,7 @@ impl Export {
                 export::plan(client, selection, filter, wishes).await.map_err(|e| hub::explain(e, typed, selection))
             }
             Source::Tree(tree) => {
-                let signatures = if self.remove_signatures { Signatures::Drop } else { Signatures::Refuse };
+                let signatures = if self.remove_signatures { SignaturePolicy::Drop } else { SignaturePolicy::Refuse };
                 sync::read_tree(tree, wishes, signatures, progress)
             }
         }
@@ -280,7 +294,7 @@ async fn print_plan(
     key_id: Option<KeyId>,
     failures: &[Failure],
 ) -> Result<()> {
-    let mut platforms = listing::Platforms::default();
+    let mut platforms = listing::ConfigPlatforms::default();
     let blobs = source.blobs();
     let mut configs = stream::iter(listing::configs(contents))
         .map(async |id| (contents.blob(id).digest, export::config(&*blobs, contents, id).await))

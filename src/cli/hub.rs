@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Kind};
 use crate::oci::Host;
-use crate::selection::Selection;
+use crate::select::Selection;
 
 /// Adds what an image that was typed without its registry means, if Docker Hub was asked and did not answer as hoped.
 /// `typed` is what the user wrote.

@@ -8,23 +8,24 @@ use std::time::Instant;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use super::access::Access;
 use super::credentials::Credentials;
-use super::done::{self, Done};
-use super::listing::{self, Answer, Entry, Platforms, Row, Totals};
+use super::listing::{self, Answer, ConfigPlatforms, Entry, Row, Totals};
 use super::output::{note, print_data, print_json};
+use super::registry_args::AccessArgs;
+use super::summary;
 use super::time_limit::{self, TimeLimit};
 use super::trust::TrustArguments;
 use super::{Global, all_done, inspect, stderr};
+use crate::cli::summary::RunSummary;
+use crate::content::Contents;
 use crate::credentials::Lookup;
 use crate::error::{Error, Result};
-use crate::import::{self, Layers, Manner, Proof, Target};
+use crate::jobs::import::{self, ImportOptions, ImportTarget, LayerCheck, Proof};
+use crate::jobs::verify::VerifiedBundle;
 use crate::oci::Name;
-use crate::place::Contents;
 use crate::progress::Event;
 use crate::registry::ExistingTags;
-use crate::transfer::Options;
-use crate::verify::Verified;
+use crate::transfer::TransferOptions;
 
 /// Verify a bundle and push it into a registry, names and digests unchanged
 ///
@@ -73,22 +74,22 @@ pub(super) struct Import {
     #[command(flatten)]
     credentials: Credentials,
     #[command(flatten)]
-    access: Access,
+    access: AccessArgs,
 }
 
 /// All that is known before a registry is asked. Worked out while Ctrl-C still ends the program at once, for it may
 /// wait for a pipe or a password.
-pub(super) struct Request {
+pub(super) struct ImportRequest {
     started: Instant,
-    target: Target,
-    verified: Verified,
+    target: ImportTarget,
+    verified: VerifiedBundle,
     logins: Arc<dyn Lookup>,
 }
 
 impl Import {
-    pub(super) fn request(&self) -> Result<Request> {
+    pub(super) fn request(&self) -> Result<ImportRequest> {
         let started = Instant::now();
-        let target = self.target.parse::<Target>();
+        let target = self.target.parse::<ImportTarget>();
         let piped = self.bundle == Path::new("-");
         if piped && self.credentials.reads_stdin() {
             return Err(Error::usage("a bundle from - and --password-stdin both want to read stdin"));
@@ -102,17 +103,22 @@ impl Import {
         let trust = self.trust.required()?;
         let verified = super::open_bundle(&self.bundle, &trust)?;
         let logins = self.credentials.lookup([&target.host])?;
-        Ok(Request { started, target, verified, logins })
+        Ok(ImportRequest { started, target, verified, logins })
     }
 }
 
-pub(super) async fn run(command: &Import, request: Request, global: &Global, cancel: CancellationToken) -> Result<()> {
+pub(super) async fn run(
+    command: &Import,
+    request: ImportRequest,
+    global: &Global,
+    cancel: CancellationToken,
+) -> Result<()> {
     let limit = command.time_limit.limit();
     time_limit::within(limit, cancel, |cancel| import(command, request, global, cancel)).await
 }
 
-async fn import(command: &Import, request: Request, global: &Global, cancel: CancellationToken) -> Result<()> {
-    let Request { started, target, verified, logins } = request;
+async fn import(command: &Import, request: ImportRequest, global: &Global, cancel: CancellationToken) -> Result<()> {
+    let ImportRequest { started, target, verified, logins } = request;
     let contents = match &command.only[..] {
         [] => verified.head.contents.clone(),
         patterns => Arc::new(import::only(&verified.head.contents, patterns)?),
@@ -122,7 +128,7 @@ async fn import(command: &Import, request: Request, global: &Global, cancel: Can
             note(line);
         }
     }
-    let places = import::landing_places(&contents, &target)?;
+    let places = import::destination_names(&contents, &target)?;
     let progress = global.progress();
     if command.dry_run {
         for warning in import::warnings(&contents) {
@@ -131,17 +137,17 @@ async fn import(command: &Import, request: Request, global: &Global, cancel: Can
         return show_places(command, &verified, &contents, &places);
     }
     let client = command.access.client(&progress, logins)?;
-    let options = Options { keep_going: command.keep_going, ..command.access.options(&progress, cancel) };
-    let manner = Manner {
-        layers: if command.verify_first { Layers::First } else { Layers::AsTheyAreSent },
+    let options = TransferOptions { keep_going: command.keep_going, ..command.access.options(&progress, cancel) };
+    let manner = ImportOptions {
+        layers: if command.verify_first { LayerCheck::First } else { LayerCheck::AsTheyAreSent },
         tags: if command.no_clobber { ExistingTags::Keep } else { ExistingTags::Move },
         proof: if command.read_back { Proof::Everything } else { Proof::Tags },
     };
     let platforms = inspect::platforms(&verified);
     let outcome = import::import(&client, &verified, contents.clone(), &target, manner, &options).await?;
-    let landed = done::landed(&contents, &outcome.failures)?;
+    let landed = summary::landed(&contents, &outcome.failures)?;
     let done =
-        Done { summary: outcome.summary, totals: Totals::of(&landed)?, seconds: started.elapsed().as_secs_f64() };
+        RunSummary { summary: outcome.summary, totals: Totals::of(&landed)?, seconds: started.elapsed().as_secs_f64() };
     let missing = outcome.failures.len();
     if !global.quiet {
         stderr::summary(done.json("sent", missing), &done.lines(&format!("imported into {}", command.target), "sent"));
@@ -156,7 +162,12 @@ async fn import(command: &Import, request: Request, global: &Global, cancel: Can
     all_done(outcome.failures, places.len())
 }
 
-fn show_places(command: &Import, verified: &Verified, contents: &Contents, places: &[(&Name, String)]) -> Result<()> {
+fn show_places(
+    command: &Import,
+    verified: &VerifiedBundle,
+    contents: &Contents,
+    places: &[(&Name, String)],
+) -> Result<()> {
     if command.json {
         return print_json(&result(command, verified, contents, &inspect::platforms(verified), places)?);
     }
@@ -167,9 +178,9 @@ fn show_places(command: &Import, verified: &Verified, contents: &Contents, place
 /// What is in the bundle, and where each name lands.
 fn result(
     command: &Import,
-    verified: &Verified,
+    verified: &VerifiedBundle,
     contents: &Contents,
-    platforms: &Platforms,
+    platforms: &ConfigPlatforms,
     places: &[(&Name, String)],
 ) -> Result<Answer<Row>> {
     let mut value = listing::json(contents, platforms)?;

@@ -5,14 +5,15 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-use super::listing::{self, Platforms};
-use super::output::{escape_controls, print_data, print_json};
+use super::escape::escape_controls;
+use super::listing::{self, ConfigPlatforms};
+use super::output::{print_data, print_json};
 use super::trust::TrustArguments;
 use crate::bundle::{Bundle, BundleStream, Head, Seal, Signer, Unverified};
+use crate::content::{BlobId, Contents};
 use crate::error::Result;
-use crate::place::{BlobId, Contents};
+use crate::jobs::verify::VerifiedBundle;
 use crate::text::one_line;
-use crate::verify::Verified;
 
 /// Show what is in a bundle
 ///
@@ -46,35 +47,35 @@ pub(super) fn run(command: &Inspect) -> Result<()> {
     }
 }
 
-fn head_unverified(path: &Path) -> Result<(Unverified<Head>, Platforms)> {
+fn head_unverified(path: &Path) -> Result<(Unverified<Head>, ConfigPlatforms)> {
     let mut stream = match super::stdin_for(path)? {
         Some(input) => BundleStream::new(input, super::STDIN)?,
         None if BundleStream::is_needed(path) => BundleStream::open(path)?,
         None => {
             let bundle = Bundle::open(path)?;
-            let head = bundle.read_head_unverified(bundle.seal_unverified()?)?;
+            let head = bundle.read_head_unverified(bundle.read_unverified()?)?;
             let platforms = read_platforms(&head.contents, |config| bundle.config(&head.contents, config));
             return Ok((head, platforms));
         }
     };
-    let seal = stream.seal_unverified()?;
+    let seal = stream.read_unverified()?;
     let head = stream.read_head_unverified(seal)?;
     let platforms = read_platforms(&head.contents, |config| stream.config(config));
     Ok((head, platforms))
 }
 
 /// What single images of a bundle that this process has written are for; nothing if it cannot be read again.
-pub(super) fn platforms_in(path: &Path) -> Platforms {
+pub(super) fn platforms_in(path: &Path) -> ConfigPlatforms {
     head_unverified(path).map(|(_, platforms)| platforms).unwrap_or_default()
 }
 
 /// What single images are for. Of a stream, to be asked before its layers are read.
-pub(super) fn platforms(verified: &Verified) -> Platforms {
+pub(super) fn platforms(verified: &VerifiedBundle) -> ConfigPlatforms {
     read_platforms(&verified.head.contents, |config| verified.config(config))
 }
 
-fn read_platforms(contents: &Contents, read: impl Fn(BlobId) -> Result<Bytes>) -> Platforms {
-    let mut platforms = Platforms::default();
+fn read_platforms(contents: &Contents, read: impl Fn(BlobId) -> Result<Bytes>) -> ConfigPlatforms {
+    let mut platforms = ConfigPlatforms::default();
     for config in listing::configs(contents) {
         if let Ok(bytes) = read(config) {
             platforms.add(contents.blob(config).digest, &bytes);
@@ -83,7 +84,7 @@ fn read_platforms(contents: &Contents, read: impl Fn(BlobId) -> Result<Bytes>) -
     platforms
 }
 
-fn show(head: &Head, platforms: &Platforms, verified: bool, as_json: bool) -> Result<()> {
+fn show(head: &Head, platforms: &ConfigPlatforms, verified: bool, as_json: bool) -> Result<()> {
     if as_json {
         let mut value = listing::json(&head.contents, platforms)?;
         vouch(&mut value, head, verified);

@@ -12,16 +12,16 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, hash_map};
 use serde_json::{Value, json};
 
 pub(super) use answer::{Answer, Entry};
-pub(super) use platforms::{Platforms, configs};
+pub(super) use platforms::{ConfigPlatforms, configs};
 pub(super) use table::table;
 pub(super) use totals::Totals;
 
+use crate::content::{BlobId, Contents, ManifestId, Referrers};
 use crate::error::Result;
 use crate::oci::{Digest, Document, Name, View};
-use crate::place::{BlobId, Contents, LandingId, Relations};
 
 /// `{"images": [...], "absent": [...], "totals": {...}}`
-pub(super) fn json(contents: &Contents, platforms: &Platforms) -> Result<Answer<Row>> {
+pub(super) fn json(contents: &Contents, platforms: &ConfigPlatforms) -> Result<Answer<Row>> {
     let rows = rows(contents, platforms)?;
     let totals = Totals::of_rows(contents, &rows).json();
     let absent = serde_json::to_value(&contents.absent).unwrap_or_default();
@@ -79,25 +79,25 @@ impl Entry for Row {
     }
 }
 
-fn rows(contents: &Contents, platforms: &Platforms) -> Result<Vec<Row>> {
-    let relations = Relations::of(contents)?;
+fn rows(contents: &Contents, platforms: &ConfigPlatforms) -> Result<Vec<Row>> {
+    let relations = Referrers::of(contents)?;
     // Walked twice and not kept: for all images together it could be very much.
     let mut tops = vec![None; contents.images.len()];
     let mut users = vec![0u32; contents.blobs.len()];
-    for id in contents.landing_ids() {
-        if let Some(image) = contents.landing(id).image {
+    for id in contents.manifest_ids() {
+        if let Some(image) = contents.manifest(id).image {
             tops[image as usize] = Some(id);
             blobs_below(contents, id).iter().for_each(|blob| users[blob.0 as usize] += 1);
         }
     }
     let absent: HashSet<Digest> = contents.absent.iter().map(|absent| absent.digest).collect();
     // Many names may stand for one large document: it is read once.
-    let mut told: HashMap<Digest, Told> = HashMap::new();
+    let mut told: HashMap<Digest, ManifestInfo> = HashMap::new();
     let row = |(number, depth): (u32, usize)| {
         let image = &contents.images[number as usize];
         let told = match told.entry(image.document) {
             hash_map::Entry::Occupied(known) => known.into_mut(),
-            hash_map::Entry::Vacant(new) => new.insert(Told::of(contents, image.document, &absent, platforms)?),
+            hash_map::Entry::Vacant(new) => new.insert(ManifestInfo::of(contents, image.document, &absent, platforms)?),
         };
         let size = |blob: &BlobId| contents.blob(*blob).size;
         let blobs = tops[number as usize].map(|top| blobs_below(contents, top)).unwrap_or_default();
@@ -111,7 +111,7 @@ fn rows(contents: &Contents, platforms: &Platforms) -> Result<Vec<Row>> {
             digest: image.document,
             media_type: told.media_type.clone(),
             artifact_type: told.artifact_type.clone(),
-            about: relations.about(number),
+            about: relations.subject(number),
             size: blobs.iter().map(size).sum(),
             shared: blobs.iter().filter(|blob| users[blob.0 as usize] > 1).map(size).sum(),
             platforms: told.platforms.clone(),
@@ -125,7 +125,7 @@ fn rows(contents: &Contents, platforms: &Platforms) -> Result<Vec<Row>> {
 }
 
 /// What a document says of itself, its texts no longer than can be shown.
-struct Told {
+struct ManifestInfo {
     what: &'static str,
     media_type: String,
     artifact_type: Option<String>,
@@ -133,8 +133,13 @@ struct Told {
     platforms_left_out: Vec<String>,
 }
 
-impl Told {
-    fn of(contents: &Contents, digest: Digest, absent: &HashSet<Digest>, configs: &Platforms) -> Result<Told> {
+impl ManifestInfo {
+    fn of(
+        contents: &Contents,
+        digest: Digest,
+        absent: &HashSet<Digest>,
+        configs: &ConfigPlatforms,
+    ) -> Result<ManifestInfo> {
         let (bytes, media_type) = contents.documents.get(digest)?;
         let document = Document::parse_known(bytes, media_type, digest)?;
         let (mut platforms, mut platforms_left_out) = (Vec::new(), Vec::new());
@@ -146,7 +151,7 @@ impl Told {
                 list.push(limited(&platform.to_string()));
             }
         }
-        Ok(Told {
+        Ok(ManifestInfo {
             what: kind::by_type(&document),
             media_type: media_type.to_string(),
             artifact_type: document.artifact_type().map(limited),
@@ -185,10 +190,10 @@ const LONGEST_TEXT: usize = 256;
 
 /// The blobs of a landing and of everything below it. Each landing is visited once: one that is reached in very many
 /// ways would otherwise be visited in all of them.
-fn blobs_below(contents: &Contents, top: LandingId) -> BTreeSet<BlobId> {
+fn blobs_below(contents: &Contents, top: ManifestId) -> BTreeSet<BlobId> {
     let (mut blobs, mut seen, mut stack) = (BTreeSet::new(), HashSet::from([top]), vec![top]);
     while let Some(id) = stack.pop() {
-        let landing = contents.landing(id);
+        let landing = contents.manifest(id);
         blobs.extend(&landing.blobs);
         stack.extend(landing.after.iter().filter(|below| seen.insert(**below)));
     }

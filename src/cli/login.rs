@@ -8,11 +8,11 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
-use super::access::Access;
 use super::credentials::{default_paths, path_to_write, read_file};
 use super::output::note;
+use super::registry_args::AccessArgs;
 use super::{Global, password};
-use crate::credentials::{Answer, AuthFile, Credential, ForHost, LoginKey, Secret};
+use crate::credentials::{AuthFile, Credential, ForHost, HelperReply, LoginKey, Secret};
 use crate::error::{Error, Result};
 
 /// Log in to a registry, and keep the login for every later command
@@ -26,7 +26,7 @@ Examples:
   sealift login registry.example.com
   pass show registry | sealift login --username robot --password-stdin registry.example.com
   sealift login --authfile robot.json quay.io/team      only for repositories below quay.io/team")]
-pub(super) struct Login {
+pub(super) struct LoginArgs {
     /// The registry, perhaps with a path that the login is for
     #[arg(value_name = "HOST[:PORT][/PATH]")]
     registry: String,
@@ -40,7 +40,7 @@ pub(super) struct Login {
     #[arg(long, value_name = "FILE")]
     authfile: Option<PathBuf>,
     #[command(flatten)]
-    access: Access,
+    access: AccessArgs,
 }
 
 /// Forget the login for a registry
@@ -55,15 +55,15 @@ pub(super) struct Logout {
 }
 
 /// What was asked for, before anything is contacted: nobody can type while a job runs.
-pub(super) struct Wanted {
+pub(super) struct LoginRequest {
     key: LoginKey,
     path: PathBuf,
     user: String,
     password: Secret,
 }
 
-impl Login {
-    pub(super) fn ask(&self) -> Result<Wanted> {
+impl LoginArgs {
+    pub(super) fn ask(&self) -> Result<LoginRequest> {
         let key: LoginKey = self.registry.parse()?;
         let path = path_to_write(self.authfile.as_deref())?;
         let user = match &self.username {
@@ -77,12 +77,17 @@ impl Login {
         if password.is_empty() {
             return Err(Error::usage(format!("the password of user {user} is empty")));
         }
-        Ok(Wanted { key, path, user, password })
+        Ok(LoginRequest { key, path, user, password })
     }
 }
 
-pub(super) async fn run(command: &Login, wanted: Wanted, global: &Global, cancel: CancellationToken) -> Result<()> {
-    let Wanted { key, path, user, password } = wanted;
+pub(super) async fn run(
+    command: &LoginArgs,
+    wanted: LoginRequest,
+    global: &Global,
+    cancel: CancellationToken,
+) -> Result<()> {
+    let LoginRequest { key, path, user, password } = wanted;
     // Whether the file can be used is known before the password is sent anywhere.
     let mut file = read_or_new(&path)?;
     let helper = file.helper(&key.host)?;
@@ -125,11 +130,11 @@ pub(super) fn run_logout(command: &Logout, global: &Global) -> Result<()> {
     let mut known = false;
     if let Some(helper) = helper {
         match helper.get()? {
-            Answer::NotInstalled => {
+            HelperReply::NotInstalled => {
                 note(&format!("warning: {} is not installed, so what it keeps stays there", helper.program()));
             }
             answer => {
-                known |= matches!(answer, Answer::Login(_));
+                known |= matches!(answer, HelperReply::Login(_));
                 helper.erase()?;
             }
         }

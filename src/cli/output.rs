@@ -1,16 +1,15 @@
 //! Words on the terminal: errors, sizes, and the guard that keeps control characters of strangers off it.
 
 use std::ffi::OsString;
-use std::fmt::Write as _;
 use std::io::{self, BufWriter, Write};
 
 use serde::Serialize;
-use serde_json::Value;
 
+use super::escape::escape_json;
 use super::stderr;
 pub(super) use super::stderr::{note, print_error, print_hint, print_plain};
 use crate::error::{Error, Result};
-use crate::text::{self, secrets};
+use crate::text::secrets;
 
 /// Data on stdout, as it is.
 pub(super) fn print_data(text: &str) -> Result<()> {
@@ -51,37 +50,6 @@ impl<W: Write> Write for EscapedJson<W> {
     fn flush(&mut self) -> io::Result<()> {
         self.0.flush()
     }
-}
-
-/// JSON in one line.
-pub(super) fn json_line(value: &Value) -> String {
-    escape_json(&value.to_string())
-}
-
-/// What may drive a terminal is escaped in JSON too; it stays the same JSON, because such characters are in strings
-/// only.
-fn escape_json(text: &str) -> String {
-    escape(text, |plain, c| {
-        for unit in c.encode_utf16(&mut [0; 2]) {
-            let _ = write!(plain, "\\u{unit:04x}");
-        }
-    })
-}
-
-/// Text of several lines, which are ours: what strangers wrote in it is on one line each ([`text::one_line`]).
-/// Whatever else could drive the terminal becomes a visible escape, also if somebody forgot that.
-pub(super) fn escape_controls(text: &str) -> String {
-    escape(text, |plain, c| {
-        let _ = write!(plain, "{}", c.escape_unicode());
-    })
-}
-
-fn escape(text: &str, write: impl Fn(&mut String, char)) -> String {
-    let mut plain = String::with_capacity(text.len());
-    for c in text.chars() {
-        if text::is_hidden(c) && c != '\n' { write(&mut plain, c) } else { plain.push(c) }
-    }
-    plain
 }
 
 /// A size for people, in powers of 1024.
@@ -152,6 +120,8 @@ impl Write for Redacting {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::escape::{escape_controls, json_line};
+    use serde_json::Value;
 
     #[test]
     fn control_characters_of_strangers_do_not_reach_the_terminal() {

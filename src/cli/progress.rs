@@ -13,8 +13,8 @@ pub(super) use json::Json;
 pub(super) use plain::Plain;
 
 use super::output::human_size;
-use super::stderr::{Status, Voice};
-use crate::progress::{Event, How};
+use super::stderr::{Status, StderrMode};
+use crate::progress::{Event, TransferKind};
 
 /// `--progress`
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -31,22 +31,22 @@ pub(super) enum ProgressKind {
 
 impl ProgressKind {
     /// How stderr is written to. `noisy` is a run that writes diagnostics there too.
-    pub(super) fn voice(self, noisy: bool) -> Voice {
+    pub(super) fn voice(self, noisy: bool) -> StderrMode {
         let terminal =
             || std::io::stderr().is_terminal() && std::env::var_os("TERM").is_some_and(|term| term != "dumb");
         match self {
-            ProgressKind::Json => Voice::Json,
-            ProgressKind::Auto if !noisy && terminal() => Voice::Status(Status::new()),
-            _ => Voice::Lines,
+            ProgressKind::Json => StderrMode::Json,
+            ProgressKind::Auto if !noisy && terminal() => StderrMode::Status(Status::new()),
+            _ => StderrMode::Lines,
         }
     }
 
     /// Who takes the events.
     pub(super) fn progress(self, verbose: bool, noisy: bool) -> Arc<dyn crate::progress::Progress> {
         match self.voice(noisy) {
-            Voice::Json => Arc::new(Json::new()),
-            Voice::Status(_) => Bars::start(verbose),
-            Voice::Lines => Arc::new(Plain::new(verbose)),
+            StderrMode::Json => Arc::new(Json::new()),
+            StderrMode::Status(_) => Bars::start(verbose),
+            StderrMode::Lines => Arc::new(Plain::new(verbose)),
         }
     }
 }
@@ -58,7 +58,7 @@ fn line(event: &Event<'_>, verbose: bool) -> Option<String> {
             format!("{}, {}, {}", count(*images, "image"), count(*blobs, "blob"), human_size(*bytes))
         }
         Event::BlobDone { digest, size, how } if verbose => {
-            let how = if *how == How::AlreadyThere { "was there" } else { "done" };
+            let how = if *how == TransferKind::AlreadyThere { "was there" } else { "done" };
             format!("blob {} {} {how}", digest.short(), human_size(*size))
         }
         Event::Landed { name, digest } if verbose => format!("{name} {digest}"),

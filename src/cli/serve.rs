@@ -6,14 +6,15 @@ use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use super::access::DEFAULT_JOBS;
 use super::output::{note, print_data};
+use super::registry_args::DEFAULT_JOBS;
 use super::trust::TrustArguments;
 use super::{Global, inspect};
 use crate::error::{Error, Result};
+use crate::jobs::verify;
 use crate::layout::Layout;
 use crate::serve::{SealedStore, Service, serve};
-use crate::{clock, transfer, verify};
+use crate::{clock, transfer};
 
 /// Be a registry: for a bundle, or for an image layout directory
 ///
@@ -62,7 +63,8 @@ pub(super) async fn run(command: &Serve, global: &Global, cancel: CancellationTo
             let verified = verify::open(&command.path, &trust, clock::now()?)?;
             let bundle = verified.bundle()?.clone();
             let progress = global.progress();
-            let options = transfer::Options { jobs: DEFAULT_JOBS, progress, cancel: cancel.clone(), keep_going: false };
+            let options =
+                transfer::TransferOptions { jobs: DEFAULT_JOBS, progress, cancel: cancel.clone(), keep_going: false };
             verify::layers(&verified, &options).await?;
             if !global.quiet {
                 note(inspect::signer_lines(&verified.head.seal).trim_end());

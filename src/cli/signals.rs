@@ -4,15 +4,15 @@
 //! opens files and removes them.
 
 use std::io;
-use std::sync::OnceLock;
 use std::time::Duration;
 
 use tokio::runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use super::output::note;
-use crate::error::{Error, Kind, Result, exit};
+use super::exit_code;
+use super::stderr::note;
+use crate::error::{Error, Result, exit};
 
 /// What a job still does after a signal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,14 +51,6 @@ pub(super) fn cancel_on_signal(job: CancellationToken, tidy_up: TidyUp) -> Resul
     std::thread::Builder::new().name("signals".into()).spawn(watch).map(drop).map_err(failed)
 }
 
-/// The exit code for a failure of this kind: 143 for what SIGTERM interrupted.
-pub(super) fn exit_code(kind: Kind) -> u8 {
-    match (kind, RECEIVED.get()) {
-        (Kind::Interrupted, Some(code)) => *code,
-        _ => kind.exit_code(),
-    }
-}
-
 struct Signals {
     int: Signal,
     term: Signal,
@@ -67,7 +59,7 @@ struct Signals {
 impl Signals {
     async fn watch(mut self, job: CancellationToken, grace: Duration) {
         let code = self.next().await;
-        let _ = RECEIVED.set(code);
+        let _ = exit_code::RECEIVED.set(code);
         job.cancel();
         note("stopping; press Ctrl-C again to stop at once");
         match tokio::time::timeout(grace, self.next()).await {
@@ -87,6 +79,3 @@ impl Signals {
         }
     }
 }
-
-/// The exit code for the first signal.
-static RECEIVED: OnceLock<u8> = OnceLock::new();

@@ -7,14 +7,14 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::{Value, json};
 
-use super::output::{escape_controls, json_line};
-use super::signals;
+use super::escape::{escape_controls, json_line};
+use super::exit_code::exit_code;
 use crate::error::{Error, Kind};
 use crate::text::one_line;
 use crate::text::secrets::redact;
 
 /// How stderr is written to; chosen once, before anything is said.
-pub(super) enum Voice {
+pub(super) enum StderrMode {
     /// Lines, for people and logs.
     Lines,
     /// Lines above a status that is redrawn.
@@ -33,7 +33,7 @@ pub(super) struct Status {
 }
 
 /// Chooses, for the whole process.
-pub(super) fn set_voice(voice: Voice) {
+pub(super) fn set_voice(voice: StderrMode) {
     // It is called once, by `main`.
     let _ = VOICE.set(voice);
 }
@@ -42,15 +42,15 @@ pub(super) fn set_voice(voice: Voice) {
 pub(super) fn note(line: &str) {
     let line = &*redact(line);
     match voice() {
-        Voice::Lines => write(&format!("{}\n", one_line(line, usize::MAX))),
-        Voice::Status(status) => status.print(&one_line(line, usize::MAX)),
-        Voice::Json => event(&json!({"event": "note", "text": line})),
+        StderrMode::Lines => write(&format!("{}\n", one_line(line, usize::MAX))),
+        StderrMode::Status(status) => status.print(&one_line(line, usize::MAX)),
+        StderrMode::Json => event(&json!({"event": "note", "text": line})),
     }
 }
 
 /// An event for programs; nothing for people.
 pub(super) fn event(value: &Value) {
-    if let Voice::Json = voice() {
+    if let StderrMode::Json = voice() {
         write(&format!("{}\n", json_line(value)));
     }
 }
@@ -59,7 +59,7 @@ pub(super) fn event(value: &Value) {
 pub(super) fn summary(value: Value, lines: &str) {
     clear_status();
     match voice() {
-        Voice::Json => {
+        StderrMode::Json => {
             let mut object = json!({"event": "summary"});
             if let (Value::Object(object), Value::Object(fields)) = (&mut object, value) {
                 object.extend(fields);
@@ -76,10 +76,10 @@ pub(super) fn print_error(error: &Error) {
     // Secrets may have become known since the error was made.
     let (chain, hints) = (error.chain(), error.hints().iter().map(|hint| redact(hint)));
     let chain = redact(&chain);
-    if let Voice::Json = voice() {
+    if let StderrMode::Json = voice() {
         return event(&json!({
             "event": "error", "kind": kind_name(error.kind()), "message": chain, "hints": Vec::from_iter(hints),
-            "exitCode": signals::exit_code(error.kind()),
+            "exitCode": exit_code(error.kind()),
         }));
     }
     let hints = hints.map(|hint| format!("hint: {hint}\n"));
@@ -100,7 +100,7 @@ pub(super) fn print_hint(hint: &str) {
 /// Puts `lines` in the place of the status, if there is a place for one. They must be narrower than the terminal and
 /// free of strangers' control characters.
 pub(super) fn draw_status(lines: &[String]) {
-    if let Voice::Status(status) = voice() {
+    if let StderrMode::Status(status) = voice() {
         let mut height = status.lock();
         if *height == 0 {
             status.bar.reset();
@@ -116,7 +116,7 @@ pub(super) fn draw_status(lines: &[String]) {
 
 /// Takes the status away, so that what follows stands where it stood.
 pub(super) fn clear_status() {
-    if let Voice::Status(status) = voice() {
+    if let StderrMode::Status(status) = voice() {
         let mut height = status.lock();
         if std::mem::take(&mut *height) > 0 {
             status.bar.finish_and_clear();
@@ -143,8 +143,8 @@ impl Status {
     }
 }
 
-fn voice() -> &'static Voice {
-    VOICE.get().unwrap_or(&Voice::Lines)
+fn voice() -> &'static StderrMode {
+    VOICE.get().unwrap_or(&StderrMode::Lines)
 }
 
 fn write(text: &str) {
@@ -166,5 +166,5 @@ fn kind_name(kind: Kind) -> &'static str {
     }
 }
 
-static VOICE: OnceLock<Voice> = OnceLock::new();
+static VOICE: OnceLock<StderrMode> = OnceLock::new();
 const DRAWS_A_SECOND: u8 = 10;

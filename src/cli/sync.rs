@@ -13,11 +13,11 @@ use std::time::{Duration, Instant};
 use clap::ValueEnum;
 use tokio_util::sync::CancellationToken;
 
-use super::access::{Effort, RequestLimit};
+use super::bundle_output::{tell_of_earlier, tell_what_is_signed};
 use super::containers::ContainersFiles;
 use super::flags::{FALSE, TRUE};
-use super::making::{tell_of_earlier, tell_what_is_signed};
 use super::platform::Override;
+use super::registry_args::{RequestLimit, RetryArgs};
 use super::signals::TidyUp;
 use super::state::StateArgument;
 use super::time_limit::{self, TimeLimit};
@@ -25,16 +25,16 @@ use super::trust::TrustArguments;
 use super::{Global, all_done, hub};
 use crate::containers::{Registries, Rules};
 use crate::error::{Error, Kind, Result};
-use crate::export;
-use crate::import::{self, Layers, Manner, Proof};
-use crate::naming::{Names, Naming};
+use crate::jobs::export;
+use crate::jobs::import::{self, ImportOptions, LayerCheck, Proof};
+use crate::jobs::sync::{self, Format, SyncOptions, SyncPlan};
 use crate::plan::{self, Platforms};
 use crate::progress::{Event, Progress};
 use crate::registry::ExistingTags;
-use crate::sync::{self, Format, Planned, Wishes};
-use crate::transfer::{Options, Outcome};
-use answer::Answer;
-use ends::{Destination, Source};
+use crate::select::naming::{NamePolicy, Names};
+use crate::transfer::{Outcome, TransferOptions};
+use answer::SyncReport;
+use ends::{SyncDestination, SyncSource};
 use side::{DestinationSide, SourceSide};
 pub(super) use skopeo::Before;
 use skopeo::Signing;
@@ -67,7 +67,7 @@ pub(super) struct Sync {
     /// Under which names images land: base (app:1, skopeo's way without --scoped), path (ns/app:1) or scoped
     /// (registry.example.com/ns/app:1) [default: base; from dir: path, which is all of the path below SOURCE]
     #[arg(long, value_name = "HOW", conflicts_with = "scoped")]
-    names: Option<Naming>,
+    names: Option<NamePolicy>,
     /// Put TEXT behind every tag
     #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true, allow_hyphen_values = true)]
     append_suffix: String,
@@ -123,7 +123,7 @@ pub(super) struct Sync {
     #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = TRUE.into_iter().chain(FALSE).collect::<Vec<_>>())]
     tls_verify: Option<String>,
     #[command(flatten)]
-    effort: Effort,
+    effort: RetryArgs,
     #[command(flatten)]
     request_limit: RequestLimit,
     #[command(flatten)]
@@ -160,12 +160,12 @@ enum Wanted {
 
 /// All that is known before a registry is asked. Worked out while Ctrl-C still ends the program at once, for it may wait
 /// for a pipe or a password.
-pub(super) struct Request {
+pub(super) struct SyncRequest {
     started: Instant,
-    wishes: Wishes,
+    wishes: SyncOptions,
     registries: Arc<Registries>,
-    source: Source,
-    destination: Destination,
+    source: SyncSource,
+    destination: SyncDestination,
     digests: Option<File>,
     limit: Option<Duration>,
     progress: Arc<dyn Progress>,
@@ -180,27 +180,32 @@ impl Sync {
         }
     }
 
-    pub(super) fn request(&self, before: &Before, global: &Global) -> Result<Request> {
+    pub(super) fn request(&self, before: &Before, global: &Global) -> Result<SyncRequest> {
         self.check(before)?;
         let (started, progress) = (Instant::now(), global.progress());
         let files = self.files(before);
         let rules = if self.src == From::Bundle { Rules::default() } else { files.rules()? };
         let registries = files.registries(&*progress)?;
         let wishes = self.wishes(before, rules)?;
-        let source = Source::open(self, before, &registries, &progress, global)?;
-        let destination = Destination::open(self, before, &wishes, &source, &registries, &progress)?;
+        let source = SyncSource::open(self, before, &registries, &progress, global)?;
+        let destination = SyncDestination::open(self, before, &wishes, &source, &registries, &progress)?;
         let digests = answer::digest_file(self)?;
         let limit = self.time_limit.limit().or(before.command_timeout).filter(|limit| !limit.is_zero());
-        Ok(Request { started, wishes, registries, source, destination, digests, limit, progress })
+        Ok(SyncRequest { started, wishes, registries, source, destination, digests, limit, progress })
     }
 }
 
-pub(super) async fn run(command: &Sync, request: Request, global: &Global, cancel: CancellationToken) -> Result<()> {
+pub(super) async fn run(
+    command: &Sync,
+    request: SyncRequest,
+    global: &Global,
+    cancel: CancellationToken,
+) -> Result<()> {
     time_limit::within(request.limit, cancel, |cancel| sync(command, request, global, cancel)).await
 }
 
-async fn sync(command: &Sync, request: Request, global: &Global, cancel: CancellationToken) -> Result<()> {
-    let Request { started, wishes, registries, source, destination, mut digests, progress, .. } = request;
+async fn sync(command: &Sync, request: SyncRequest, global: &Global, cancel: CancellationToken) -> Result<()> {
+    let SyncRequest { started, wishes, registries, source, destination, mut digests, progress, .. } = request;
     let planned = tokio::select! {
         () = cancel.cancelled() => return Err(Error::interrupted()),
         planned = plan(command, &source, &destination, &wishes, &*progress, global) => planned?,
@@ -208,13 +213,13 @@ async fn sync(command: &Sync, request: Request, global: &Global, cancel: Cancell
     planned.warnings.iter().for_each(|warning| progress.event(Event::Warning(warning)));
     destination.check_blocked(&planned.contents, &registries)?;
     let asked = planned.asked();
-    let mut answer = Answer::new(planned, &destination, &source)?;
+    let mut answer = SyncReport::new(planned, &destination, &source)?;
     if command.dry_run {
         answer.show_plan(command.json, global)?;
         return all_done(answer.failures, asked);
     }
-    let options = Options { keep_going: command.keep_going, ..command.effort.options(&progress, cancel) };
-    if let Destination::Bundle { making: Some((_, key)), .. } = &destination {
+    let options = TransferOptions { keep_going: command.keep_going, ..command.effort.options(&progress, cancel) };
+    if let SyncDestination::Bundle { making: Some((_, key)), .. } = &destination {
         tell_what_is_signed(&answer.contents, *key, global.quiet);
     }
     let moved = transfer(command, source, &destination, &answer, &options).await;
@@ -227,42 +232,42 @@ async fn sync(command: &Sync, request: Request, global: &Global, cancel: Cancell
 
 async fn plan(
     command: &Sync,
-    source: &Source,
-    destination: &Destination,
-    wishes: &Wishes,
+    source: &SyncSource,
+    destination: &SyncDestination,
+    wishes: &SyncOptions,
     progress: &dyn Progress,
     global: &Global,
-) -> Result<Planned> {
-    if let Destination::Bundle { making: Some((making, _)), .. } = destination {
+) -> Result<SyncPlan> {
+    if let SyncDestination::Bundle { making: Some((making, _)), .. } = destination {
         let mut earlier = making.open()?;
         // A plan that names anything else than what is asked for is not continued, whoever wrote it.
         earlier.plan = earlier.plan.filter(|plan| match source {
-            Source::Registries { selection, .. } => {
+            SyncSource::Registries { selection, .. } => {
                 let sources = plan.contents.images.iter().map(|image| image.source.as_str());
                 selection.covers(&plan.contents.images) && wishes.plan.rules.allow_all(sources)
             }
-            Source::Tree(_) | Source::Bundle(_) => false,
+            SyncSource::Tree(_) | SyncSource::Bundle(_) => false,
         });
         tell_of_earlier(&earlier, command.refresh, global.quiet);
         if let Some(plan) = earlier.plan.filter(|_| !command.refresh) {
             let resumed = making.resume(plan);
-            return Ok(Planned { failures: resumed.failures, ..Planned::of(Arc::new(resumed.contents)) });
+            return Ok(SyncPlan { failures: resumed.failures, ..SyncPlan::of(Arc::new(resumed.contents)) });
         }
     }
     let signatures = match (command.remove_signatures, destination) {
-        (true, _) => plan::Signatures::Drop,
-        (false, Destination::Directory { .. }) => plan::Signatures::Keep,
-        (false, _) => plan::Signatures::Refuse,
+        (true, _) => plan::SignaturePolicy::Drop,
+        (false, SyncDestination::Directory { .. }) => plan::SignaturePolicy::Keep,
+        (false, _) => plan::SignaturePolicy::Refuse,
     };
     let planned = match source {
-        Source::Registries { client, selection } => {
+        SyncSource::Registries { client, selection } => {
             let typed = (command.src == From::Docker).then_some(command.source.as_str());
             let planned = sync::from_registries(&**client, selection, wishes, &destination.onto()).await;
             planned.map_err(|e| hub::explain(e, typed, selection))?
         }
-        Source::Tree(tree) => sync::from_tree(tree, wishes, signatures, &destination.onto(), progress).await?,
+        SyncSource::Tree(tree) => sync::from_tree(tree, wishes, signatures, &destination.onto(), progress).await?,
         // The import says what a bundle is without.
-        Source::Bundle(verified) => return sync::from_bundle(verified.head.contents.clone(), wishes),
+        SyncSource::Bundle(verified) => return sync::from_bundle(verified.head.contents.clone(), wishes),
     };
     for note in plan::notes(&planned.contents, &wishes.plan.platforms)? {
         progress.event(Event::Warning(&note));
@@ -272,32 +277,33 @@ async fn plan(
 
 async fn transfer(
     command: &Sync,
-    source: Source,
-    destination: &Destination,
-    answer: &Answer,
-    options: &Options,
+    source: SyncSource,
+    destination: &SyncDestination,
+    answer: &SyncReport,
+    options: &TransferOptions,
 ) -> Result<Outcome> {
     let contents = answer.contents.clone();
     match (destination, source) {
-        (Destination::Registry { client, target, .. }, Source::Bundle(verified)) => {
-            let manner = Manner { layers: Layers::AsTheyAreSent, tags: ExistingTags::Move, proof: Proof::Tags };
+        (SyncDestination::Registry { client, target, .. }, SyncSource::Bundle(verified)) => {
+            let manner =
+                ImportOptions { layers: LayerCheck::AsTheyAreSent, tags: ExistingTags::Move, proof: Proof::Tags };
             import::import(client, &verified, contents, target, manner, options).await
         }
-        (Destination::Registry { place, .. }, source) => {
+        (SyncDestination::Registry { place, .. }, source) => {
             sync::run(contents, source.supply()?, place.clone(), options).await
         }
-        (Destination::Directory { path, layout }, source) => {
+        (SyncDestination::Directory { path, layout }, source) => {
             let signatures = match &source {
-                Source::Tree(tree) if !command.remove_signatures => sync::signatures(tree, &contents)?,
-                _ => sync::Kept::new(),
+                SyncSource::Tree(tree) if !command.remove_signatures => sync::signatures(tree, &contents)?,
+                _ => sync::KeptSignatures::new(),
             };
             let tree = sync::directory(path.clone(), &contents, layout, signatures, options.progress.clone())?;
             sync::run(contents, source.supply()?, Arc::new(tree), options).await
         }
-        (Destination::Bundle { making, .. }, source) => {
+        (SyncDestination::Bundle { making, .. }, source) => {
             let Some((making, _)) = making else { return Err(Error::usage("--dest bundle needs --key")) };
             let supply = source.supply()?;
-            making.without(&answer.failures);
+            making.set_skipped(&answer.failures);
             export::export(supply, contents, making, options).await.map(|(outcome, _)| outcome)
         }
     }
@@ -367,27 +373,27 @@ impl Sync {
         }
     }
 
-    fn wishes(&self, before: &Before, rules: Rules) -> Result<Wishes> {
+    fn wishes(&self, before: &Before, rules: Rules) -> Result<SyncOptions> {
         let way = match (self.scoped, self.names, self.src) {
-            (true, ..) => Naming::Scoped,
+            (true, ..) => NamePolicy::Scoped,
             (_, Some(way), _) => way,
-            (_, None, From::Dir | From::Bundle) => Naming::Path,
-            (_, None, From::Docker | From::Yaml) => Naming::Base,
+            (_, None, From::Dir | From::Bundle) => NamePolicy::Path,
+            (_, None, From::Docker | From::Yaml) => NamePolicy::Base,
         };
         let platforms = if self.all || self.src == From::Bundle {
             Platforms::All
         } else {
             Platforms::Best(self.chooses(before).platforms())
         };
-        Ok(Wishes {
-            plan: plan::Wishes {
-                names: Names { way, suffix: self.append_suffix.clone(), in_directories: self.dest == To::Dir },
+        Ok(SyncOptions {
+            plan: plan::PlanOptions {
+                names: Names { policy: way, suffix: self.append_suffix.clone(), in_directories: self.dest == To::Dir },
                 platforms,
                 referrers: self.referrers,
                 keep_going: self.keep_going,
                 jobs: self.effort.jobs.get(),
                 max_requests: self.request_limit.max_requests_per_image,
-                command: plan::Command::Sync,
+                command: plan::CallingCommand::Sync,
                 rules,
             },
             format: match self.format {

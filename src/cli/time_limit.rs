@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use super::access::parse_duration;
+use super::registry_args::parse_duration;
 use crate::error::{Error, Kind, Result};
 
 #[derive(Debug, clap::Args)]

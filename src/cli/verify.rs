@@ -5,14 +5,16 @@ use std::path::PathBuf;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use super::access::DEFAULT_JOBS;
+use super::escape::escape_controls;
 use super::listing::{self, Totals};
-use super::output::{escape_controls, print_data, print_json};
+use super::output::{print_data, print_json};
+use super::registry_args::DEFAULT_JOBS;
 use super::trust::TrustArguments;
 use super::{Global, inspect};
 use crate::error::Result;
-use crate::verify::Verified;
-use crate::{transfer, verify};
+use crate::jobs::verify;
+use crate::jobs::verify::VerifiedBundle;
+use crate::transfer;
 
 /// Check that a bundle is whole, and whom it is from
 ///
@@ -34,17 +36,18 @@ pub(super) struct Verify {
 }
 
 /// The bundle, its head read while Ctrl-C still ends the program at once: a pipe may have nothing to say.
-pub(super) fn open(command: &Verify) -> Result<Verified> {
+pub(super) fn open(command: &Verify) -> Result<VerifiedBundle> {
     super::open_bundle(&command.bundle, &command.trust.required()?)
 }
 
 pub(super) async fn run(
     command: &Verify,
-    verified: Verified,
+    verified: VerifiedBundle,
     global: &Global,
     cancel: CancellationToken,
 ) -> Result<()> {
-    let options = transfer::Options { jobs: DEFAULT_JOBS, progress: global.progress(), cancel, keep_going: false };
+    let options =
+        transfer::TransferOptions { jobs: DEFAULT_JOBS, progress: global.progress(), cancel, keep_going: false };
     let platforms = inspect::platforms(&verified);
     verify::layers(&verified, &options).await?;
     let contents = &verified.head.contents;

@@ -28,7 +28,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
 use zeroize::Zeroizing;
 
-use super::helper::{Answer, Helper};
+use super::helper::{Helper, HelperReply};
 use super::{Credential, Secret};
 use crate::error::{Error, Result};
 use crate::oci::{Host, Repository};
@@ -43,7 +43,7 @@ pub struct AuthFile {
     value: Map<String, Value>,
     form: Form,
     /// What helpers have answered: each is asked once, also one that fails.
-    answered: Mutex<HashMap<Helper, Result<Answer>>>,
+    answered: Mutex<HashMap<Helper, Result<HelperReply>>>,
     /// Helpers that are not installed, and of which nobody was told.
     missing: Mutex<BTreeSet<String>>,
     /// What else nobody was told.
@@ -117,9 +117,9 @@ impl AuthFile {
                 // An empty name turns the helper off for this host.
                 if let Some(name) = helper.as_str().filter(|name| !name.is_empty()) {
                     match self.ask(Helper::new(name, server, &self.origin)?)? {
-                        Answer::Login(found) => return Ok(Some(found)),
-                        Answer::Nothing => return Ok(None),
-                        Answer::NotInstalled => {}
+                        HelperReply::Login(found) => return Ok(Some(found)),
+                        HelperReply::Nothing => return Ok(None),
+                        HelperReply::NotInstalled => {}
                     }
                 }
             }
@@ -132,8 +132,8 @@ impl AuthFile {
         }
         match self.store_name() {
             Some(name) => match self.ask(Helper::new(name, server_of(host), &self.origin)?)? {
-                Answer::Login(found) => Ok(Some(found)),
-                Answer::Nothing | Answer::NotInstalled => Ok(None),
+                HelperReply::Login(found) => Ok(Some(found)),
+                HelperReply::Nothing | HelperReply::NotInstalled => Ok(None),
             },
             None => Ok(None),
         }
@@ -221,12 +221,12 @@ impl AuthFile {
         found.map(|(key, value)| (key.as_str(), value))
     }
 
-    fn ask(&self, helper: Helper) -> Result<Answer> {
+    fn ask(&self, helper: Helper) -> Result<HelperReply> {
         let mut answered = self.answered.lock().unwrap_or_else(PoisonError::into_inner);
         let program = helper.program();
         let answer = answered.entry(helper).or_insert_with_key(|helper| {
             let answer = helper.get();
-            if let Ok(Answer::NotInstalled) = answer {
+            if let Ok(HelperReply::NotInstalled) = answer {
                 self.missing.lock().unwrap_or_else(PoisonError::into_inner).insert(program);
             }
             answer

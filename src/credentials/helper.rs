@@ -24,7 +24,7 @@ pub struct Helper {
 
 /// What a helper answers when it is asked for a login.
 #[derive(Debug, Clone)]
-pub enum Answer {
+pub enum HelperReply {
     /// This login.
     Login(Credential),
     /// That it keeps none for its server.
@@ -55,15 +55,15 @@ impl Helper {
     ///
     /// # Errors
     /// `Io` when it cannot be run, fails, or does not keep to the protocol.
-    pub fn get(&self) -> Result<Answer> {
+    pub fn get(&self) -> Result<HelperReply> {
         let (ended_well, output) = match self.run("get", self.server.as_bytes()) {
-            Err(error) if is_not_installed(&error) => return Ok(Answer::NotInstalled),
+            Err(error) if is_not_installed(&error) => return Ok(HelperReply::NotInstalled),
             ended => ended?,
         };
         if !ended_well {
             // The one complaint that is an answer (docker-credential-helpers, `credentials.errCredentialsNotFound`).
             if output.windows(NOT_FOUND.len()).any(|window| window == NOT_FOUND) {
-                return Ok(Answer::Nothing);
+                return Ok(HelperReply::Nothing);
             }
             return Err(self.fault("failed"));
         }
@@ -71,11 +71,11 @@ impl Helper {
         let field = |name: &str| value.get(name).and_then(Value::as_str).unwrap_or_default();
         let (user, secret) = (field("Username"), Secret::new(field("Secret")));
         match user {
-            _ if secret.is_empty() => Ok(Answer::Nothing),
+            _ if secret.is_empty() => Ok(HelperReply::Nothing),
             TOKEN_USER => {
-                Ok(Answer::Login(Credential::IdentityToken { user: String::new(), password: None, token: secret }))
+                Ok(HelperReply::Login(Credential::IdentityToken { user: String::new(), password: None, token: secret }))
             }
-            user => Credential::login(user, secret).map(Answer::Login),
+            user => Credential::login(user, secret).map(HelperReply::Login),
         }
     }
 

@@ -11,27 +11,28 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use async_trait::async_trait;
 
-use super::Signatures;
-use super::image::{Needs, check_usable};
+use super::image::{ImageFiles, check_usable};
+use super::locked_directory::{LockedDirectory, WORKSHOP};
 use super::pool::Pool;
-use super::site::{Site, WORKSHOP};
+use super::signatures::ImageSignatures;
+use crate::content::{
+    BlobId, BlobStatus, Body, Chunks, Contents, Destination, ManifestId, MountOutcome, Order, PutBlob, PutManifest,
+    RepositoryId,
+};
 use crate::error::{Error, Failure, Kind, Result};
 use crate::files::{WRITERS, blocking, remove, show};
 use crate::oci::Name;
-use crate::place::{
-    BlobId, Body, Chunks, Contents, Destination, LandingId, Linked, Order, Presence, PutManifest, ScopeId, Stored,
-};
 use crate::progress::{Event, Progress};
 
 /// Where an image of the contents goes.
 #[derive(Debug, Clone)]
 pub struct Placement {
-    /// The image, as [`Named::name`](crate::place::Named::name) calls it.
+    /// The image, as [`NamedImage::name`](crate::content::NamedImage::name) calls it.
     pub image: Name,
     /// Its directory below the destination, with `/` between; any text that is a path without `.` and `..`.
     pub directory: String,
     /// What is to lie beside its manifests.
-    pub signatures: Signatures,
+    pub signatures: ImageSignatures,
 }
 
 /// Writes image directories below one directory, which may be there already, with images in it.
@@ -44,7 +45,7 @@ pub struct DirDestination {
 
 /// From [`Destination::prepare`] on.
 struct Ready {
-    site: Arc<Site>,
+    site: Arc<LockedDirectory>,
     pool: Pool,
     filled: Mutex<Filled>,
 }
@@ -53,7 +54,7 @@ struct Ready {
 #[derive(Default)]
 struct Filled {
     /// The images whose files are in place but for the manifest.
-    images: BTreeMap<Name, LandingId>,
+    images: BTreeMap<Name, ManifestId>,
     /// Device and inode of their directories, to notice when a medium takes two names for one.
     folders: HashMap<(u64, u64), String>,
     /// Directories in which something was written.
@@ -114,7 +115,7 @@ impl Destination for DirDestination {
         let site = blocking({
             let (destination, planned) = (self.destination.clone(), planned.clone());
             move || {
-                let site = Site::open(&destination)?;
+                let site = LockedDirectory::open(&destination)?;
                 check_directories(&site, &planned)?;
                 Ok(Arc::new(site))
             }
@@ -132,33 +133,33 @@ impl Destination for DirDestination {
         Ok(there)
     }
 
-    async fn presence(&self, contents: &Contents, blob: BlobId, _: ScopeId) -> Result<Presence> {
+    async fn blob_status(&self, contents: &Contents, blob: BlobId, _: RepositoryId) -> Result<BlobStatus> {
         let there = self.ready()?.pool.has(contents.blob(blob).digest);
-        Ok(if there { Presence::Here } else { Presence::Absent })
+        Ok(if there { BlobStatus::Present } else { BlobStatus::Absent })
     }
 
-    async fn put(&self, contents: &Contents, blob: BlobId, _: ScopeId, body: &mut Body) -> Result<Stored> {
+    async fn put_blob(&self, contents: &Contents, blob: BlobId, _: RepositoryId, body: &mut Body) -> Result<PutBlob> {
         let ready = self.ready()?;
         let blob = contents.blob(blob);
         ready.pool.put(&ready.site, blob.digest, blob.size, body.open().await?).await?;
-        Ok(Stored::Sent)
+        Ok(PutBlob::Uploaded)
     }
 
     /// Nothing to do: blobs go into images when these land.
-    async fn link(&self, _: &Contents, _: BlobId, _: ScopeId, _: ScopeId) -> Result<Linked> {
-        Ok(Linked::Done)
+    async fn mount_blob(&self, _: &Contents, _: BlobId, _: RepositoryId, _: RepositoryId) -> Result<MountOutcome> {
+        Ok(MountOutcome::Done)
     }
 
-    async fn read_back(&self, contents: &Contents, blob: BlobId, _: ScopeId) -> Result<Chunks> {
+    async fn read_back(&self, contents: &Contents, blob: BlobId, _: RepositoryId) -> Result<Chunks> {
         let ready = self.ready()?;
         let blob = contents.blob(blob);
         ready.pool.open(&ready.site, blob.digest, blob.size)
     }
 
-    async fn land(&self, contents: &Contents, landing: LandingId) -> Result<PutManifest> {
+    async fn put_manifest(&self, contents: &Contents, landing: ManifestId) -> Result<PutManifest> {
         let ready = self.ready()?;
         // The manifests below an index are written into the directory of the index.
-        let Some(image) = contents.landing(landing).image else { return Ok(PutManifest::Done) };
+        let Some(image) = contents.manifest(landing).image else { return Ok(PutManifest::Done) };
         let name = &contents.images[image as usize].name;
         let directory = &self.placement(name)?.directory;
         let folder = ready.site.image(directory)?;
@@ -170,7 +171,7 @@ impl Destination for DirDestination {
             return Err(Error::usage(format!("{other} and {directory} are one directory on this medium"))
                 .hint("choose a destination that tells upper case from lower case, or leave one of them out"));
         }
-        let needs = Needs::of(contents, landing);
+        let needs = ImageFiles::of(contents, landing);
         let changed = needs.fill(&ready.site, &ready.pool, contents, &folder, directory).await?;
         let mut filled = ready.filled();
         filled.images.insert(name.clone(), landing);
@@ -191,7 +192,7 @@ impl Destination for DirDestination {
         for (name, landing) in &images {
             let Placement { directory, signatures, .. } = self.placement(name)?;
             let folder = ready.site.image(directory)?;
-            let needs = Needs::of(contents, *landing);
+            let needs = ImageFiles::of(contents, *landing);
             if needs.switch(contents, &folder, signatures)? {
                 switched = true;
                 written.push(directory.clone());
@@ -216,7 +217,7 @@ impl Destination for DirDestination {
         ready.site.finish()
     }
 
-    async fn abandon(&self) {
+    async fn abort(&self) {
         WRITERS.settle().await;
     }
 }
@@ -233,7 +234,7 @@ impl Ready {
 }
 
 /// Every directory that would be written holds an image already, or nothing of anybody's; all others are named.
-fn check_directories(site: &Site, planned: &HashSet<String>) -> Result<()> {
+fn check_directories(site: &LockedDirectory, planned: &HashSet<String>) -> Result<()> {
     let mut failures = Vec::new();
     for directory in planned {
         let usable = site.existing(directory).and_then(|folder| folder.as_ref().map_or(Ok(()), check_usable));

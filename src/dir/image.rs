@@ -9,32 +9,32 @@ use std::sync::Arc;
 use bytes::Bytes;
 use rustix::fs::FileType;
 
-use super::Signatures;
-use super::entry::{self, Entry, MANIFEST, VERSION, VERSION_TEXT};
+use super::image_file::{self, ImageFile, MANIFEST, VERSION, VERSION_TEXT};
+use super::locked_directory::LockedDirectory;
 use super::pool::Pool;
-use super::site::Site;
+use super::signatures::ImageSignatures;
+use crate::content::{Contents, ManifestId};
 use crate::error::{Error, Result};
-use crate::files::{Folder, PartFile, remove};
+use crate::files::{Directory, PartFile, remove};
 use crate::oci::Digest;
-use crate::place::{Contents, LandingId};
 
 /// All that belongs into one image's directory.
 #[derive(Debug)]
-pub(super) struct Needs {
+pub(super) struct ImageFiles {
     top: Digest,
     instances: BTreeSet<Digest>,
     blobs: BTreeMap<Digest, u64>,
 }
 
-impl Needs {
+impl ImageFiles {
     /// What lies at and below a landing.
-    pub(super) fn of(contents: &Contents, landing: LandingId) -> Needs {
-        let top = contents.landing(landing).document;
-        let mut needs = Needs { top, instances: BTreeSet::new(), blobs: BTreeMap::new() };
+    pub(super) fn of(contents: &Contents, landing: ManifestId) -> ImageFiles {
+        let top = contents.manifest(landing).document;
+        let mut needs = ImageFiles { top, instances: BTreeSet::new(), blobs: BTreeMap::new() };
         let mut stack = vec![landing];
         let mut seen = BTreeSet::from([landing]);
         while let Some(id) = stack.pop() {
-            let landing = contents.landing(id);
+            let landing = contents.manifest(id);
             if landing.document != top {
                 needs.instances.insert(landing.document);
             }
@@ -49,10 +49,10 @@ impl Needs {
     /// Puts everything in place that an old image does not mind; says whether anything had to be done.
     pub(super) async fn fill(
         &self,
-        site: &Site,
+        site: &LockedDirectory,
         pool: &Pool,
         contents: &Contents,
-        folder: &Arc<Folder>,
+        folder: &Arc<Directory>,
         directory: &str,
     ) -> Result<bool> {
         let mut changed = false;
@@ -60,13 +60,18 @@ impl Needs {
             changed |= pool.place(site, (*digest, *size), folder, directory).await?;
         }
         for digest in &self.instances {
-            changed |= ensure(folder, &entry::instance(*digest), &contents.documents.get(*digest)?.0)?;
+            changed |= ensure(folder, &image_file::instance(*digest), &contents.documents.get(*digest)?.0)?;
         }
         Ok(changed)
     }
 
     /// Makes it the new image; says whether anything had to be done.
-    pub(super) fn switch(&self, contents: &Contents, folder: &Arc<Folder>, signatures: &Signatures) -> Result<bool> {
+    pub(super) fn switch(
+        &self,
+        contents: &Contents,
+        folder: &Arc<Directory>,
+        signatures: &ImageSignatures,
+    ) -> Result<bool> {
         let (manifest, _) = contents.documents.get(self.top)?;
         let mut changed = false;
         if !is(folder, MANIFEST, &manifest)? {
@@ -85,22 +90,22 @@ impl Needs {
     }
 
     /// The files of the transport that do not belong to the image, and others that are not the transport's.
-    pub(super) fn leftovers(&self, folder: &Folder, signatures: &Signatures) -> Result<Leftovers> {
+    pub(super) fn leftovers(&self, folder: &Directory, signatures: &ImageSignatures) -> Result<Leftovers> {
         let wanted: BTreeSet<String> = self.signed(signatures).map(|(name, _)| name).collect();
         let mut leftovers = Leftovers::default();
         for found in folder.entries(usize::MAX)? {
             let name = found.name.to_string_lossy().into_owned();
-            let belongs = match Entry::of(&found.name) {
+            let belongs = match ImageFile::of(&found.name) {
                 _ if found.kind == FileType::Directory => continue,
                 None => {
                     leftovers.strangers.push(folder.shown(&found.name));
                     continue;
                 }
-                Some(Entry::Version | Entry::Manifest) => true,
-                Some(Entry::Instance(digest)) => self.instances.contains(&digest),
-                Some(Entry::Blob(digest)) => self.blobs.contains_key(&digest),
-                Some(Entry::Signature(..)) => wanted.contains(&name),
-                Some(Entry::Unsupported | Entry::Part) => false,
+                Some(ImageFile::Version | ImageFile::Manifest) => true,
+                Some(ImageFile::Instance(digest)) => self.instances.contains(&digest),
+                Some(ImageFile::Blob(digest)) => self.blobs.contains_key(&digest),
+                Some(ImageFile::Signature(..)) => wanted.contains(&name),
+                Some(ImageFile::Unsupported | ImageFile::Part) => false,
             };
             if !belongs {
                 leftovers.stale.push(name);
@@ -110,16 +115,17 @@ impl Needs {
     }
 
     /// The files of the signatures that sign what is here.
-    fn signed<'a>(&'a self, signatures: &'a Signatures) -> impl Iterator<Item = (String, &'a Bytes)> {
+    fn signed<'a>(&'a self, signatures: &'a ImageSignatures) -> impl Iterator<Item = (String, &'a Bytes)> {
         signatures
             .files()
             .filter(|(of, ..)| of.is_none_or(|of| self.instances.contains(&of)))
             .map(|(_, name, bytes)| (name, bytes))
     }
 
-    fn signature_files(&self, folder: &Folder) -> Result<Vec<String>> {
+    fn signature_files(&self, folder: &Directory) -> Result<Vec<String>> {
         let entries = folder.entries(usize::MAX)?;
-        let signatures = entries.iter().filter(|found| matches!(Entry::of(&found.name), Some(Entry::Signature(..))));
+        let signatures =
+            entries.iter().filter(|found| matches!(ImageFile::of(&found.name), Some(ImageFile::Signature(..))));
         Ok(signatures.map(|found| found.name.to_string_lossy().into_owned()).collect())
     }
 }
@@ -134,23 +140,26 @@ pub(super) struct Leftovers {
 }
 
 /// Refuses a directory that holds somebody's files and no image.
-pub(super) fn check_usable(folder: &Folder) -> Result<()> {
+pub(super) fn check_usable(folder: &Directory) -> Result<()> {
     let mut stranger = None;
     let (mut manifest, mut version, mut telling) = (false, false, false);
     for found in folder.entries(usize::MAX)? {
-        match Entry::of(&found.name) {
+        match ImageFile::of(&found.name) {
             _ if found.kind == FileType::Directory => {}
             None => stranger = stranger.or(Some(folder.shown(&found.name))),
-            Some(Entry::Manifest) => manifest = true,
-            Some(Entry::Version) => version = true,
+            Some(ImageFile::Manifest) => manifest = true,
+            Some(ImageFile::Version) => version = true,
             Some(entry) => telling |= entry.is_telling(),
         }
     }
     if version {
-        return folder.read(VERSION, entry::MAX_VERSION).and_then(|text| entry::check_version(&text)).map_err(|e| {
-            e.context(format!("{} cannot become an image", folder.called()))
-                .hint("move that directory away, or choose another destination")
-        });
+        return folder
+            .read(VERSION, image_file::MAX_VERSION)
+            .and_then(|text| image_file::check_version(&text))
+            .map_err(|e| {
+                e.context(format!("{} cannot become an image", folder.called()))
+                    .hint("move that directory away, or choose another destination")
+            });
     }
     // Somebody's `manifest.json` need not be that of an image.
     let stranger = stranger.or_else(|| (manifest && !telling).then(|| folder.shown(MANIFEST)));
@@ -162,18 +171,18 @@ pub(super) fn check_usable(folder: &Folder) -> Result<()> {
 }
 
 /// Makes sure that the file has these bytes, replacing it by a rename; says whether anything had to be done.
-fn ensure(folder: &Arc<Folder>, name: &str, bytes: &[u8]) -> Result<bool> {
+fn ensure(folder: &Arc<Directory>, name: &str, bytes: &[u8]) -> Result<bool> {
     if is(folder, name, bytes)? {
         return Ok(false);
     }
-    remove(folder, entry::part(name))?;
-    let mut part = PartFile::create(folder, entry::part(name), bytes.len() as u64)?;
+    remove(folder, image_file::part(name))?;
+    let mut part = PartFile::create(folder, image_file::part(name), bytes.len() as u64)?;
     part.write(bytes)?;
     part.finish(name)?;
     Ok(true)
 }
 
-fn is(folder: &Folder, name: &str, bytes: &[u8]) -> Result<bool> {
+fn is(folder: &Directory, name: &str, bytes: &[u8]) -> Result<bool> {
     let same_size = folder.look(name.as_ref())?.is_some_and(|stat| {
         FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile && stat.st_size as u64 == bytes.len() as u64
     });

@@ -12,14 +12,14 @@ use futures_util::TryStreamExt;
 use rustix::fs::AtFlags;
 use rustix::io::Errno;
 
-use super::entry::part;
+use super::image_file::part;
 use crate::error::{Error, Kind, Result};
-use crate::files::{Folder, PartFile, Reading, Writer, create, remove};
+use crate::files::{Directory, PartFile, Reading, Writer, create, remove};
 use crate::oci::{Digest, Hasher};
 
 /// How a file came to be in the second directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum How {
+pub(super) enum LinkKind {
     Linked,
     /// There is a second file now; the reason why it is not a link is that the first has too many of them.
     Crowded,
@@ -27,13 +27,13 @@ pub(super) enum How {
 }
 
 /// Puts the blob `digest` of `size` bytes, which is in `from`, into `to` as well, in place of what may have its name.
-pub(super) async fn share(from: &Folder, to: &Arc<Folder>, digest: Digest, size: u64) -> Result<How> {
+pub(super) async fn share(from: &Directory, to: &Arc<Directory>, digest: Digest, size: u64) -> Result<LinkKind> {
     let name = digest.hex();
     let how = match hard_link(from, to, &name) {
-        Ok(()) => return Ok(How::Linked),
-        Err(Errno::MLINK) => How::Crowded,
+        Ok(()) => return Ok(LinkKind::Linked),
+        Err(Errno::MLINK) => LinkKind::Crowded,
         // The medium has none, or the file belongs to somebody else, or lies on another medium.
-        Err(Errno::PERM | Errno::ACCESS | Errno::NOTSUP | Errno::NOSYS | Errno::XDEV) => How::Copied,
+        Err(Errno::PERM | Errno::ACCESS | Errno::NOTSUP | Errno::NOSYS | Errno::XDEV) => LinkKind::Copied,
         Err(e) => return Err(to.failed("link", &name, e)),
     };
     let (file, found) = from.file(&name)?;
@@ -46,7 +46,7 @@ pub(super) async fn share(from: &Folder, to: &Arc<Folder>, digest: Digest, size:
     Ok(how)
 }
 
-fn hard_link(from: &Folder, to: &Folder, name: &str) -> rustix::io::Result<()> {
+fn hard_link(from: &Directory, to: &Directory, name: &str) -> rustix::io::Result<()> {
     match rustix::fs::linkat(from.fd(), name, to.fd(), name, AtFlags::empty()) {
         Err(Errno::EXIST) => {}
         result => return result,
@@ -62,7 +62,7 @@ fn hard_link(from: &Folder, to: &Folder, name: &str) -> rustix::io::Result<()> {
 
 /// Whether the medium could do it.
 #[cfg(target_os = "linux")]
-pub(super) fn clone(file: &File, to: &Folder, name: &str) -> Result<bool> {
+pub(super) fn clone(file: &File, to: &Directory, name: &str) -> Result<bool> {
     let part = part(name);
     remove(to, &part)?;
     let new = create(to, &part)?;
@@ -75,11 +75,11 @@ pub(super) fn clone(file: &File, to: &Folder, name: &str) -> Result<bool> {
 }
 
 #[cfg(not(target_os = "linux"))]
-pub(super) fn clone(_: &File, _: &Folder, _: &str) -> Result<bool> {
+pub(super) fn clone(_: &File, _: &Directory, _: &str) -> Result<bool> {
     Ok(false)
 }
 
-async fn copy(file: File, shown: String, to: &Arc<Folder>, digest: Digest, size: u64) -> Result<()> {
+async fn copy(file: File, shown: String, to: &Arc<Directory>, digest: Digest, size: u64) -> Result<()> {
     let name = digest.hex();
     let (folder, part) = (to.clone(), part(&name));
     let create = move || {

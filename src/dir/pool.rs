@@ -9,13 +9,13 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use rustix::fs::FileType;
 use rustix::io::Errno;
 
-use super::entry::Entry;
-use super::link::{self, How, changed, share};
-use super::site::{Site, WORKSHOP};
+use super::image_file::ImageFile;
+use super::link::{self, LinkKind, changed, share};
+use super::locked_directory::{LockedDirectory, WORKSHOP};
+use crate::content::Chunks;
 use crate::error::{Error, Kind, Result};
-use crate::files::{Folder, HASHERS, PartFile, Reading, Stamp, StopOnDrop, Writer, blocking, remove};
+use crate::files::{Directory, HASHERS, PartFile, Reading, Stamp, StopOnDrop, Writer, blocking, remove};
 use crate::oci::Digest;
-use crate::place::Chunks;
 
 /// Which blobs are there, and in which directory to find each.
 #[derive(Debug, Default)]
@@ -36,7 +36,7 @@ impl Pool {
     /// Looks for blobs of `wanted` (digest, size in bytes) below the destination and hashes them: all that lie in a
     /// directory of `planned`, and of the others one each if there is no such.
     pub(super) async fn find(
-        site: Arc<Site>,
+        site: Arc<LockedDirectory>,
         wanted: HashMap<Digest, u64>,
         planned: Arc<HashSet<String>>,
     ) -> Result<Pool> {
@@ -66,9 +66,15 @@ impl Pool {
     }
 
     /// Takes the bytes of a blob, which must be verified.
-    pub(super) async fn put(&self, site: &Site, digest: Digest, size: u64, mut chunks: Chunks) -> Result<()> {
+    pub(super) async fn put(
+        &self,
+        site: &LockedDirectory,
+        digest: Digest,
+        size: u64,
+        mut chunks: Chunks,
+    ) -> Result<()> {
         let name = digest.hex();
-        let (workshop, part) = (site.workshop.clone(), super::entry::part(&name));
+        let (workshop, part) = (site.workshop.clone(), super::image_file::part(&name));
         let mut writer = Writer::open(move || PartFile::create(&workshop, part, size)).await?;
         let copied = async {
             while let Some(chunk) = chunks.try_next().await? {
@@ -87,9 +93,9 @@ impl Pool {
     /// Makes sure that the blob is in `folder`, which is called `directory`; says whether anything had to be done.
     pub(super) async fn place(
         &self,
-        site: &Site,
+        site: &LockedDirectory,
         (digest, size): (Digest, u64),
-        folder: &Arc<Folder>,
+        folder: &Arc<Directory>,
         directory: &str,
     ) -> Result<bool> {
         let name = digest.hex();
@@ -103,21 +109,27 @@ impl Pool {
         if stamp(&from, &name)? != Some(home.stamp) {
             return Err(changed(&from.shown(&name)));
         }
-        if share(&from, folder, digest, size).await? == How::Crowded {
+        if share(&from, folder, digest, size).await? == LinkKind::Crowded {
             self.settle(folder, directory, digest)?;
         }
         Ok(true)
     }
 
     /// The bytes of a blob that is there.
-    pub(super) fn open(&self, site: &Site, digest: Digest, size: u64) -> Result<Chunks> {
+    pub(super) fn open(&self, site: &LockedDirectory, digest: Digest, size: u64) -> Result<Chunks> {
         let home = self.home(digest)?;
         let folder = site.root.below(&home.directory)?;
         Ok(open(&folder, digest, size)?.stream())
     }
 
     /// The first image that needs a new blob takes it out of the workshop; returns where it is if it has left.
-    fn move_in(&self, site: &Site, digest: Digest, folder: &Folder, directory: &str) -> Result<Option<Home>> {
+    fn move_in(
+        &self,
+        site: &LockedDirectory,
+        digest: Digest,
+        folder: &Directory,
+        directory: &str,
+    ) -> Result<Option<Home>> {
         let mut homes = self.homes();
         let home = homes.get_mut(&digest).ok_or_else(|| gone(digest))?;
         if &*home.directory == WORKSHOP {
@@ -136,7 +148,7 @@ impl Pool {
     }
 
     /// From now on the blob is found in `folder`.
-    fn settle(&self, folder: &Folder, directory: &str, digest: Digest) -> Result<()> {
+    fn settle(&self, folder: &Directory, directory: &str, digest: Digest) -> Result<()> {
         let stamp = stamp(folder, &digest.hex())?.ok_or_else(|| gone(digest))?;
         self.homes().insert(digest, Home { directory: directory.into(), stamp });
         Ok(())
@@ -167,7 +179,7 @@ struct Files {
 
 impl Files {
     /// The files whose bytes are right: of those elsewhere only as many as are needed.
-    fn hash(self, site: &Site, digest: Digest, stopped: &AtomicBool) -> Vec<(Digest, Home)> {
+    fn hash(self, site: &LockedDirectory, digest: Digest, stopped: &AtomicBool) -> Vec<(Digest, Home)> {
         let mut known: HashMap<Stamp, bool> = HashMap::new();
         let mut right = Vec::new();
         let mut look = |home: &Home| {
@@ -200,7 +212,11 @@ impl Files {
 }
 
 /// Looks through all directories below the destination; sweeps up what a killed run left half-written.
-fn search(site: &Site, wanted: &HashMap<Digest, u64>, planned: &HashSet<String>) -> Result<BTreeMap<Digest, Files>> {
+fn search(
+    site: &LockedDirectory,
+    wanted: &HashMap<Digest, u64>,
+    planned: &HashSet<String>,
+) -> Result<BTreeMap<Digest, Files>> {
     let mut search = Search { wanted, planned, found: BTreeMap::new(), entries: MAX_ENTRIES };
     search.visit(&site.root, "", 0)?;
     Ok(search.found)
@@ -215,7 +231,7 @@ struct Search<'a> {
 }
 
 impl Search<'_> {
-    fn visit(&mut self, folder: &Folder, directory: &str, depth: usize) -> Result<()> {
+    fn visit(&mut self, folder: &Directory, directory: &str, depth: usize) -> Result<()> {
         let is_ours = directory == WORKSHOP || self.planned.contains(directory);
         let entries = match folder.entries(if is_ours { usize::MAX } else { self.entries }) {
             Ok(entries) => entries,
@@ -225,7 +241,7 @@ impl Search<'_> {
         };
         self.entries = self.entries.saturating_sub(entries.len());
         for entry in entries {
-            match (entry.kind, Entry::of(&entry.name)) {
+            match (entry.kind, ImageFile::of(&entry.name)) {
                 (FileType::Directory, _) => {
                     let Some(name) = entry.name.to_str() else { continue };
                     let below = if directory.is_empty() { name.to_owned() } else { format!("{directory}/{name}") };
@@ -234,8 +250,8 @@ impl Search<'_> {
                         _ => {}
                     }
                 }
-                (FileType::RegularFile, Some(Entry::Part)) => remove(folder, &entry.name)?,
-                (FileType::RegularFile, Some(Entry::Blob(digest))) => {
+                (FileType::RegularFile, Some(ImageFile::Part)) => remove(folder, &entry.name)?,
+                (FileType::RegularFile, Some(ImageFile::Blob(digest))) => {
                     if self.wanted.get(&digest) == Some(&entry.size)
                         && let Some(stamp) = stamp(folder, &digest.hex())?
                     {
@@ -253,13 +269,13 @@ impl Search<'_> {
     }
 }
 
-fn stamp(folder: &Folder, name: &str) -> Result<Option<Stamp>> {
+fn stamp(folder: &Directory, name: &str) -> Result<Option<Stamp>> {
     let stat = folder.look(name.as_ref())?;
     let regular = stat.filter(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile);
     Ok(regular.as_ref().map(Stamp::from))
 }
 
-fn open(folder: &Folder, digest: Digest, size: u64) -> Result<Reading> {
+fn open(folder: &Directory, digest: Digest, size: u64) -> Result<Reading> {
     let name = digest.hex();
     let (file, found) = folder.file(&name)?;
     if found != size {

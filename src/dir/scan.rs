@@ -5,12 +5,23 @@ use std::path::Path;
 
 use rustix::fs::FileType;
 
-use super::entry::{Entry, MANIFEST};
-use super::site::WORKSHOP;
-use super::tree::Image;
+use super::image_file::{ImageFile, MANIFEST};
+use super::locked_directory::WORKSHOP;
 use crate::error::{Error, Failure, Kind, Result};
-use crate::files::{self, Folder, show};
+use crate::files::{self, Directory, show};
 use crate::oci::Digest;
+
+/// A directory that holds an image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Image {
+    /// Its path below the tree, with `/` between: what skopeo calls its name. The last part of the tree's own path if
+    /// the tree is itself an image.
+    pub suffix: String,
+    /// Where it is, for messages.
+    pub shown: String,
+    /// Its path below the tree; empty if the tree is itself an image.
+    pub(super) folder: String,
+}
 
 /// What was found.
 #[derive(Debug, Default)]
@@ -23,7 +34,7 @@ pub(super) struct Found {
 }
 
 /// Looks into `root` and every directory below it.
-pub(super) fn scan(root: &Folder) -> Result<Found> {
+pub(super) fn scan(root: &Directory) -> Result<Found> {
     let mut scan = Scan { found: Found::default(), entries: MAX_ENTRIES };
     scan.visit(root, "", 0)?;
     let mut found = scan.found;
@@ -44,7 +55,7 @@ struct Scan {
 }
 
 impl Scan {
-    fn visit(&mut self, folder: &Folder, suffix: &str, depth: usize) -> Result<()> {
+    fn visit(&mut self, folder: &Directory, suffix: &str, depth: usize) -> Result<()> {
         let entries = folder.entries(self.entries)?;
         self.entries -= entries.len();
         if entries.iter().any(|entry| entry.name == "oci-layout") {
@@ -58,7 +69,7 @@ impl Scan {
         for entry in entries {
             match entry.kind {
                 FileType::Directory => self.descend(folder, &entry.name, suffix, depth)?,
-                FileType::Symlink if Entry::of(&entry.name).is_none() => {
+                FileType::Symlink if ImageFile::of(&entry.name).is_none() => {
                     self.note(format!("{} is a symbolic link and was not followed", folder.shown(&entry.name)));
                 }
                 _ => {}
@@ -67,7 +78,7 @@ impl Scan {
         Ok(())
     }
 
-    fn descend(&mut self, folder: &Folder, name: &OsStr, suffix: &str, depth: usize) -> Result<()> {
+    fn descend(&mut self, folder: &Directory, name: &OsStr, suffix: &str, depth: usize) -> Result<()> {
         let shown = folder.shown(name);
         let fail = |error: Error| Failure { image: shown.clone(), error };
         let Some(text) = name.to_str() else {
@@ -99,22 +110,22 @@ impl Scan {
     }
 
     /// Notes the image of this directory, if there is one.
-    fn take_image(&mut self, folder: &Folder, suffix: &str, entries: &[files::Entry]) -> Result<()> {
+    fn take_image(&mut self, folder: &Directory, suffix: &str, entries: &[files::DirectoryEntry]) -> Result<()> {
         let number = self.found.images.len() as u32;
         let mut telling = false;
         let mut manifest = None;
         let before = self.found.blobs.len();
         for entry in entries {
-            let kind = Entry::of(&entry.name);
+            let kind = ImageFile::of(&entry.name);
             match kind {
-                Some(Entry::Manifest) => manifest = Some(entry.kind),
-                Some(Entry::Blob(digest)) if entry.kind == FileType::RegularFile => {
+                Some(ImageFile::Manifest) => manifest = Some(entry.kind),
+                Some(ImageFile::Blob(digest)) if entry.kind == FileType::RegularFile => {
                     self.found.blobs.push((digest, entry.size, number));
                 }
                 _ => {}
             }
             let regular = entry.kind == FileType::RegularFile;
-            telling |= regular && kind.is_some_and(|kind| kind.is_telling() || kind == Entry::Version);
+            telling |= regular && kind.is_some_and(|kind| kind.is_telling() || kind == ImageFile::Version);
         }
         let fail = |error| Failure { image: folder.called(), error };
         match manifest {

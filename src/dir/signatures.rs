@@ -4,19 +4,19 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-use super::entry::{self, Entry};
+use super::image_file::{self, ImageFile};
 use crate::error::{Error, Result};
-use crate::files::Folder;
+use crate::files::Directory;
 use crate::oci::Digest;
 
 /// The signatures of one image, as bytes that only skopeo understands. No other place of content can hold them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Signatures {
+pub struct ImageSignatures {
     /// In their order, by what they sign: nothing stands for `manifest.json`, a digest for a manifest below it.
     by_document: BTreeMap<Option<Digest>, Vec<Bytes>>,
 }
 
-impl Signatures {
+impl ImageSignatures {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.by_document.is_empty()
@@ -24,16 +24,16 @@ impl Signatures {
 
     /// Those of `manifest.json` alone, or of one manifest below it, which is `manifest.json` where it lands by itself.
     #[must_use]
-    pub fn of(&self, document: Option<Digest>) -> Signatures {
+    pub fn of(&self, document: Option<Digest>) -> ImageSignatures {
         let found = self.by_document.get(&document).cloned();
-        Signatures { by_document: found.map(|signatures| (None, signatures)).into_iter().collect() }
+        ImageSignatures { by_document: found.map(|signatures| (None, signatures)).into_iter().collect() }
     }
 
     /// Those of an image directory whose files are `entries`. As skopeo does, they are counted up to the first gap.
-    pub(super) fn read(folder: &Folder, entries: impl Iterator<Item = Entry>) -> Result<Signatures> {
+    pub(super) fn read(folder: &Directory, entries: impl Iterator<Item = ImageFile>) -> Result<ImageSignatures> {
         let mut numbers: BTreeMap<Option<Digest>, Vec<u32>> = BTreeMap::new();
         for entry in entries {
-            if let Entry::Signature(of, number) = entry {
+            if let ImageFile::Signature(of, number) = entry {
                 numbers.entry(of).or_default().push(number);
             }
         }
@@ -44,7 +44,7 @@ impl Signatures {
             for (position, _) in
                 numbers.iter().enumerate().take_while(|(position, number)| **number == *position as u32 + 1)
             {
-                let bytes = folder.read(&entry::signature(of, position + 1), left)?;
+                let bytes = folder.read(&image_file::signature(of, position + 1), left)?;
                 left -= bytes.len() as u64;
                 by_document.entry(of).or_default().push(bytes);
             }
@@ -53,14 +53,14 @@ impl Signatures {
             return Err(Error::refused(format!("{} has more than {MAX_COUNT} signatures", folder.called()))
                 .hint("remove those that are not needed, or leave them out with --remove-signatures"));
         }
-        Ok(Signatures { by_document })
+        Ok(ImageSignatures { by_document })
     }
 
     /// What each signs, the name of its file, and its bytes.
     pub(super) fn files(&self) -> impl Iterator<Item = (Option<Digest>, String, &Bytes)> {
         self.by_document.iter().flat_map(|(of, signatures)| {
             let named = signatures.iter().enumerate();
-            named.map(move |(position, bytes)| (*of, entry::signature(*of, position + 1), bytes))
+            named.map(move |(position, bytes)| (*of, image_file::signature(*of, position + 1), bytes))
         })
     }
 }

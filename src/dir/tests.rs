@@ -17,12 +17,12 @@ use futures_util::{StreamExt, stream};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
-use super::*;
+use crate::content::{BlobId, Builder, Chunks, Contents, NamedImage, Source};
+use crate::dir::*;
 use crate::error::{Error, Result};
 use crate::oci::{Digest, Document, MediaType};
-use crate::place::{BlobId, Builder, Chunks, Contents, Named, Source};
 use crate::progress::{Event, Progress};
-use crate::transfer::{self, Options, Summary, Supply};
+use crate::transfer::{self, Input, Summary, TransferOptions};
 
 /// Documents and blobs from which contents are made.
 #[derive(Default)]
@@ -68,7 +68,7 @@ impl Shelf {
         let mut builder = Builder::default();
         self.documents.iter().for_each(|document| builder.document(document).unwrap());
         for (name, document) in images {
-            let image = Named { name: name.parse().unwrap(), source: (*name).into(), document: document.digest() };
+            let image = NamedImage { name: name.parse().unwrap(), source: (*name).into(), document: document.digest() };
             builder.image(image, None);
         }
         Arc::new(builder.finish().unwrap())
@@ -113,7 +113,7 @@ struct Place {
     folder: TempDir,
     given: Arc<Mutex<Vec<Digest>>>,
     heard: Arc<Heard>,
-    signatures: BTreeMap<String, Signatures>,
+    signatures: BTreeMap<String, ImageSignatures>,
 }
 
 impl Place {
@@ -140,9 +140,9 @@ impl Place {
         DirDestination::new(self.tree(), placements.collect(), self.heard.clone()).unwrap()
     }
 
-    fn supply(&self, shelf: &Shelf) -> Supply {
+    fn supply(&self, shelf: &Shelf) -> Input {
         self.given.lock().unwrap().clear();
-        Supply::Source(Arc::new(Giver { blobs: shelf.blobs.clone(), given: self.given.clone() }))
+        Input::Source(Arc::new(Giver { blobs: shelf.blobs.clone(), given: self.given.clone() }))
     }
 
     async fn write(&self, shelf: &Shelf, images: &[(&str, &Document)]) -> Result<Summary> {
@@ -166,8 +166,8 @@ impl Place {
     }
 }
 
-fn options() -> Options {
-    Options {
+fn options() -> TransferOptions {
+    TransferOptions {
         jobs: NonZeroUsize::new(3).unwrap(),
         progress: Arc::new(crate::progress::Silent),
         cancel: CancellationToken::new(),

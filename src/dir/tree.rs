@@ -6,32 +6,21 @@ use std::path::{Path, PathBuf};
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::entry::{self, Entry};
-use super::{Signatures, scan};
+use super::image_file::{self, ImageFile};
+use super::scan::{self, Image};
+use super::signatures::ImageSignatures;
+use crate::content::{BlobId, Chunks, Contents, ManifestId, Source};
 use crate::error::{Error, Failure, Kind, Result};
-use crate::files::{Folder, Reading, show};
+use crate::files::{Directory, Reading, show};
 use crate::oci::{Descriptor, Digest, Document, MAX_DOCUMENT, MediaType, View};
-use crate::place::{BlobId, Chunks, Contents, LandingId, Source};
 
 /// The images at and below a directory.
 #[derive(Debug)]
 pub struct Tree {
-    root: Folder,
+    root: Directory,
     /// As it was named.
     source: PathBuf,
     found: scan::Found,
-}
-
-/// A directory that holds an image.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Image {
-    /// Its path below the tree, with `/` between: what skopeo calls its name. The last part of the tree's own path if
-    /// the tree is itself an image.
-    pub suffix: String,
-    /// Where it is, for messages.
-    pub shown: String,
-    /// Its path below the tree; empty if the tree is itself an image.
-    pub(super) folder: String,
 }
 
 impl Tree {
@@ -41,7 +30,7 @@ impl Tree {
     /// # Errors
     /// `Io` when `source` cannot be listed, `NotFound` when there is no image, `Refused` when there is too much.
     pub fn scan(source: &Path) -> Result<Tree> {
-        let root = Folder::open(source)?;
+        let root = Directory::open(source)?;
         let mut found = scan::scan(&root)?;
         if let Some(image) = found.images.iter_mut().find(|image| image.folder.is_empty()) {
             image.suffix = scan::own_name(source)?;
@@ -86,10 +75,10 @@ impl Tree {
     pub fn document(&self, image: &Image) -> Result<Document> {
         let read = || {
             let folder = self.folder(image)?;
-            if folder.look(entry::VERSION.as_ref())?.is_some() {
-                entry::check_version(&folder.read(entry::VERSION, entry::MAX_VERSION)?)?;
+            if folder.look(image_file::VERSION.as_ref())?.is_some() {
+                image_file::check_version(&folder.read(image_file::VERSION, image_file::MAX_VERSION)?)?;
             }
-            parse(folder.read(entry::MANIFEST, MAX_DOCUMENT)?)
+            parse(folder.read(image_file::MANIFEST, MAX_DOCUMENT)?)
         };
         read().map_err(|e| e.context(format!("cannot read the image {}", image.shown)))
     }
@@ -100,7 +89,7 @@ impl Tree {
     /// `NotFound` when the directory does not hold it; `Damaged` when it is not what the descriptor says.
     pub fn child(&self, image: &Image, child: &Descriptor) -> Result<Document> {
         let folder = self.folder(image)?;
-        let name = entry::instance(child.digest);
+        let name = image_file::instance(child.digest);
         if folder.look(name.as_ref())?.is_none() {
             let platform = child.platform.as_ref().map(|platform| format!(" ({platform})")).unwrap_or_default();
             return Err(Error::not_found(format!(
@@ -120,10 +109,10 @@ impl Tree {
     }
 
     /// The image's signatures.
-    pub fn signatures(&self, image: &Image) -> Result<Signatures> {
+    pub fn signatures(&self, image: &Image) -> Result<ImageSignatures> {
         let folder = self.folder(image)?;
         let entries = folder.entries(usize::MAX)?;
-        Signatures::read(&folder, entries.iter().filter_map(|entry| Entry::of(&entry.name)))
+        ImageSignatures::read(&folder, entries.iter().filter_map(|entry| ImageFile::of(&entry.name)))
     }
 
     /// Whether some image of the tree holds a file for this blob with the right size.
@@ -143,11 +132,11 @@ impl Tree {
         if wrong.is_empty() {
             return Ok(());
         }
-        let mut broken: BTreeMap<LandingId, BlobId> = BTreeMap::new();
+        let mut broken: BTreeMap<ManifestId, BlobId> = BTreeMap::new();
         let mut failures = Vec::new();
         // A landing comes after everything that it needs.
-        for id in contents.landing_ids() {
-            let landing = contents.landing(id);
+        for id in contents.manifest_ids() {
+            let landing = contents.manifest(id);
             let below = landing.after.iter().find_map(|before| broken.get(before));
             let Some(blob) = below.or_else(|| landing.blobs.iter().find(|blob| wrong.contains_key(blob))).copied()
             else {
@@ -162,7 +151,7 @@ impl Tree {
         Err(Failure::report(failures, contents.images.len()))
     }
 
-    fn folder(&self, image: &Image) -> Result<Folder> {
+    fn folder(&self, image: &Image) -> Result<Directory> {
         self.root.below(&image.folder)
     }
 

@@ -6,7 +6,7 @@ use std::path::Path;
 use rustix::fs::{FileType, RawMode, Stat, StatVfsMountFlags};
 
 use super::own::{Permissions, probe_permissions};
-use super::{Folder, show};
+use super::{Directory, show};
 
 /// How a regular file can be changed by anybody.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,7 +28,7 @@ pub(crate) fn exposure(file: &File, path: &Path) -> Option<Exposure> {
     }
     let path = path.canonicalize().ok()?;
     let parent = path.parent()?;
-    let folder = Folder::open(parent).ok();
+    let folder = Directory::open(parent).ok();
     let (what, mode) = match folder.as_ref().and_then(|folder| folder.stat().ok()) {
         _ if stat.st_mode & ANYBODY_WRITES != 0 => (path.as_path(), stat.st_mode),
         // Others' files in a directory with the sticky bit cannot be replaced.
@@ -53,7 +53,7 @@ fn is_open(directory: &Stat) -> bool {
 
 /// What the file system of a directory keeps, by a new file; by its type where none can be made. Of one that is mounted
 /// read-only nobody here changes anything, whatever the modes are.
-fn permissions_in(folder: &Folder) -> Permissions {
+fn permissions_in(folder: &Directory) -> Permissions {
     let is_read_only =
         rustix::fs::fstatvfs(folder.fd()).is_ok_and(|stat| stat.f_flag.contains(StatVfsMountFlags::RDONLY));
     if is_read_only {

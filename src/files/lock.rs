@@ -19,7 +19,8 @@ use std::io::{Read, Write};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
-use super::{Folder, remove};
+use super::Directory;
+use super::writing::remove;
 use crate::error::{Error, Kind, Result};
 use crate::oci::Digest;
 
@@ -48,7 +49,7 @@ impl Lock {
     ///
     /// # Errors
     /// `Io` if another process holds the lock, or nobody can say whether one does.
-    pub(crate) fn take(file: File, folder: &Folder, name: &str, by: LockedBy<'_>) -> Result<Lock> {
+    pub(crate) fn take(file: File, folder: &Directory, name: &str, by: LockedBy<'_>) -> Result<Lock> {
         match file.try_lock() {
             // A process that could not lock may be at work all the same.
             Ok(()) => match folder.look(OsStr::new(name))? {
@@ -84,13 +85,13 @@ impl LockedBy<'_> {
 /// A lock file of this process.
 #[derive(Debug)]
 struct LockFile {
-    folder: Folder,
+    folder: Directory,
     name: String,
     file: File,
 }
 
 impl LockFile {
-    fn take(folder: &Folder, name: &str, by: LockedBy<'_>) -> Result<LockFile> {
+    fn take(folder: &Directory, name: &str, by: LockedBy<'_>) -> Result<LockFile> {
         if let Some(file) = create(folder, name)? {
             return LockFile::write(folder, name, file);
         }
@@ -117,7 +118,7 @@ impl LockFile {
         }
     }
 
-    fn write(folder: &Folder, name: &str, mut file: File) -> Result<LockFile> {
+    fn write(folder: &Directory, name: &str, mut file: File) -> Result<LockFile> {
         let failed = |e| Error::io(format!("cannot write {}", folder.shown(name)), e);
         let written = file.write_all(Identity::own().to_string().as_bytes()).and_then(|()| file.sync_all());
         let lock = LockFile { folder: folder.below("")?, name: name.to_owned(), file };
@@ -143,7 +144,7 @@ enum Holder {
 }
 
 /// A new file; nothing if something has the name.
-fn create(folder: &Folder, name: &str) -> Result<Option<File>> {
+fn create(folder: &Directory, name: &str) -> Result<Option<File>> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     match rustix::fs::openat(folder.fd(), name, flags, Mode::from_raw_mode(0o600)) {
         Ok(file) => Ok(Some(File::from(file))),
@@ -153,7 +154,7 @@ fn create(folder: &Folder, name: &str) -> Result<Option<File>> {
 }
 
 /// Who made the lock file; nothing if there is none.
-fn read(folder: &Folder, name: &str) -> Result<Option<Holder>> {
+fn read(folder: &Directory, name: &str) -> Result<Option<Holder>> {
     if folder.look(OsStr::new(name))?.is_none() {
         return Ok(None);
     }
@@ -252,13 +253,13 @@ mod tests {
 
     const BY: LockedBy<'_> = LockedBy { job: "export", shown: "b", instead: "--output" };
 
-    fn folder() -> (tempfile::TempDir, Folder) {
+    fn folder() -> (tempfile::TempDir, Directory) {
         let dir = tempfile::tempdir().unwrap();
-        let folder = Folder::open(dir.path()).unwrap();
+        let folder = Directory::open(dir.path()).unwrap();
         (dir, folder)
     }
 
-    fn lock(dir: &tempfile::TempDir, folder: &Folder) -> Result<Lock> {
+    fn lock(dir: &tempfile::TempDir, folder: &Directory) -> Result<Lock> {
         Lock::take(File::open(dir.path().join("b")).unwrap(), folder, ".b.lock", BY)
     }
 

@@ -12,7 +12,8 @@ use std::os::fd::AsFd;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawMode, Stat};
 use rustix::io::Errno;
 
-use super::{Folder, is_same, kind_name, remove};
+use super::writing::{is_same, remove};
+use super::{Directory, kind_name};
 use crate::error::{Error, Kind, Result};
 
 /// Whether a file system keeps the owner and the mode of each file.
@@ -36,8 +37,8 @@ pub(crate) struct OwnFile {
 
 /// A directory in which this process may write.
 #[derive(Debug)]
-pub(crate) struct OwnFolder {
-    pub(crate) folder: Folder,
+pub(crate) struct OwnDirectory {
+    pub(crate) folder: Directory,
     /// Whether it was there before.
     pub(crate) existed: bool,
     pub(crate) permissions: Permissions,
@@ -50,7 +51,7 @@ pub(crate) struct OwnFolder {
 /// Those of `lock`; `Io` naming the file if it is no regular file, has other names, belongs to another user, or others
 /// may write it.
 pub(crate) fn own_file<L>(
-    folder: &Folder,
+    folder: &Directory,
     name: &str,
     probe: &str,
     lock: impl FnOnce(&File) -> Result<L>,
@@ -65,7 +66,7 @@ pub(crate) fn own_file<L>(
 }
 
 /// The open file, and whether it was there before. Another process may make or remove it at any time.
-fn open_or_create(folder: &Folder, name: &str) -> Result<(File, bool)> {
+fn open_or_create(folder: &Directory, name: &str) -> Result<(File, bool)> {
     let mut result = Err(Errno::NOENT);
     for _ in 0..TRIES {
         let existed = match folder.look(OsStr::new(name))? {
@@ -86,11 +87,11 @@ fn open_or_create(folder: &Folder, name: &str) -> Result<(File, bool)> {
 
 /// Opens the directory `name`, or makes it, with mode 0700; the rest as [`own_file`].
 pub(crate) fn own_folder<L>(
-    parent: &Folder,
+    parent: &Directory,
     name: &str,
     probe: &str,
     lock: impl FnOnce(&File) -> Result<L>,
-) -> Result<(OwnFolder, L)> {
+) -> Result<(OwnDirectory, L)> {
     let existed = match rustix::fs::mkdirat(parent.fd(), name, Mode::from_raw_mode(PRIVATE_FOLDER)) {
         Ok(()) => false,
         Err(Errno::EXIST) => true,
@@ -106,11 +107,11 @@ pub(crate) fn own_folder<L>(
         true => take_over(parent, name, &file, FileType::Directory, probe)?,
         false => permissions_of(&file, PRIVATE_FOLDER),
     };
-    Ok((OwnFolder { folder, existed, permissions }, lock))
+    Ok((OwnDirectory { folder, existed, permissions }, lock))
 }
 
 /// A new file with mode 0600 for reading and writing, in place of what has the name. What it was is not opened.
-pub(crate) fn create_anew(folder: &Folder, name: &str) -> Result<File> {
+pub(crate) fn create_anew(folder: &Directory, name: &str) -> Result<File> {
     remove(folder, name)?;
     create_private(folder, name)
 }
@@ -166,7 +167,7 @@ pub(crate) fn umask() -> RawMode {
     })
 }
 
-fn create_private(folder: &Folder, name: &str) -> Result<File> {
+fn create_private(folder: &Directory, name: &str) -> Result<File> {
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     rustix::fs::openat(folder.fd(), name, flags, Mode::from_raw_mode(PRIVATE_FILE))
         .map(File::from)
@@ -174,7 +175,7 @@ fn create_private(folder: &Folder, name: &str) -> Result<File> {
 }
 
 /// Makes an opened file or directory that was there private, after a look at who else can change it.
-fn take_over(folder: &Folder, name: &str, file: &File, kind: FileType, probe: &str) -> Result<Permissions> {
+fn take_over(folder: &Directory, name: &str, file: &File, kind: FileType, probe: &str) -> Result<Permissions> {
     let failed = |e| folder.failed("look at", name, e);
     let before = rustix::fs::fstat(file).map_err(failed)?;
     check_kind(folder, name, &before, kind)?;
@@ -203,7 +204,7 @@ fn take_over(folder: &Folder, name: &str, file: &File, kind: FileType, probe: &s
 }
 
 /// What a file system keeps is seen on a new file.
-pub(super) fn probe_permissions(folder: &Folder, probe: &str) -> Result<Permissions> {
+pub(super) fn probe_permissions(folder: &Directory, probe: &str) -> Result<Permissions> {
     let file = create_anew(folder, probe)?;
     let permissions = permissions_of(&file, PRIVATE_FILE);
     remove(folder, probe)?;
@@ -217,7 +218,7 @@ fn permissions_of(file: &File, private: RawMode) -> Permissions {
     if kept { Permissions::Kept } else { Permissions::NotKept }
 }
 
-fn check_kind(folder: &Folder, name: &str, stat: &Stat, wanted: FileType) -> Result<()> {
+fn check_kind(folder: &Directory, name: &str, stat: &Stat, wanted: FileType) -> Result<()> {
     match FileType::from_raw_mode(stat.st_mode) {
         kind if kind == wanted => Ok(()),
         kind => Err(unusable(format!("{} is {}, not {}", folder.shown(name), kind_name(kind), kind_name(wanted)))),
@@ -228,7 +229,7 @@ fn unusable(message: String) -> Error {
     Error::new(Kind::Io, message).hint("find out who put it there, then move it away or choose another place")
 }
 
-impl Folder {
+impl Directory {
     /// The open directory as a file: to lock it, or to change its mode.
     pub(crate) fn duplicate(&self) -> Result<File> {
         let own = rustix::io::fcntl_dupfd_cloexec(self.fd(), 0);
@@ -273,13 +274,13 @@ mod tests {
 
     struct Scene {
         dir: tempfile::TempDir,
-        folder: Folder,
+        folder: Directory,
     }
 
     impl Scene {
         fn new() -> Scene {
             let dir = tempfile::tempdir().unwrap();
-            let folder = Folder::open(dir.path()).unwrap();
+            let folder = Directory::open(dir.path()).unwrap();
             Scene { dir, folder }
         }
 

@@ -8,13 +8,17 @@ use std::sync::Arc;
 use rustix::fs::{Advice, AtFlags, FallocateFlags, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
-use super::{BUFFER, FLUSH, Filling, Folder, Permissions, Reading, WORTH_FLUSHING, create, is_own, remove};
+use super::Directory;
+use super::own::{Permissions, is_own};
+use super::reading::Reading;
+use super::writers::Filling;
+use super::writing::{BUFFER, FLUSH, WORTH_FLUSHING, create, remove};
 use crate::error::{Error, Kind, Result};
 
 /// Such a file. Unless it is finished it goes away again, or stays to be gone on with ([`PartFile::resume`]).
 #[derive(Debug)]
 pub(crate) struct PartFile {
-    folder: Arc<Folder>,
+    folder: Arc<Directory>,
     /// While it is written.
     name: String,
     /// Until it is finished.
@@ -32,7 +36,7 @@ pub(crate) struct PartFile {
 impl PartFile {
     /// Makes the file `name`, with room for `size` bytes where the medium can promise it. It goes away unless it is
     /// finished.
-    pub(crate) fn create(folder: &Arc<Folder>, name: String, size: u64) -> Result<PartFile> {
+    pub(crate) fn create(folder: &Arc<Directory>, name: String, size: u64) -> Result<PartFile> {
         let file = create(folder, &name)?;
         PartFile::new(folder, name, file, size, u64::MAX)
     }
@@ -40,7 +44,12 @@ impl PartFile {
     /// Opens the file `name` if it is there and no one else can change it ([`is_own`]), or makes it in place of what has
     /// the name. It stays from [`WORTH`] bytes on, whatever comes: what is there is to be hashed, and gone on with or
     /// [started over](PartFile::start_over).
-    pub(crate) fn resume(folder: &Arc<Folder>, name: String, size: u64, permissions: Permissions) -> Result<PartFile> {
+    pub(crate) fn resume(
+        folder: &Arc<Directory>,
+        name: String,
+        size: u64,
+        permissions: Permissions,
+    ) -> Result<PartFile> {
         let own = |stat: &Stat| is_own(stat, permissions);
         if folder.look(OsStr::new(&name))?.as_ref().is_some_and(own) {
             let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
@@ -55,7 +64,7 @@ impl PartFile {
         PartFile::new(folder, name, file, size, WORTH)
     }
 
-    fn new(folder: &Arc<Folder>, name: String, file: File, size: u64, worth: u64) -> Result<PartFile> {
+    fn new(folder: &Arc<Directory>, name: String, file: File, size: u64, worth: u64) -> Result<PartFile> {
         let folder = folder.clone();
         let there = file.metadata().map_err(|e| Error::io(format!("cannot look at {}", folder.shown(&name)), e))?.len();
         let (file, buffer) = (Some(file), Vec::new());

@@ -1,6 +1,8 @@
 //! Bytes of an open file, as chunks.
 
 use std::fs::File;
+use std::io::Read;
+use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -9,9 +11,9 @@ use rustix::buffer::spare_capacity;
 use rustix::fs::Advice;
 use rustix::io::Errno;
 
+use crate::content::Chunks;
 use crate::error::{Error, Result};
 use crate::oci::{Digest, Hasher};
-use crate::place::Chunks;
 
 /// Bytes of an open file.
 pub(crate) struct Reading {
@@ -93,3 +95,19 @@ impl Reading {
 /// How much is read at once. It fits the processor's cache: hashed as it comes, 64 to 256 KiB made 1.2 GB/s where 512 KiB
 /// to 4 MiB made 0.9.
 const CHUNK: usize = 256 << 10;
+
+/// A file from some offset on, whatever others read in it.
+pub(crate) struct ReadFrom {
+    /// The file.
+    pub(crate) file: Arc<File>,
+    /// Where the next byte is.
+    pub(crate) offset: u64,
+}
+
+impl Read for ReadFrom {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let count = self.file.read_at(buffer, self.offset)?;
+        self.offset += count as u64;
+        Ok(count)
+    }
+}

@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
-use super::BUFFER;
+use super::writing::BUFFER;
 use crate::error::{Error, Result};
 
 /// At most [`MAX_THREADS`] threads, which are started when they are needed and wait for work until the process ends.

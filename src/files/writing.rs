@@ -7,11 +7,11 @@ use std::io::Write;
 use rustix::fs::{AtFlags, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
-use super::Folder;
+use super::Directory;
 use crate::error::{Error, Result};
 
 /// A directory in `parent`, made unless it is there.
-pub(crate) fn make_folder(parent: &Folder, name: &str) -> Result<Folder> {
+pub(crate) fn make_folder(parent: &Directory, name: &str) -> Result<Directory> {
     match rustix::fs::mkdirat(parent.fd(), name, Mode::from_raw_mode(0o755)) {
         Ok(()) | Err(Errno::EXIST) => {}
         Err(e) => return Err(parent.failed("make the directory", name, e)),
@@ -20,7 +20,7 @@ pub(crate) fn make_folder(parent: &Folder, name: &str) -> Result<Folder> {
 }
 
 /// A new file for reading and writing; nothing may be there.
-pub(crate) fn create(folder: &Folder, name: &str) -> Result<File> {
+pub(crate) fn create(folder: &Directory, name: &str) -> Result<File> {
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     rustix::fs::openat(folder.fd(), name, flags, Mode::from_raw_mode(0o644))
         .map(File::from)
@@ -28,12 +28,12 @@ pub(crate) fn create(folder: &Folder, name: &str) -> Result<File> {
 }
 
 /// A new file with these bytes.
-pub(crate) fn write_new(folder: &Folder, name: &str, bytes: &[u8]) -> Result<()> {
+pub(crate) fn write_new(folder: &Directory, name: &str, bytes: &[u8]) -> Result<()> {
     create(folder, name)?.write_all(bytes).map_err(|e| Error::io(format!("cannot write {}", folder.shown(name)), e))
 }
 
 /// Removes a file, if it is there.
-pub(crate) fn remove(folder: &Folder, name: impl AsRef<OsStr>) -> Result<()> {
+pub(crate) fn remove(folder: &Directory, name: impl AsRef<OsStr>) -> Result<()> {
     match rustix::fs::unlinkat(folder.fd(), name.as_ref(), AtFlags::empty()) {
         Ok(()) | Err(Errno::NOENT) => Ok(()),
         Err(e) => Err(Error::io(format!("cannot remove {}", folder.shown(name)), e.into())),

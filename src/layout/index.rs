@@ -8,7 +8,7 @@ use crate::oci::{Descriptor, Name, json};
 
 /// A named document of a layout.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Image {
+pub struct LayoutImage {
     /// Where it lands.
     pub name: Name,
     /// Of its manifest or index.
@@ -19,7 +19,7 @@ pub struct Image {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Listing {
     /// In the order of the file, each name once.
-    pub images: Vec<Image>,
+    pub images: Vec<LayoutImage>,
     /// What is left out of `images`, and why.
     pub notes: Vec<String>,
 }
@@ -87,7 +87,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Listing> {
             listing.notes.push(format!("{name} is there twice; the first is taken"));
             continue;
         }
-        listing.images.push(Image { name, descriptor });
+        listing.images.push(LayoutImage { name, descriptor });
     }
     Ok(listing)
 }

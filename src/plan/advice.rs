@@ -1,9 +1,9 @@
 //! What errors say of images that cannot be carried as they are published, and what can be carried of them instead.
 
-use super::{Command, Draft, Planned, Platforms, platform};
+use super::{CallingCommand, Draft, PlannedImage, Platforms, platform};
+use crate::content::{Misfit, SourceRepository};
 use crate::error::{Error, Kind};
 use crate::oci::{Descriptor, Digest, View};
-use crate::place::{Misfit, Origin};
 
 impl Draft<'_> {
     /// The error for an image: `child`, which `parent` refers to, could not be read.
@@ -19,10 +19,10 @@ impl Draft<'_> {
             children.iter().filter(|child| !self.broken.contains_key(&child.digest)).collect();
         match platform::listed(others.iter().copied()) {
             Some(others) if missing => error.hint(match (self.wishes.command, &self.wishes.platforms) {
-                (Command::Export, Platforms::All) => {
+                (CallingCommand::Export, Platforms::All) => {
                     format!("carry the other platforms: --platform {}", others.replace(", ", " --platform "))
                 }
-                (Command::Sync, Platforms::All) => {
+                (CallingCommand::Sync, Platforms::All) => {
                     format!("leave out --all to copy one platform without the index; there are {others}")
                 }
                 _ => format!("ask only for platforms that are there: {others}"),
@@ -32,7 +32,7 @@ impl Draft<'_> {
     }
 
     /// The error for an image that is not whole, or contradicts itself or another one of `images`.
-    pub(super) fn misfit(&self, images: &[Planned], position: usize, misfit: &Misfit) -> Error {
+    pub(super) fn misfit(&self, images: &[PlannedImage], position: usize, misfit: &Misfit) -> Error {
         let (parent, child, what) = match misfit {
             Misfit::Size { parent, child, said, found } => {
                 (parent, child, format!("the index says {said} bytes, the manifest has {found}"))
@@ -44,7 +44,7 @@ impl Draft<'_> {
         };
         let children = self.children(*parent);
         let error = Error::refused(format!("{}: {what}: the publisher's mistake", shown(&children, *child)));
-        let Origin { host, repository } = &images[position].origin;
+        let SourceRepository { host, repository } = &images[position].origin;
         self.without_index(error, &children)
             .hint(format!("or name the manifest by its digest: {host}/{repository}@{child}"))
     }
@@ -53,22 +53,22 @@ impl Draft<'_> {
     fn without_index(&self, error: Error, children: &[Descriptor]) -> Error {
         let Some(platforms) = platform::listed(children) else { return error };
         error.hint(match (self.wishes.command, &self.wishes.platforms) {
-            (Command::Export, Platforms::Index(wishes)) if wishes.len() == 1 => {
+            (CallingCommand::Export, Platforms::Index(wishes)) if wishes.len() == 1 => {
                 format!(
                     "leave out --platform-as index: then the manifest of {} is carried without the index",
                     wishes[0]
                 )
             }
-            (Command::Export, Platforms::Index(_)) => {
+            (CallingCommand::Export, Platforms::Index(_)) => {
                 format!("ask for one platform, whose manifest is carried without the index: one of {platforms}")
             }
-            (Command::Export, _) => {
+            (CallingCommand::Export, _) => {
                 format!("carry one platform's manifest without the index: --platform with one of {platforms}")
             }
-            (Command::Sync, Platforms::All) => {
+            (CallingCommand::Sync, Platforms::All) => {
                 "leave out --all: then the manifest of one platform is copied without the index".to_owned()
             }
-            (Command::Sync, _) => {
+            (CallingCommand::Sync, _) => {
                 format!("choose another platform with --override-os and --override-arch: {platforms}")
             }
         })
@@ -94,7 +94,7 @@ pub(super) fn conflict<'a>(
     source: impl Fn(usize) -> &'a str,
     position: usize,
     misfit: &Misfit,
-    command: Command,
+    command: CallingCommand,
 ) -> Error {
     let (other, what) = match misfit {
         Misfit::TwoSizes { digest, here, there, other } if *other != position => {
@@ -110,9 +110,11 @@ pub(super) fn conflict<'a>(
     };
     let (one, other) = (source(position), source(*other));
     match command {
-        Command::Export => Error::refused(format!("{what}: one bundle cannot hold both (bundle-spec, section 7.3)"))
-            .hint(format!("export two bundles, one with {one} and one with {other}")),
-        Command::Sync => Error::refused(format!("{what}: one run cannot carry both"))
+        CallingCommand::Export => {
+            Error::refused(format!("{what}: one bundle cannot hold both (bundle-spec, section 7.3)"))
+                .hint(format!("export two bundles, one with {one} and one with {other}"))
+        }
+        CallingCommand::Sync => Error::refused(format!("{what}: one run cannot carry both"))
             .hint(format!("sync {one} and {other} in two runs")),
     }
 }

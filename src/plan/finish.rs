@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use super::{Draft, Plan, Planned, REFERRER, notes};
+use super::{Draft, Plan, PlannedImage, REFERRER, notes};
+use crate::content::{Absent, Fit};
 use crate::error::{Failure, Result};
 use crate::oci::Digest;
-use crate::place::{Absent, Fit};
 
 impl Draft<'_> {
     pub(super) async fn finish(mut self, asked: usize) -> Result<Plan> {
@@ -23,7 +23,7 @@ impl Draft<'_> {
             self.builder.absent(absent);
         }
         let mut attestations = BTreeMap::new();
-        for Planned { image, origin, position, .. } in images {
+        for PlannedImage { image, origin, position, .. } in images {
             if let Some(count) = self.attestations.get(&position).filter(|count| **count > 0) {
                 attestations.insert(image.name.to_string(), *count);
             }
@@ -40,17 +40,18 @@ impl Draft<'_> {
 
     /// The images that took no more requests than they may. Of the others nothing is carried: no one knows what of their
     /// referrers was not read.
-    fn without_spent(&mut self, mut images: Vec<Planned>) -> Vec<Planned> {
+    fn without_spent(&mut self, mut images: Vec<PlannedImage>) -> Vec<PlannedImage> {
         let spent = images.extract_if(.., |planned| planned.allowance.is_spent());
         let asked = spent.filter(|planned| planned.position != REFERRER);
         self.failures.extend(
-            asked.map(|Planned { image, allowance, .. }| Failure { image: image.source, error: allowance.error() }),
+            asked
+                .map(|PlannedImage { image, allowance, .. }| Failure { image: image.source, error: allowance.error() }),
         );
         images
     }
 
     /// The images below which everything could be read; the others become failures.
-    fn without_unread(&mut self, images: Vec<Planned>) -> Vec<Planned> {
+    fn without_unread(&mut self, images: Vec<PlannedImage>) -> Vec<PlannedImage> {
         let mut kept = Vec::with_capacity(images.len());
         for planned in images {
             let Some((parent, child)) = self.first_broken(planned.image.document) else {
@@ -74,7 +75,7 @@ impl Draft<'_> {
     }
 
     /// The images that are whole and agree with each other; the others become failures.
-    fn without_misfits(&mut self, images: Vec<Planned>) -> (Vec<Planned>, Fit) {
+    fn without_misfits(&mut self, images: Vec<PlannedImage>) -> (Vec<PlannedImage>, Fit) {
         let documents: Vec<Digest> = images.iter().map(|planned| planned.image.document).collect();
         let left_out = |digest| self.left_out.contains_key(&digest) && !self.builder.has(digest);
         let fit = self.builder.fit(&documents, left_out);
@@ -104,9 +105,9 @@ impl Draft<'_> {
     }
 
     /// What is left out of the images that are carried, with their names.
-    fn absent(&self, images: &[Planned], fit: &Fit) -> Vec<Absent> {
+    fn absent(&self, images: &[PlannedImage], fit: &Fit) -> Vec<Absent> {
         let mut names: HashMap<Digest, Vec<String>> = HashMap::new();
-        for Planned { image, .. } in images {
+        for PlannedImage { image, .. } in images {
             for digest in self.reached(image.document) {
                 if self.left_out.contains_key(&digest) && !self.builder.has(digest) {
                     names.entry(digest).or_default().push(image.name.to_string());

@@ -6,9 +6,9 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use super::Platforms;
+use crate::content::{Contents, Reason};
 use crate::error::Result;
 use crate::oci::{Descriptor, Digest, Document, View};
-use crate::place::{Contents, Reason};
 
 /// Returns a line for each thing to know of `contents`, which were planned with `platforms`.
 ///

@@ -10,7 +10,7 @@ use crate::oci::{Descriptor, Platform};
 /// without a version any version; a version also fits those that begin with its numbers (`10.0.20348` fits
 /// `10.0.20348.1`).
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PlatformWish(Platform);
+pub struct PlatformFilter(Platform);
 
 /// Which platforms are carried.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -19,9 +19,9 @@ pub enum Platforms {
     #[default]
     All,
     /// One, whose manifest takes the index's place: the name lands as that manifest.
-    Only(PlatformWish),
+    Only(PlatformFilter),
     /// Some, and the index unchanged: what is left out is absent.
-    Index(Vec<PlatformWish>),
+    Index(Vec<PlatformFilter>),
     /// The first of these that the index has to the letter, as a machine would run it; else the first child without a
     /// platform. Of several such children, one that is marked as zstd. It takes the index's place.
     Best(Vec<Platform>),
@@ -29,7 +29,7 @@ pub enum Platforms {
 
 impl Platforms {
     /// One platform lands as its own manifest unless `as_index`; several keep the index.
-    pub fn new(mut wishes: Vec<PlatformWish>, as_index: bool) -> Self {
+    pub fn new(mut wishes: Vec<PlatformFilter>, as_index: bool) -> Self {
         match wishes.len() {
             0 => Platforms::All,
             1 if !as_index => Platforms::Only(wishes.remove(0)),
@@ -92,7 +92,7 @@ impl Platforms {
 
     /// Which of several wishes no child fits, where others are carried. An index of something else than platforms
     /// lacks none.
-    pub fn missing(&self, children: &[Descriptor]) -> Vec<&PlatformWish> {
+    pub fn missing(&self, children: &[Descriptor]) -> Vec<&PlatformFilter> {
         let Platforms::Index(wishes) = self else { return Vec::new() };
         let missing: Vec<_> = wishes.iter().filter(|wish| !children.iter().any(|child| wish.fits(child))).collect();
         if missing.len() < wishes.len() { missing } else { Vec::new() }
@@ -111,7 +111,7 @@ impl Platforms {
     }
 }
 
-impl PlatformWish {
+impl PlatformFilter {
     fn fits(&self, child: &Descriptor) -> bool {
         child.platform.as_ref().is_some_and(|platform| {
             platform.os == self.0.os
@@ -130,7 +130,7 @@ impl PlatformWish {
     }
 }
 
-impl FromStr for PlatformWish {
+impl FromStr for PlatformFilter {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -144,7 +144,7 @@ impl FromStr for PlatformWish {
             {
                 let mut platform = Platform::new(os, architecture, variant.first().copied());
                 platform.os_version = version.map(str::to_owned);
-                Ok(PlatformWish(platform))
+                Ok(PlatformFilter(platform))
             }
             _ => Err("a platform is OS/ARCHITECTURE[/VARIANT][:OS.VERSION], such as linux/amd64, linux/arm/v7 or \
                       windows/amd64:10.0.20348.1"
@@ -153,7 +153,7 @@ impl FromStr for PlatformWish {
     }
 }
 
-impl fmt::Display for PlatformWish {
+impl fmt::Display for PlatformFilter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
     }
@@ -194,7 +194,7 @@ fn has<'a>(children: impl IntoIterator<Item = &'a Descriptor>) -> String {
 }
 
 /// The error for several children of which one was to be chosen: Windows builds, or images for certain features.
-fn several_fit(wish: &PlatformWish, children: &[&Descriptor]) -> Error {
+fn several_fit(wish: &PlatformFilter, children: &[&Descriptor]) -> Error {
     let platforms: Vec<&Platform> = children.iter().filter_map(|child| child.platform.as_deref()).collect();
     let line = |child: &&Descriptor| {
         let platform = child.platform.as_ref().map(|platform| platform.quoted()).unwrap_or_default();
@@ -242,7 +242,7 @@ mod tests {
             media_type: MediaType::new(MediaType::OCI_MANIFEST),
             digest: Digest::of(seed.as_bytes()),
             size: 1,
-            platform: platform.map(|text| Box::new(text.parse::<PlatformWish>().unwrap().0)),
+            platform: platform.map(|text| Box::new(text.parse::<PlatformFilter>().unwrap().0)),
             artifact_type: None,
             annotations: about
                 .map(|about| BTreeMap::from([("vnd.docker.reference.digest".into(), about.digest.to_string())])),
@@ -252,7 +252,7 @@ mod tests {
     #[test]
     fn the_best_platform_is_the_first_that_is_there_to_the_letter() {
         let best = |texts: &[&str]| {
-            Platforms::Best(texts.iter().map(|text| text.parse::<PlatformWish>().unwrap().0).collect())
+            Platforms::Best(texts.iter().map(|text| text.parse::<PlatformFilter>().unwrap().0).collect())
         };
         let [v7, v8] = ["linux/arm/v7", "linux/arm/v8"].map(|text| child(text, Some(text), None));
         let (amd64, none) = (child("amd64", Some("linux/amd64"), None), child("none", None, None));
@@ -360,9 +360,9 @@ mod tests {
     #[test]
     fn what_is_no_platform_is_refused() {
         for text in ["linux", "linux/", "linux/amd64/v1/x", "linux/amd64:", "linux/amd64:1:2", "linux/am d64", ":1"] {
-            text.parse::<PlatformWish>().expect_err(text);
+            text.parse::<PlatformFilter>().expect_err(text);
         }
-        assert_eq!("linux/arm/v7:1.2".parse::<PlatformWish>().unwrap().to_string(), "linux/arm/v7:1.2");
+        assert_eq!("linux/arm/v7:1.2".parse::<PlatformFilter>().unwrap().to_string(), "linux/arm/v7:1.2");
     }
 
     #[test]

@@ -5,76 +5,21 @@
 //! looked up in one listing of the repository; they are asked for one by one only where a registry refuses to list.
 
 use std::collections::{HashMap, HashSet};
-use std::fmt;
 use std::sync::Arc;
 
 use futures_util::stream::{self, StreamExt};
 
-use super::rounds::{Purpose, Wanted};
-use super::{Draft, Image, Planned, REFERRER, Subject};
-use crate::error::{Error, Failure, Kind, Result};
-use crate::oci::{Descriptor, Digest, Reference, Selector, Tag};
-use crate::place::{Allowance, Named, Origin};
-
-/// A referrer, as messages name it.
-#[derive(Debug)]
-pub(super) struct Referrer {
-    /// The reference of the image that it refers to.
-    image: Arc<str>,
-    origin: Origin,
-    selector: Selector,
-    /// Its artifact type, or else its media type, where a list tells it.
-    media_type: Option<String>,
-    /// Whether it was listed; otherwise it is asked for because it may be there.
-    pub(super) listed: bool,
-    allowance: Arc<Allowance>,
-}
-
-impl Referrer {
-    fn new(subject: &Subject, selector: Selector, listed: bool) -> Self {
-        let (image, origin, allowance) = (subject.image.clone(), subject.origin.clone(), subject.allowance.clone());
-        Referrer { image, origin, selector, media_type: None, listed, allowance }
-    }
-
-    fn of_type(self, descriptor: Descriptor) -> Self {
-        let media_type = descriptor.artifact_type.unwrap_or_else(|| descriptor.media_type.to_string());
-        Referrer { media_type: Some(media_type), ..self }
-    }
-
-    fn wanted(self) -> Wanted {
-        let (origin, selector, allowance) = (self.origin.clone(), self.selector.clone(), self.allowance.clone());
-        Wanted { origin, at: None, selector, purpose: Purpose::Referrer(Arc::new(self)), allowance }
-    }
-
-    /// Whether `document` is what the tag of this referrer is about.
-    pub(super) fn is_itself(&self, document: Digest) -> bool {
-        match &self.selector {
-            Selector::Tag(tag) => tag.as_str().strip_prefix("sha256-").and_then(Digest::from_hex) == Some(document),
-            _ => false,
-        }
-    }
-
-    /// That it cannot be carried.
-    pub(super) fn failure(&self, error: &Error) -> Failure {
-        Failure { image: self.to_string(), error: error.flattened().hint(WITHOUT) }
-    }
-}
-
-impl fmt::Display for Referrer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Origin { host, repository } = &self.origin;
-        write!(f, "a referrer of {} (", self.image)?;
-        if let Some(media_type) = &self.media_type {
-            write!(f, "{media_type}, ")?;
-        }
-        write!(f, "{host}/{repository}{})", self.selector)
-    }
-}
+use super::referrer::{Referrer, WITHOUT};
+use super::rounds::{DocumentRequest, Purpose};
+use super::{Draft, PlannedImage, REFERRER, RequestedImage, Subject};
+use crate::content::{NamedImage, SourceRepository};
+use crate::error::{Failure, Kind, Result};
+use crate::oci::{Digest, Reference, Selector, Tag};
 
 impl Draft<'_> {
     /// Reads the referrers of everything that is planned, their referrers, and so on. `images` have been read.
-    pub(super) async fn read_referrers(&mut self, images: &[Image]) -> Result<()> {
-        let mut tags: HashMap<Origin, Tags> = HashMap::new();
+    pub(super) async fn read_referrers(&mut self, images: &[RequestedImage]) -> Result<()> {
+        let mut tags: HashMap<SourceRepository, Tags> = HashMap::new();
         let mut read: HashSet<Digest> = images.iter().filter_map(by_itself).collect();
         for _ in 0..MAX_DEPTH {
             let subjects = self.new_subjects();
@@ -91,9 +36,9 @@ impl Draft<'_> {
                     let known = &tags[&subject.origin];
                     let listed = matches!(known, Tags::Listed(_));
                     let found = known.about(subject.digest).into_iter();
-                    wanted.extend(found.map(|tag| Referrer::new(subject, Selector::Tag(tag), listed).wanted()));
+                    wanted.extend(found.map(|tag| wanted_of(Referrer::new(subject, Selector::Tag(tag), listed))));
                 }
-                wanted.extend(self.ask_for_referrers(some).await?.into_iter().map(Referrer::wanted));
+                wanted.extend(self.ask_for_referrers(some).await?.into_iter().map(wanted_of));
                 wanted.retain(|wanted| read.insert(place(&wanted.origin, &wanted.selector)));
                 self.read(wanted).await?;
             }
@@ -101,13 +46,14 @@ impl Draft<'_> {
         Ok(())
     }
 
-    async fn list_tags(&self, subjects: &[Subject], known: &mut HashMap<Origin, Tags>) -> Result<()> {
-        let mut new: Vec<&Origin> =
+    async fn list_tags(&self, subjects: &[Subject], known: &mut HashMap<SourceRepository, Tags>) -> Result<()> {
+        let mut new: Vec<&SourceRepository> =
             subjects.iter().map(|subject| &subject.origin).filter(|o| !known.contains_key(o)).collect();
         new.sort();
         new.dedup();
-        let listing = stream::iter(new)
-            .map(async |origin: &Origin| (origin.clone(), self.catalog.tags(&origin.host, &origin.repository).await));
+        let listing = stream::iter(new).map(async |origin: &SourceRepository| {
+            (origin.clone(), self.catalog.tags(&origin.host, &origin.repository).await)
+        });
         let mut listing = listing.buffer_unordered(self.wishes.jobs.max(1));
         while let Some((origin, listed)) = listing.next().await {
             let tags = match listed {
@@ -141,7 +87,7 @@ impl Draft<'_> {
         let catalog = self.catalog;
         let mut asking = stream::iter(subjects)
             .map(async |subject: Subject| {
-                let Origin { host, repository } = &subject.origin;
+                let SourceRepository { host, repository } = &subject.origin;
                 let asking = catalog.referrers(host, repository, subject.digest);
                 let answer = subject.allowance.pays_for(asking).await;
                 (subject, answer)
@@ -163,7 +109,7 @@ impl Draft<'_> {
                 // The image fails as a whole.
                 Err(_) if subject.allowance.is_spent() => {}
                 Err(error) => {
-                    let Origin { host, repository } = &subject.origin;
+                    let SourceRepository { host, repository } = &subject.origin;
                     let image = format!("the referrers of {} ({host}/{repository}@{})", subject.image, subject.digest);
                     self.failures.push(Failure { image, error: error.hint(WITHOUT) });
                 }
@@ -175,8 +121,8 @@ impl Draft<'_> {
     /// What is carried of a list of referrers (an index under a fallback tag), some of which are gone: the others by
     /// digest, without the list. An import lists them again where the registry has no API. Nothing if it is no such
     /// list, or something else is wrong with it.
-    pub(super) fn without_list(&mut self, list: &Planned) -> Option<Vec<Planned>> {
-        let Planned { image, origin, allowance, .. } = list;
+    pub(super) fn without_list(&mut self, list: &PlannedImage) -> Option<Vec<PlannedImage>> {
+        let PlannedImage { image, origin, allowance, .. } = list;
         self.referrers.get(&image.name)?;
         let suffix = image.name.tag()?.as_str().strip_prefix("sha256-")?;
         Digest::from_hex(suffix)?;
@@ -191,9 +137,9 @@ impl Draft<'_> {
         let named = left.map(|digest| {
             let (host, repository) = (origin.host.clone(), origin.repository.clone());
             let reference = Reference { host, repository, selector: Some(Selector::Digest(*digest)) };
-            let name = self.wishes.names.way.name(&reference, *digest).ok()?;
-            let image = Named { name, source: reference.to_string(), document: *digest };
-            Some(Planned { image, origin: origin.clone(), position: REFERRER, allowance: allowance.clone() })
+            let name = self.wishes.names.policy.name(&reference, *digest).ok()?;
+            let image = NamedImage { name, source: reference.to_string(), document: *digest };
+            Some(PlannedImage { image, origin: origin.clone(), position: REFERRER, allowance: allowance.clone() })
         });
         let named = named.collect::<Option<Vec<_>>>()?;
         let count = gone.len();
@@ -206,14 +152,21 @@ impl Draft<'_> {
     }
 }
 
+/// The request for a referrer.
+fn wanted_of(referrer: Referrer) -> DocumentRequest {
+    let Referrer { origin, selector, allowance, .. } = &referrer;
+    let (origin, selector, allowance) = (origin.clone(), selector.clone(), allowance.clone());
+    DocumentRequest { origin, at: None, selector, purpose: Purpose::Referrer(Arc::new(referrer)), allowance }
+}
+
 /// An image that was read as what it is called, and would be found by that name once more.
-fn by_itself(image: &Image) -> Option<Digest> {
+fn by_itself(image: &RequestedImage) -> Option<Digest> {
     let reference = &image.reference;
-    Some(place(&Origin::of(reference), reference.selector.as_ref()?))
+    Some(place(&SourceRepository::of(reference), reference.selector.as_ref()?))
 }
 
 /// What stands for a place that was read: 32 bytes, where host, repository and selector take hundreds.
-fn place(origin: &Origin, selector: &Selector) -> Digest {
+fn place(origin: &SourceRepository, selector: &Selector) -> Digest {
     Digest::of(format!("{}/{}{selector}", origin.host, origin.repository).as_bytes())
 }
 
@@ -245,7 +198,3 @@ const MAX_DEPTH: usize = 8;
 const PREFIX: &str = "sha256-";
 /// The fallback tag of distribution-spec, and cosign's.
 const SUFFIXES: [&str; 4] = ["", ".sig", ".att", ".sbom"];
-
-/// What to do about a referrer that cannot be had.
-const WITHOUT: &str = "carry the image without it: --keep-going leaves out what cannot be read, and --no-referrers (sync: \
-leave --referrers out) leaves out all signatures, SBOMs and attestations";

@@ -5,18 +5,18 @@ use std::sync::Arc;
 
 use futures_util::stream::{self, StreamExt};
 
-use super::referrers::Referrer;
-use super::{Draft, Image, Planned, Platforms, REFERRER};
+use super::referrer::Referrer;
+use super::{Draft, PlannedImage, Platforms, REFERRER, RequestedImage};
+use crate::content::{Allowance, NamedImage, Reason, SourceRepository};
 use crate::error::{Error, Failure, Kind, Result};
 use crate::oci::{Digest, Document, MediaType, Name, Reference, Selector, View, embedded};
-use crate::place::{Allowance, Named, Origin, Reason};
 
 /// A document to read.
-pub(super) struct Wanted {
+pub(super) struct DocumentRequest {
     /// Where it belongs.
-    pub(super) origin: Origin,
+    pub(super) origin: SourceRepository,
     /// Where it is read instead, if it could not be read there.
-    pub(super) at: Option<Origin>,
+    pub(super) at: Option<SourceRepository>,
     pub(super) selector: Selector,
     pub(super) purpose: Purpose,
     /// Of the image that it is read for.
@@ -49,13 +49,13 @@ pub(super) struct Asked {
 #[derive(Default)]
 pub(super) struct Attempts {
     /// For each manifest that was chosen from an index: where the index was read.
-    indexes: HashMap<Digest, BTreeSet<Origin>>,
+    indexes: HashMap<Digest, BTreeSet<SourceRepository>>,
     /// For each document that could not be read: where that was tried.
-    tried: HashMap<Digest, BTreeSet<Origin>>,
+    tried: HashMap<Digest, BTreeSet<SourceRepository>>,
     /// The types of children that could not be read.
     types: HashMap<Digest, MediaType>,
     /// Chosen manifests that could not be read, with the last reason.
-    unread: Vec<(Wanted, Error)>,
+    unread: Vec<(DocumentRequest, Error)>,
 }
 
 impl Purpose {
@@ -71,23 +71,23 @@ impl Purpose {
 }
 
 impl Draft<'_> {
-    pub(super) async fn read_images(&mut self, images: &[Image]) -> Result<()> {
-        let wanted = images.iter().enumerate().map(|(position, Image { reference, pinned, listed })| {
-            let origin = Origin::of(reference);
+    pub(super) async fn read_images(&mut self, images: &[RequestedImage]) -> Result<()> {
+        let wanted = images.iter().enumerate().map(|(position, RequestedImage { reference, pinned, listed })| {
+            let origin = SourceRepository::of(reference);
             let selector = pinned.map(Selector::Digest).or_else(|| reference.selector.clone());
             let selector =
                 selector.ok_or_else(|| Error::usage(format!("{reference} names a repository, not an image")))?;
             let (reference, listed) = (reference.clone(), *listed);
             let asked = Asked { reference, position, listed, chosen: pinned.is_some() };
             let allowance = Allowance::new(self.wishes.max_requests);
-            Ok(Wanted { origin, at: None, selector, purpose: Purpose::Image(Arc::new(asked)), allowance })
+            Ok(DocumentRequest { origin, at: None, selector, purpose: Purpose::Image(Arc::new(asked)), allowance })
         });
         self.read(wanted.collect::<Result<_>>()?).await
     }
 
     /// Reads `wanted`, what is below it, and so on. What one registry or repository does not have is read from the others
     /// that have the index which names it.
-    pub(super) async fn read(&mut self, mut wanted: Vec<Wanted>) -> Result<()> {
+    pub(super) async fn read(&mut self, mut wanted: Vec<DocumentRequest>) -> Result<()> {
         while !wanted.is_empty() {
             self.read_rounds(wanted).await?;
             wanted = self.elsewhere();
@@ -104,16 +104,16 @@ impl Draft<'_> {
     }
 
     /// What is wanted several times is read once a round.
-    async fn read_rounds(&mut self, mut wanted: Vec<Wanted>) -> Result<()> {
+    async fn read_rounds(&mut self, mut wanted: Vec<DocumentRequest>) -> Result<()> {
         while !wanted.is_empty() {
             let catalog = self.catalog;
-            let mut grouped: BTreeMap<(Origin, Selector), Vec<Wanted>> = BTreeMap::new();
+            let mut grouped: BTreeMap<(SourceRepository, Selector), Vec<DocumentRequest>> = BTreeMap::new();
             for wanted in wanted {
                 let at = wanted.at.as_ref().unwrap_or(&wanted.origin).clone();
                 grouped.entry((at, wanted.selector.clone())).or_default().push(wanted);
             }
             let mut reading = stream::iter(grouped)
-                .map(async |((Origin { host, repository }, selector), group)| {
+                .map(async |((SourceRepository { host, repository }, selector), group)| {
                     // What several images need is paid for by one that can.
                     let payer = group.iter().find(|wanted| !wanted.allowance.is_spent()).unwrap_or(&group[0]);
                     let reading = catalog.document(&host, &repository, &selector);
@@ -136,11 +136,11 @@ impl Draft<'_> {
     }
 
     /// What could not be read, at the next place that has the index which names it.
-    fn elsewhere(&mut self) -> Vec<Wanted> {
+    fn elsewhere(&mut self) -> Vec<DocumentRequest> {
         let mut wanted = Vec::new();
         if !self.broken.is_empty() {
             let mut again = HashSet::new();
-            for Planned { image, origin, allowance, .. } in &self.images {
+            for PlannedImage { image, origin, allowance, .. } in &self.images {
                 if allowance.is_spent() {
                     continue;
                 }
@@ -165,7 +165,7 @@ impl Draft<'_> {
                 indexes.get(&digest)?.iter().find(|origin| !tried.contains(origin))
             });
             match other {
-                Some(other) => wanted.push(Wanted { at: Some(other.clone()), ..before }),
+                Some(other) => wanted.push(DocumentRequest { at: Some(other.clone()), ..before }),
                 None => unread.push((before, error)),
             }
         }
@@ -173,7 +173,7 @@ impl Draft<'_> {
     }
 
     /// Takes children that no registry serves and that their index embeds; returns what is below them.
-    fn use_embedded(&mut self) -> Result<Vec<Wanted>> {
+    fn use_embedded(&mut self) -> Result<Vec<DocumentRequest>> {
         if self.broken.is_empty() {
             return Ok(Vec::new());
         }
@@ -186,8 +186,10 @@ impl Draft<'_> {
             if found.is_empty() {
                 continue;
             }
-            let reaches = |planned: &&Planned| self.reached(planned.image.document).contains(&parent);
-            let Some(Planned { origin, allowance, .. }) = self.images.iter().find(reaches).cloned() else { continue };
+            let reaches = |planned: &&PlannedImage| self.reached(planned.image.document).contains(&parent);
+            let Some(PlannedImage { origin, allowance, .. }) = self.images.iter().find(reaches).cloned() else {
+                continue;
+            };
             for (digest, bytes) in found {
                 let Some(media_type) = self.attempts.types.get(&digest).cloned() else { continue };
                 if let Ok(document) = Document::parse_known(bytes, &media_type, digest) {
@@ -198,7 +200,12 @@ impl Draft<'_> {
         Ok(next)
     }
 
-    fn use_document(&mut self, wanted: &Wanted, document: &Document, next: &mut Vec<Wanted>) -> Result<()> {
+    fn use_document(
+        &mut self,
+        wanted: &DocumentRequest,
+        document: &Document,
+        next: &mut Vec<DocumentRequest>,
+    ) -> Result<()> {
         let (origin, allowance) = (&wanted.origin, &wanted.allowance);
         let retyped = wanted.purpose.retyped(document);
         let document = retyped.as_ref().unwrap_or(document);
@@ -221,7 +228,7 @@ impl Draft<'_> {
                             self.attempts.indexes.entry(child.digest).or_default().insert(origin.clone());
                             let purpose = Purpose::Image(Arc::new(asked));
                             let (origin, allowance) = (origin.clone(), allowance.clone());
-                            next.push(Wanted { origin, at: None, selector, purpose, allowance });
+                            next.push(DocumentRequest { origin, at: None, selector, purpose, allowance });
                             return Ok(());
                         }
                         Err(error) => {
@@ -243,7 +250,7 @@ impl Draft<'_> {
                     selector: Some(wanted.selector.clone()),
                 };
                 // It is found by this very name.
-                let name = self.wishes.names.way.name(&reference, document.digest())?;
+                let name = self.wishes.names.policy.name(&reference, document.digest())?;
                 self.referrers.insert(name.clone(), referrer.clone());
                 self.name(planned(name, &reference, document, wanted, REFERRER));
             }
@@ -253,7 +260,7 @@ impl Draft<'_> {
         Ok(())
     }
 
-    fn note_failure(&mut self, wanted: Wanted, error: Error) -> Result<()> {
+    fn note_failure(&mut self, wanted: DocumentRequest, error: Error) -> Result<()> {
         if error.kind() == Kind::Interrupted {
             return Err(error);
         }
@@ -300,7 +307,7 @@ impl Draft<'_> {
         let by_document = std::mem::take(&mut self.foreign);
         let mut foreign = BTreeMap::new();
         if !by_document.is_empty() {
-            for Planned { image, origin, .. } in &self.images {
+            for PlannedImage { image, origin, .. } in &self.images {
                 let layers = self.reached(image.document).into_iter().filter_map(|digest| by_document.get(&digest));
                 let layers = layers.flatten().map(|layer| ((layer.digest, origin), layer));
                 foreign.extend(layers);
@@ -328,15 +335,26 @@ impl Draft<'_> {
     }
 }
 
-fn planned(name: Name, reference: &Reference, document: &Document, wanted: &Wanted, position: usize) -> Planned {
-    let image = Named { name, source: reference.to_string(), document: document.digest() };
-    Planned { image, origin: wanted.origin.clone(), position, allowance: wanted.allowance.clone() }
+fn planned(
+    name: Name,
+    reference: &Reference,
+    document: &Document,
+    wanted: &DocumentRequest,
+    position: usize,
+) -> PlannedImage {
+    let image = NamedImage { name, source: reference.to_string(), document: document.digest() };
+    PlannedImage { image, origin: wanted.origin.clone(), position, allowance: wanted.allowance.clone() }
 }
 
-fn child(origin: &Origin, digest: Digest, media_type: &MediaType, allowance: &Arc<Allowance>) -> Wanted {
+fn child(
+    origin: &SourceRepository,
+    digest: Digest,
+    media_type: &MediaType,
+    allowance: &Arc<Allowance>,
+) -> DocumentRequest {
     let purpose = Purpose::Child(media_type.clone());
     let (origin, allowance) = (origin.clone(), allowance.clone());
-    Wanted { origin, at: None, selector: Selector::Digest(digest), purpose, allowance }
+    DocumentRequest { origin, at: None, selector: Selector::Digest(digest), purpose, allowance }
 }
 
 /// The error for what is not there although something names it: that is no mistake in spelling.

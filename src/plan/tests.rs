@@ -1,7 +1,7 @@
-use super::*;
 use crate::error::Kind;
-use crate::naming::Naming;
 use crate::oci::{Descriptor, Host, MediaType, Repository};
+use crate::plan::*;
+use crate::select::naming::NamePolicy;
 use async_trait::async_trait;
 use bytes::Bytes;
 use rstest::rstest;
@@ -24,7 +24,7 @@ impl Memory {
 
 #[async_trait]
 impl Catalog for Memory {
-    async fn tags(&self, _: &Host, _: &Repository) -> Result<crate::place::Tags> {
+    async fn tags(&self, _: &Host, _: &Repository) -> Result<crate::content::Tags> {
         unreachable!("planning lists no tags")
     }
     async fn document(&self, _: &Host, repository: &Repository, selector: &Selector) -> Result<Document> {
@@ -61,11 +61,11 @@ fn index(child: &Document) -> Document {
     Document::parse(Bytes::from(text), &MediaType::new(MediaType::OCI_INDEX)).unwrap()
 }
 
-fn wishes() -> Wishes {
-    Wishes { referrers: false, jobs: 2, ..Wishes::default() }
+fn wishes() -> PlanOptions {
+    PlanOptions { referrers: false, jobs: 2, ..PlanOptions::default() }
 }
 
-fn references(texts: &[&str]) -> Vec<Image> {
+fn references(texts: &[&str]) -> Vec<RequestedImage> {
     texts.iter().map(|text| text.parse::<Reference>().unwrap().into()).collect()
 }
 
@@ -138,7 +138,7 @@ async fn different_images_on_one_name_are_refused_before_anything_is_fetched_whe
 async fn different_images_on_one_name_are_refused_when_they_are_read() {
     let (a, b) = (manifest("a"), manifest("b"));
     let memory = Memory::default().with("x", ":1", &a).with("y/x", ":1", &b);
-    let base = Wishes { names: Naming::Base.into(), keep_going: true, ..wishes() };
+    let base = PlanOptions { names: NamePolicy::Base.into(), keep_going: true, ..wishes() };
     let error = plan(&memory, &references(&["a.io/x:1", "a.io/y/x:1"]), &base).await.expect_err("two images");
     assert_eq!(error.kind(), Kind::Usage);
     let said = error.chain();
@@ -185,12 +185,12 @@ async fn an_index_that_is_wrong_about_a_child_costs_its_image_alone(
     assert!(error.chain().contains("(linux/amd64)") && error.chain().contains("publisher's mistake"), "{error:?}");
     assert!(error.hints()[0].contains("--platform") && error.hints()[0].contains("linux/amd64"), "{error:?}");
     assert!(error.hints()[1].contains(&format!("h.io/x@{}", a.digest())), "{error:?}");
-    let planned = plan(&memory, &images, &Wishes { keep_going: true, ..wishes() }).await.unwrap();
+    let planned = plan(&memory, &images, &PlanOptions { keep_going: true, ..wishes() }).await.unwrap();
     assert_eq!((names(&planned), planned.failures.len()), (vec!["y:1".to_owned()], 1));
     assert_eq!(planned.failures[0].image, "h.io/x:1");
     // Both ways on that the error gives.
     let platforms = Platforms::new(vec!["linux/amd64".parse().unwrap()], false);
-    let planned = plan(&memory, &images[..1], &Wishes { platforms, ..wishes() }).await.unwrap();
+    let planned = plan(&memory, &images[..1], &PlanOptions { platforms, ..wishes() }).await.unwrap();
     assert_eq!(planned.contents.images[0].document, a.digest());
     let by_digest = references(&[&format!("h.io/x@{}", a.digest())]);
     assert_eq!(plan(&memory, &by_digest, &wishes()).await.unwrap().contents.images.len(), 1);
@@ -216,7 +216,7 @@ async fn images_that_contradict_each_other_cost_one_of_them() {
         .with("c", ":1", &one)
         .with("d", ":1", &other)
         .with("e", ":1", &itself);
-    let keep_going = Wishes { keep_going: true, ..wishes() };
+    let keep_going = PlanOptions { keep_going: true, ..wishes() };
     for (images, left_out, said, advised) in [
         (&["h.io/a:1", "h.io/b:1"][..], "h.io/a:1", "a manifest of h.io/b:1", "export two bundles"),
         (&["h.io/d:1", "h.io/c:1"], "h.io/d:1", "2 bytes by this image and 1 by h.io/c:1", "export two bundles"),
@@ -253,8 +253,10 @@ async fn a_child_that_is_missing_is_named_with_what_can_be_carried() {
     let text = format!(r#"{{"schemaVersion":2,"manifests":[{children}]}}"#);
     let list = Document::parse(Bytes::from(text), &MediaType::new(MediaType::OCI_INDEX)).unwrap();
     let memory = Memory::default().with("x", ":1", &list).with("x", "", &a);
-    for (command, advised) in [(Command::Export, "--platform linux/amd64"), (Command::Sync, "leave out --all")] {
-        let wishes = Wishes { command, ..wishes() };
+    for (command, advised) in
+        [(CallingCommand::Export, "--platform linux/amd64"), (CallingCommand::Sync, "leave out --all")]
+    {
+        let wishes = PlanOptions { command, ..wishes() };
         let error = plan(&memory, &references(&["h.io/x:1"]), &wishes).await.expect_err("a child is missing");
         assert_eq!(error.kind(), Kind::NotFound);
         assert!(error.chain().contains(&format!("its index lists {gone} (linux/s390x)")), "{error:?}");

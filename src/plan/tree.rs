@@ -3,16 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::advice::conflict;
-use super::{Plan, Wishes, zstd};
+use super::{Plan, PlanOptions, zstd};
+use crate::content::{Absent, Builder, MAX_NESTING, Misfit, NamedImage, Reason};
 use crate::dir::{Image, Tree};
 use crate::error::{Error, Failure, Kind, Result};
-use crate::naming::{Naming, collision};
 use crate::oci::{Descriptor, Digest, Document, Name, View};
-use crate::place::{Absent, Builder, MAX_NESTING, Misfit, Named, Reason};
+use crate::select::naming::{NamePolicy, collision};
 
 /// What is done about the signatures in a tree, which nothing but another tree can hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Signatures {
+pub enum SignaturePolicy {
     /// An image that has some is refused.
     Refuse,
     /// They stay behind.
@@ -26,7 +26,7 @@ pub enum Signatures {
 /// # Errors
 /// `Usage` when two directories would land on one name. When images cannot be carried, one error that names all of them;
 /// with `keep_going` they are failures of the plan.
-pub fn from_tree(tree: &Tree, wishes: &Wishes, signatures: Signatures) -> Result<Plan> {
+pub fn from_tree(tree: &Tree, wishes: &PlanOptions, signatures: SignaturePolicy) -> Result<Plan> {
     let mut draft = Draft { tree, wishes, builder: Builder::default(), left_out: HashMap::new(), zstd: Vec::new() };
     let mut names: BTreeMap<Name, (Digest, &Image)> = BTreeMap::new();
     let mut failures: Vec<Failure> = Vec::new();
@@ -35,7 +35,7 @@ pub fn from_tree(tree: &Tree, wishes: &Wishes, signatures: Signatures) -> Result
             Ok((name, document)) => match names.get(&name) {
                 // As far as names go, nothing has been moved yet: so it is here as it is for registries.
                 // Where the destination is a tree, too, they are two directories.
-                Some((known, _)) if *known == document && signatures != Signatures::Keep => {}
+                Some((known, _)) if *known == document && signatures != SignaturePolicy::Keep => {}
                 Some((_, other)) => return Err(collision(&name, &other.shown, &image.shown).hint(apart(wishes))),
                 None => drop(names.insert(name, (document, image))),
             },
@@ -52,7 +52,7 @@ pub fn from_tree(tree: &Tree, wishes: &Wishes, signatures: Signatures) -> Result
         draft.builder.absent(absent);
     }
     for (name, (document, image)) in names {
-        draft.builder.image(Named { name, source: image.shown.clone(), document }, None);
+        draft.builder.image(NamedImage { name, source: image.shown.clone(), document }, None);
     }
     let warnings = zstd(&draft.zstd).into_iter().collect();
     Ok(Plan { contents: draft.builder.finish()?, failures, warnings })
@@ -60,7 +60,7 @@ pub fn from_tree(tree: &Tree, wishes: &Wishes, signatures: Signatures) -> Result
 
 struct Draft<'a> {
     tree: &'a Tree,
-    wishes: &'a Wishes,
+    wishes: &'a PlanOptions,
     builder: Builder,
     /// Layers that the tree need not hold and does not, by what refers to them.
     left_out: HashMap<Digest, Vec<Descriptor>>,
@@ -70,12 +70,12 @@ struct Draft<'a> {
 
 impl Draft<'_> {
     /// Takes what one directory holds. Nothing of it is taken unless all of it can be.
-    fn image(&mut self, image: &Image, signatures: Signatures) -> Result<(Name, Digest)> {
+    fn image(&mut self, image: &Image, signatures: SignaturePolicy) -> Result<(Name, Digest)> {
         if self.wishes.rules.policy.is_some() {
             self.wishes.rules.check_directory(&self.tree.path(image)?, &image.shown)?;
         }
         let name = self.wishes.names.in_tree(&image.suffix)?;
-        if signatures == Signatures::Refuse && !self.tree.signatures(image)?.is_empty() {
+        if signatures == SignaturePolicy::Refuse && !self.tree.signatures(image)?.is_empty() {
             return Err(Error::refused(format!(
                 "{} has signatures, which only a tree of directories can hold",
                 image.shown
@@ -183,10 +183,12 @@ impl Draft<'_> {
 }
 
 /// What keeps directories apart that have one name.
-fn apart(wishes: &Wishes) -> &'static str {
-    match wishes.names.way {
-        Naming::Base => "use --names path, which keeps the folders in the name, or move one of them out of the tree",
-        Naming::Path | Naming::Scoped => "rename one of them, or move it out of the tree",
+fn apart(wishes: &PlanOptions) -> &'static str {
+    match wishes.names.policy {
+        NamePolicy::Base => {
+            "use --names path, which keeps the folders in the name, or move one of them out of the tree"
+        }
+        NamePolicy::Path | NamePolicy::Scoped => "rename one of them, or move it out of the tree",
     }
 }
 

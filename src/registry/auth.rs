@@ -21,39 +21,39 @@ use zeroize::Zeroizing;
 
 pub use challenge::{Challenge, parse_challenges};
 use scopes::Scopes;
-use service::{Asking, NoToken, Service, Token};
+use service::{Asking, NoToken, Token, TokenService};
 
 use super::Settings;
-use super::call::{Access, Call};
-use super::limits::{Gate, Turn};
-use super::retry::Failure;
-use super::run_state::Trial;
-use super::transport::Transport;
+use super::http::call::{Access, Call};
+use super::http::limits::{ConcurrencyLimiter, Priority};
+use super::http::retry::AttemptError;
+use super::http::run_state::Trial;
+use super::http::transport::Transport;
 use crate::credentials::{Credential, Secret};
 use crate::error::Error;
 use crate::oci::{Host, Repository};
 use crate::text::secrets;
 
 /// The logins for one registry.
-pub(super) struct Auth {
+pub(crate) struct Auth {
     host: Host,
     http: Arc<Transport>,
     settings: Arc<Settings>,
-    way: Mutex<Option<Way>>,
+    way: Mutex<Option<AuthScheme>>,
     root_asks: AtomicBool,
     /// Whether a warning was given of another token service.
     is_change_told: AtomicBool,
     credentials: tokio::sync::Mutex<HashMap<Option<Repository>, Option<Credential>>>,
-    tokens: Mutex<HashMap<(Service, Scopes), Slot>>,
+    tokens: Mutex<HashMap<(TokenService, Scopes), Slot>>,
     /// Of the token service.
-    gate: Arc<Gate>,
+    gate: Arc<ConcurrencyLimiter>,
     /// Where a registry asks for other scopes than a request's own.
     asked: Mutex<HashMap<Scopes, Scopes>>,
 }
 
 /// What is shown with one request.
 #[derive(Debug)]
-pub(super) struct Pass {
+pub(super) struct Authorization {
     /// Nothing: as nobody, without a token.
     pub(super) header: Option<HeaderValue>,
     credential: Option<Credential>,
@@ -62,20 +62,20 @@ pub(super) struct Pass {
 }
 
 /// What a 401 comes to.
-pub(super) enum Verdict {
+pub(super) enum AuthOutcome {
     /// Another try with this is worth it.
-    Again(Pass),
+    Again(Authorization),
     /// It is meant.
-    Refused(Pass),
+    Refused(Authorization),
 }
 
 /// The way in that the registry wants.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Way {
+enum AuthScheme {
     /// It has not asked for anything so far.
     Open,
     Basic,
-    Bearer(Service),
+    Bearer(TokenService),
     /// None that is known here.
     Unknown(String),
 }
@@ -94,7 +94,7 @@ enum Held {
 
 impl Auth {
     pub(super) fn new(host: Host, http: Arc<Transport>, settings: Arc<Settings>) -> Self {
-        let gate = Arc::new(Gate::new(settings.jobs, settings.retry.delay));
+        let gate = Arc::new(ConcurrencyLimiter::new(settings.jobs, settings.retry.delay));
         Auth {
             host,
             http,
@@ -122,32 +122,32 @@ impl Auth {
     /// Whether a login is to be shown to `GET /v2/` first, as `docker login` does. It was not accepted so far, and the
     /// answer about a repository does not tell enough: some registries answer 401 to a right login for what is not there
     /// (earthly/earthly#1017).
-    pub(super) fn is_to_be_checked(&self, pass: &Pass) -> bool {
+    pub(super) fn is_to_be_checked(&self, pass: &Authorization) -> bool {
         let is_login = matches!(pass.credential, Some(Credential::Login { .. }));
         is_login && self.root_asks.load(Ordering::Relaxed) && pass.trial.as_ref().is_some_and(Trial::is_first)
     }
 
     /// Whether the registry wants a login, in a way that is known here.
     pub(super) fn asks(&self) -> bool {
-        matches!(*lock(&self.way), Some(Way::Basic | Way::Bearer(_)))
+        matches!(*lock(&self.way), Some(AuthScheme::Basic | AuthScheme::Bearer(_)))
     }
 
     /// Takes in what an answer of the registry's own endpoint says: its challenges, if it was a 401.
-    pub(super) fn learn(&self, challenges: Option<&[Challenge]>) -> Result<(), Failure> {
+    pub(super) fn learn(&self, challenges: Option<&[Challenge]>) -> Result<(), AttemptError> {
         let way = match challenges {
-            None => Way::Open,
-            Some(challenges) => self.choose(challenges).map_err(Failure::lasting)?,
+            None => AuthScheme::Open,
+            Some(challenges) => self.choose(challenges).map_err(AttemptError::permanent)?,
         };
         let mut known = lock(&self.way);
-        let change = self.realm_change(known.as_ref(), &way).map_err(Failure::lasting)?;
+        let change = self.realm_change(known.as_ref(), &way).map_err(AttemptError::permanent)?;
         if let Some(warning) = change.filter(|_| !self.is_change_told.swap(true, Ordering::Relaxed)) {
             self.settings.run.warn_once(&*self.settings.progress, &warning);
         }
         // `/v2/` may be open where the rest is not, and a 401 by something in between names no way.
         let better = match way {
-            Way::Basic | Way::Bearer(_) => true,
-            Way::Unknown(_) => matches!(*known, None | Some(Way::Open)),
-            Way::Open => known.is_none(),
+            AuthScheme::Basic | AuthScheme::Bearer(_) => true,
+            AuthScheme::Unknown(_) => matches!(*known, None | Some(AuthScheme::Open)),
+            AuthScheme::Open => known.is_none(),
         };
         if better {
             tracing::debug!(host = self.host.as_str(), ?way, "way to log in");
@@ -160,15 +160,15 @@ impl Auth {
     ///
     /// # Errors
     /// `Registry` for a token service at another host: whoever answers in the registry's place would be sent the login.
-    fn realm_change(&self, before: Option<&Way>, now: &Way) -> Result<Option<String>, Error> {
-        let Way::Bearer(service) = now else { return Ok(None) };
+    fn realm_change(&self, before: Option<&AuthScheme>, now: &AuthScheme) -> Result<Option<String>, Error> {
+        let AuthScheme::Bearer(service) = now else { return Ok(None) };
         let host = &self.host;
         let (was, is_same_host) = match before {
-            Some(Way::Bearer(known)) if known == service => return Ok(None),
-            Some(Way::Bearer(known)) => (format!("to {known}"), known.is_at_the_host_of(service)),
+            Some(AuthScheme::Bearer(known)) if known == service => return Ok(None),
+            Some(AuthScheme::Bearer(known)) => (format!("to {known}"), known.is_at_the_host_of(service)),
             // So far the registry itself was sent the password.
-            Some(Way::Basic) => ("to itself".to_owned(), service.is_at(host)),
-            None | Some(Way::Open | Way::Unknown(_)) => return Ok(None),
+            Some(AuthScheme::Basic) => ("to itself".to_owned(), service.is_at(host)),
+            None | Some(AuthScheme::Open | AuthScheme::Unknown(_)) => return Ok(None),
         };
         if !is_same_host {
             return Err(Error::registry(format!(
@@ -181,17 +181,17 @@ impl Auth {
     }
 
     /// What to show for `access`; a token is asked for if there is none that is good.
-    pub(super) async fn pass(&self, access: &Access) -> Result<Pass, Failure> {
+    pub(super) async fn pass(&self, access: &Access) -> Result<Authorization, AttemptError> {
         self.pass_unlike(access, None).await
     }
 
     /// What to do after a 401 to a request that showed `shown`.
-    pub(super) async fn judge(
+    pub(super) async fn handle_unauthorized(
         &self,
         access: &Access,
-        mut shown: Pass,
+        mut shown: Authorization,
         challenges: &[Challenge],
-    ) -> Result<Verdict, Failure> {
+    ) -> Result<AuthOutcome, AttemptError> {
         self.learn(Some(challenges))?;
         let wanted = Scopes::of(access.scopes());
         let mut all = wanted.clone();
@@ -203,22 +203,22 @@ impl Auth {
         if all != wanted {
             bounded(&mut lock(&self.asked), MAX_KEPT).insert(wanted, all);
         }
-        let by_token = matches!(*lock(&self.way), Some(Way::Bearer(_)));
+        let by_token = matches!(*lock(&self.way), Some(AuthScheme::Bearer(_)));
         let given = matches!(shown.credential, Some(Credential::RegistryToken(_)));
         // A password and a token that the user gave stay the same; what a token service gives is renewed.
         if shown.trial.is_some() && (given || !by_token) {
-            return Ok(Verdict::Refused(shown));
+            return Ok(AuthOutcome::Refused(shown));
         }
         shown.trial = None;
         let pass = self.pass_unlike(access, shown.header.as_ref()).await?;
         match pass.header.is_some() && pass.header != shown.header {
-            true => Ok(Verdict::Again(pass)),
-            false => Ok(Verdict::Refused(shown)),
+            true => Ok(AuthOutcome::Again(pass)),
+            false => Ok(AuthOutcome::Refused(shown)),
         }
     }
 
     /// Why a 401 is final; `words` are the registry's own. A credential that the registry refuses is not shown again.
-    pub(super) fn refusal(&self, shown: Pass, challenges: &[Challenge], words: &str) -> Error {
+    pub(super) fn refusal(&self, shown: Authorization, challenges: &[Challenge], words: &str) -> Error {
         let says = |wanted: &str| {
             let errors = challenges.iter().filter_map(|challenge| match challenge {
                 Challenge::Bearer { error, .. } => error.as_deref(),
@@ -227,7 +227,7 @@ impl Auth {
             errors.into_iter().any(|error| error == wanted)
         };
         let error = match (&shown.credential, &*lock(&self.way)) {
-            (_, Some(Way::Unknown(ways))) => Error::registry(format!("{} wants a login by {ways}", self.host))
+            (_, Some(AuthScheme::Unknown(ways))) => Error::registry(format!("{} wants a login by {ways}", self.host))
                 .hint("sealift logs in with user and password (Basic) or by a token service (Bearer)"),
             (None, _) => wants_a_login(&self.host),
             (Some(credential), _) if says("insufficient_scope") => {
@@ -249,29 +249,29 @@ impl Auth {
     }
 
     /// As [`Auth::pass`], but never with a token that was just refused.
-    async fn pass_unlike(&self, access: &Access, refused: Option<&HeaderValue>) -> Result<Pass, Failure> {
+    async fn pass_unlike(&self, access: &Access, refused: Option<&HeaderValue>) -> Result<Authorization, AttemptError> {
         let credential = self.credential(access.repository()).await?;
         let way = lock(&self.way).clone();
         let mut trial = None;
         let header = match (way, &credential) {
             (_, Some(given @ Credential::RegistryToken(token))) => {
                 let header = bearer(token.expose()).ok_or_else(|| {
-                    Failure::lasting(Error::usage("the registry token has characters that no token has"))
+                    AttemptError::permanent(Error::usage("the registry token has characters that no token has"))
                 })?;
                 trial = Some(self.trial(given).await?);
                 Some(header)
             }
-            (Some(Way::Basic), Some(login @ Credential::Login { user, password })) => {
+            (Some(AuthScheme::Basic), Some(login @ Credential::Login { user, password })) => {
                 trial = Some(self.trial(login).await?);
                 Some(basic(user, password))
             }
-            (Some(Way::Basic), Some(Credential::IdentityToken { user, password: Some(password), .. })) => {
+            (Some(AuthScheme::Basic), Some(Credential::IdentityToken { user, password: Some(password), .. })) => {
                 let login = Credential::Login { user: user.clone(), password: password.clone() };
                 trial = Some(self.trial(&login).await?);
                 Some(basic(user, password))
             }
-            (Some(Way::Basic), Some(Credential::IdentityToken { .. })) => {
-                return Err(Failure::lasting(
+            (Some(AuthScheme::Basic), Some(Credential::IdentityToken { .. })) => {
+                return Err(AttemptError::permanent(
                     Error::registry(format!(
                         "{} wants user and password, and there is only an identity token",
                         self.host
@@ -279,26 +279,26 @@ impl Auth {
                     .hint(format!("log in: sealift login {}", self.host)),
                 ));
             }
-            (Some(Way::Bearer(service)), credential) => {
+            (Some(AuthScheme::Bearer(service)), credential) => {
                 Some(self.token(service, access, credential.as_ref(), refused).await?)
             }
             _ => None,
         };
-        Ok(Pass { header, credential, trial })
+        Ok(Authorization { header, credential, trial })
     }
 
     /// Waits until the credential may be sent.
-    async fn trial(&self, credential: &Credential) -> Result<Trial, Failure> {
-        self.settings.run.trial(&self.host, credential).await.map_err(Failure::lasting)
+    async fn trial(&self, credential: &Credential) -> Result<Trial, AttemptError> {
+        self.settings.run.trial(&self.host, credential).await.map_err(AttemptError::permanent)
     }
 
     async fn token(
         &self,
-        service: Service,
+        service: TokenService,
         access: &Access,
         credential: Option<&Credential>,
         refused: Option<&HeaderValue>,
-    ) -> Result<HeaderValue, Failure> {
+    ) -> Result<HeaderValue, AttemptError> {
         let wanted = Scopes::of(access.scopes());
         let scopes = lock(&self.asked).get(&wanted).cloned().unwrap_or(wanted);
         let slot =
@@ -306,7 +306,7 @@ impl Auth {
         let mut held = slot.lock().await;
         match &*held {
             Held::Token(token) if token.is_good() && refused != Some(&token.header) => return Ok(token.header.clone()),
-            Held::Refused(error) => return Err(Failure::lasting(error.flattened())),
+            Held::Refused(error) => return Err(AttemptError::permanent(error.flattened())),
             _ => {}
         }
         let asking = Asking {
@@ -325,10 +325,10 @@ impl Auth {
             }
             Err(NoToken::Login(error)) => {
                 *held = Held::Refused(error.flattened());
-                Err(Failure::lasting(error))
+                Err(AttemptError::permanent(error))
             }
             Err(NoToken::Request(failure)) => {
-                *held = match failure.may_pass() {
+                *held = match failure.is_temporary() {
                     true => Held::Nothing,
                     false => Held::Refused(failure.error().flattened()),
                 };
@@ -338,7 +338,7 @@ impl Auth {
     }
 
     /// Asks for a token. A login that was not accepted before is checked first, and others that need it wait.
-    async fn ask(&self, service: &Service, asking: &Asking<'_>) -> Result<Token, NoToken> {
+    async fn ask(&self, service: &TokenService, asking: &Asking<'_>) -> Result<Token, NoToken> {
         let Some(credential) = asking.credential else { return service.token(asking).await };
         let mut trial = self.trial(credential).await?;
         let is_checked = matches!(credential, Credential::Login { .. }) && !asking.scopes.is_empty();
@@ -357,7 +357,7 @@ impl Auth {
         answer
     }
 
-    async fn credential(&self, repository: Option<&Repository>) -> Result<Option<Credential>, Failure> {
+    async fn credential(&self, repository: Option<&Repository>) -> Result<Option<Credential>, AttemptError> {
         let key = repository.cloned();
         let mut known = self.credentials.lock().await;
         if let Some(found) = known.get(&key) {
@@ -370,38 +370,39 @@ impl Auth {
             self.settings.run.warn_once(&*self.settings.progress, &warning);
         }
         let found = found
-            .map_err(|_| Failure::lasting(Error::registry("the search for credentials was ended")))?
-            .map_err(|error| Failure::lasting(error.context(format!("cannot log in to {}", self.host))))?;
+            .map_err(|_| AttemptError::permanent(Error::registry("the search for credentials was ended")))?
+            .map_err(|error| AttemptError::permanent(error.context(format!("cannot log in to {}", self.host))))?;
         bounded(&mut known, MAX_KEPT).insert(key, found.clone());
         Ok(found)
     }
 
     /// The first way that is known, a token before a password.
-    fn choose(&self, challenges: &[Challenge]) -> Result<Way, Error> {
+    fn choose(&self, challenges: &[Challenge]) -> Result<AuthScheme, Error> {
         for challenge in challenges {
             if let Challenge::Bearer { realm, service, .. } = challenge {
-                return Service::new(&self.host, self.settings.tls, realm, service.clone()).map(Way::Bearer);
+                return TokenService::new(&self.host, self.settings.tls, realm, service.clone())
+                    .map(AuthScheme::Bearer);
             }
         }
         if challenges.contains(&Challenge::Basic) {
-            return Ok(Way::Basic);
+            return Ok(AuthScheme::Basic);
         }
         let others = challenges.iter().filter_map(|challenge| match challenge {
-            Challenge::Other(name) => Some(super::fault::clip(name)),
+            Challenge::Other(name) => Some(super::http::error::clip(name)),
             _ => None,
         });
         let others = others.collect::<Vec<_>>().join(", ");
-        Ok(Way::Unknown(if others.is_empty() { "a way that it does not name".to_owned() } else { others }))
+        Ok(AuthScheme::Unknown(if others.is_empty() { "a way that it does not name".to_owned() } else { others }))
     }
 }
 
-impl Pass {
+impl Authorization {
     /// `call` as it is sent with this.
     pub(super) fn shown_by(&self, call: &Call) -> Call {
-        let call = call.showing(self.header.clone());
+        let call = call.with_authorization(self.header.clone());
         match &self.trial {
             // Others wait for the answer, perhaps one that holds a place among the requests under way.
-            Some(trial) if trial.is_first() => call.turn(Turn::GoesOn),
+            Some(trial) if trial.is_first() => call.turn(Priority::GoesOn),
             _ => call,
         }
     }

@@ -104,7 +104,7 @@ impl From<Error> for Fault {
     }
 }
 
-pub(super) type Answer = Result<Response<Body>, Fault>;
+pub(super) type Reply = Result<Response<Body>, Fault>;
 
 /// Headers that are text made here: digests, numbers, validated names.
 pub(super) type Headers = Vec<(HeaderName, String)>;

@@ -10,7 +10,7 @@ use crate::oci::{Descriptor, Digest, Document, DocumentKind, MediaType, Name, Re
 
 /// The names of a listing by repository.
 #[derive(Debug, Default)]
-pub(super) struct Catalog {
+pub(super) struct RepositoryCatalog {
     repositories: BTreeMap<Repository, Holdings>,
 }
 
@@ -29,9 +29,9 @@ pub(super) struct Held {
     pub(super) by_digest: bool,
 }
 
-impl Catalog {
+impl RepositoryCatalog {
     fn of(listing: &Listing) -> Self {
-        let mut catalog = Catalog::default();
+        let mut catalog = RepositoryCatalog::default();
         for image in &listing.images {
             let Descriptor { media_type, digest, .. } = &image.descriptor;
             let holdings = catalog.repositories.entry(image.name.repository().clone()).or_default();
@@ -61,7 +61,7 @@ impl Catalog {
 /// The catalog as it is now, and what was learnt of documents (which never change).
 #[derive(Default)]
 pub(super) struct Library {
-    catalog: Mutex<Option<(Arc<Listing>, Arc<Catalog>)>>,
+    catalog: Mutex<Option<(Arc<Listing>, Arc<RepositoryCatalog>)>>,
     nodes: Mutex<HashMap<Digest, Arc<Node>>>,
 }
 
@@ -72,7 +72,7 @@ pub(super) struct Node {
 }
 
 impl Library {
-    pub(super) fn catalog(&self, store: &dyn Store) -> Result<Arc<Catalog>> {
+    pub(super) fn catalog(&self, store: &dyn Store) -> Result<Arc<RepositoryCatalog>> {
         let listing = store.listing()?;
         let mut cached = self.catalog.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((known, catalog)) = &*cached
@@ -80,7 +80,7 @@ impl Library {
         {
             return Ok(catalog.clone());
         }
-        let catalog = Arc::new(Catalog::of(&listing));
+        let catalog = Arc::new(RepositoryCatalog::of(&listing));
         *cached = Some((listing, catalog.clone()));
         Ok(catalog)
     }

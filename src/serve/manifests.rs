@@ -10,7 +10,7 @@ use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
 
 use super::Service;
-use super::answer::{Answer, Code, DOCKER_CONTENT_DIGEST, Fault, OCI_SUBJECT, empty};
+use super::answer::{Code, DOCKER_CONTENT_DIGEST, Fault, OCI_SUBJECT, Reply, empty};
 use super::catalog::Holdings;
 use super::path::ManifestRef;
 use super::read::unknown_name;
@@ -28,7 +28,7 @@ impl Service {
         reference: ManifestRef,
         head: &Parts,
         body: &mut Option<Body>,
-    ) -> Answer {
+    ) -> Reply {
         match head.method {
             Method::PUT => self.put_manifest(writer, repository, reference, head, body).await,
             Method::DELETE => self.delete_manifest(writer, repository, reference).await,
@@ -43,7 +43,7 @@ impl Service {
         reference: ManifestRef,
         head: &Parts,
         body: &mut Option<Body>,
-    ) -> Answer {
+    ) -> Reply {
         let length = head.headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
         if length.is_some_and(|length| length > MAX_DOCUMENT) {
             return Err(too_large());
@@ -185,7 +185,7 @@ impl Service {
         writer: Arc<dyn WritableStore>,
         repository: Repository,
         reference: ManifestRef,
-    ) -> Answer {
+    ) -> Reply {
         let _naming = self.naming.lock().await;
         let catalog = self.library.catalog(&*self.store)?;
         let holdings = catalog.get(&repository).ok_or_else(|| unknown_name(&repository))?;

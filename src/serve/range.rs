@@ -3,7 +3,7 @@
 
 /// Which part of a blob a download asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Wanted {
+pub(super) enum RangeRequest {
     /// No range, or one that may be ignored: everything.
     Whole,
     /// From the first to the last byte, both included.
@@ -14,26 +14,26 @@ pub(super) enum Wanted {
 
 /// Reads a `Range` header against a blob of `size` bytes. Several ranges at once and other units are ignored, as
 /// RFC 9110 allows.
-pub(super) fn wanted(header: Option<&str>, size: u64) -> Wanted {
-    let Some(range) = header.and_then(|text| text.trim().strip_prefix("bytes=")) else { return Wanted::Whole };
-    let Some((first, last)) = range.split_once('-') else { return Wanted::Whole };
+pub(super) fn wanted(header: Option<&str>, size: u64) -> RangeRequest {
+    let Some(range) = header.and_then(|text| text.trim().strip_prefix("bytes=")) else { return RangeRequest::Whole };
+    let Some((first, last)) = range.split_once('-') else { return RangeRequest::Whole };
     let (first, last) = (first.trim(), last.trim());
     match (number(first), number(last)) {
         (None, Some(count)) if first.is_empty() => {
             if count == 0 || size == 0 {
-                Wanted::Unsatisfiable
+                RangeRequest::Unsatisfiable
             } else {
-                Wanted::Part(size.saturating_sub(count), size - 1)
+                RangeRequest::Part(size.saturating_sub(count), size - 1)
             }
         }
         (Some(first), None) if last.is_empty() => from(first, u64::MAX, size),
         (Some(first), Some(last)) if first <= last => from(first, last, size),
-        _ => Wanted::Whole,
+        _ => RangeRequest::Whole,
     }
 }
 
-fn from(first: u64, last: u64, size: u64) -> Wanted {
-    if first >= size { Wanted::Unsatisfiable } else { Wanted::Part(first, last.min(size - 1)) }
+fn from(first: u64, last: u64, size: u64) -> RangeRequest {
+    if first >= size { RangeRequest::Unsatisfiable } else { RangeRequest::Part(first, last.min(size - 1)) }
 }
 
 /// Reads an upload's `Content-Range: <first>-<last>`: both included.
@@ -54,31 +54,31 @@ mod tests {
     use rstest::rstest;
 
     #[rstest]
-    #[case(None, Wanted::Whole)]
-    #[case(Some("bytes=0-"), Wanted::Part(0, 9))]
-    #[case(Some("bytes=3-"), Wanted::Part(3, 9))]
-    #[case(Some("bytes=3-5"), Wanted::Part(3, 5))]
-    #[case(Some("bytes=9-99"), Wanted::Part(9, 9))]
-    #[case(Some("bytes=-4"), Wanted::Part(6, 9))]
-    #[case(Some("bytes=-40"), Wanted::Part(0, 9))]
-    #[case(Some("bytes=10-"), Wanted::Unsatisfiable)]
-    #[case(Some("bytes=-0"), Wanted::Unsatisfiable)]
-    #[case(Some("bytes=5-3"), Wanted::Whole)]
-    #[case(Some("bytes=-"), Wanted::Whole)]
-    #[case(Some("bytes=a-b"), Wanted::Whole)]
-    #[case(Some("bytes=1-b"), Wanted::Whole)]
-    #[case(Some("bytes=+1-3"), Wanted::Whole)]
-    #[case(Some("bytes=0-1,3-4"), Wanted::Whole)]
-    #[case(Some("lines=0-1"), Wanted::Whole)]
-    #[case(Some("bytes=99999999999999999999-"), Wanted::Whole)]
-    fn ranges_of_a_blob_of_ten_bytes(#[case] header: Option<&str>, #[case] expected: Wanted) {
+    #[case(None, RangeRequest::Whole)]
+    #[case(Some("bytes=0-"), RangeRequest::Part(0, 9))]
+    #[case(Some("bytes=3-"), RangeRequest::Part(3, 9))]
+    #[case(Some("bytes=3-5"), RangeRequest::Part(3, 5))]
+    #[case(Some("bytes=9-99"), RangeRequest::Part(9, 9))]
+    #[case(Some("bytes=-4"), RangeRequest::Part(6, 9))]
+    #[case(Some("bytes=-40"), RangeRequest::Part(0, 9))]
+    #[case(Some("bytes=10-"), RangeRequest::Unsatisfiable)]
+    #[case(Some("bytes=-0"), RangeRequest::Unsatisfiable)]
+    #[case(Some("bytes=5-3"), RangeRequest::Whole)]
+    #[case(Some("bytes=-"), RangeRequest::Whole)]
+    #[case(Some("bytes=a-b"), RangeRequest::Whole)]
+    #[case(Some("bytes=1-b"), RangeRequest::Whole)]
+    #[case(Some("bytes=+1-3"), RangeRequest::Whole)]
+    #[case(Some("bytes=0-1,3-4"), RangeRequest::Whole)]
+    #[case(Some("lines=0-1"), RangeRequest::Whole)]
+    #[case(Some("bytes=99999999999999999999-"), RangeRequest::Whole)]
+    fn ranges_of_a_blob_of_ten_bytes(#[case] header: Option<&str>, #[case] expected: RangeRequest) {
         assert_eq!(wanted(header, 10), expected);
     }
 
     #[test]
     fn an_empty_blob_has_no_part() {
-        assert_eq!(wanted(Some("bytes=0-"), 0), Wanted::Unsatisfiable);
-        assert_eq!(wanted(None, 0), Wanted::Whole);
+        assert_eq!(wanted(Some("bytes=0-"), 0), RangeRequest::Unsatisfiable);
+        assert_eq!(wanted(None, 0), RangeRequest::Whole);
     }
 
     #[rstest]

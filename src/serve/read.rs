@@ -14,21 +14,21 @@ use serde_json::{Map, Value, json};
 
 use super::Service;
 use super::answer::{
-    Answer, Code, DOCKER_CONTENT_DIGEST, Fault, Headers, JSON, OCI_FILTERS_APPLIED, json_response, response,
+    Code, DOCKER_CONTENT_DIGEST, Fault, Headers, JSON, OCI_FILTERS_APPLIED, Reply, json_response, response,
 };
-use super::catalog::Catalog;
+use super::catalog::RepositoryCatalog;
 use super::path::ManifestRef;
-use super::range::{self, Wanted};
-use super::store::Content;
+use super::range::{self, RangeRequest};
+use super::store::StoredBlob;
 use crate::error::Kind;
 use crate::oci::{Digest, Document, Hasher, MediaType, Repository, View};
 
-pub(super) fn base() -> Answer {
+pub(super) fn base() -> Reply {
     Ok(json_response(StatusCode::OK, JSON, &json!({}), Vec::new()))
 }
 
 impl Service {
-    pub(super) fn manifest(&self, repository: &Repository, reference: &ManifestRef) -> Answer {
+    pub(super) fn manifest(&self, repository: &Repository, reference: &ManifestRef) -> Reply {
         let catalog = self.library.catalog(&*self.store)?;
         let holdings = catalog.get(repository).ok_or_else(|| unknown_name(repository))?;
         let unknown = || Fault::not_found(Code::ManifestUnknown, format!("{repository} has no such manifest"));
@@ -51,7 +51,7 @@ impl Service {
         Ok(response(StatusCode::OK, headers, Body::from(document.bytes().clone())))
     }
 
-    pub(super) fn blob(&self, digest: Digest, head: &Parts) -> Answer {
+    pub(super) fn blob(&self, digest: Digest, head: &Parts) -> Reply {
         let content = match self.store.blob(digest) {
             Ok(content) => content,
             Err(e) if e.kind() == Kind::NotFound => {
@@ -72,12 +72,12 @@ impl Service {
         let asked = text(header::RANGE)
             .filter(|_| head.method == Method::GET && text(header::IF_RANGE).is_none_or(|condition| condition == etag));
         let (status, first, end) = match range::wanted(asked, size) {
-            Wanted::Whole => (StatusCode::OK, 0, size),
-            Wanted::Part(first, last) => {
+            RangeRequest::Whole => (StatusCode::OK, 0, size),
+            RangeRequest::Part(first, last) => {
                 headers.push((header::CONTENT_RANGE, format!("bytes {first}-{last}/{size}")));
                 (StatusCode::PARTIAL_CONTENT, first, last + 1)
             }
-            Wanted::Unsatisfiable => {
+            RangeRequest::Unsatisfiable => {
                 return Err(Fault::new(
                     StatusCode::RANGE_NOT_SATISFIABLE,
                     Code::RangeInvalid,
@@ -91,7 +91,7 @@ impl Service {
         Ok(response(status, headers, body))
     }
 
-    pub(super) fn tags(&self, repository: &Repository, head: &Parts) -> Answer {
+    pub(super) fn tags(&self, repository: &Repository, head: &Parts) -> Reply {
         let catalog = self.library.catalog(&*self.store)?;
         let holdings = catalog.get(repository).ok_or_else(|| unknown_name(repository))?;
         let (tags, headers) =
@@ -99,14 +99,14 @@ impl Service {
         Ok(json_response(StatusCode::OK, JSON, &json!({"name": repository.as_str(), "tags": tags}), headers))
     }
 
-    pub(super) fn repositories(&self, head: &Parts) -> Answer {
+    pub(super) fn repositories(&self, head: &Parts) -> Reply {
         let catalog = self.library.catalog(&*self.store)?;
-        let (repositories, headers) = page(Catalog::repositories(&catalog), head, "/v2/_catalog")?;
+        let (repositories, headers) = page(RepositoryCatalog::repositories(&catalog), head, "/v2/_catalog")?;
         Ok(json_response(StatusCode::OK, JSON, &json!({"repositories": repositories}), headers))
     }
 
     /// distribution-spec, "Listing Referrers": never 404, which would send the client to the tag schema.
-    pub(super) fn referrers(&self, repository: &Repository, subject: Digest, head: &Parts) -> Answer {
+    pub(super) fn referrers(&self, repository: &Repository, subject: Digest, head: &Parts) -> Reply {
         #[derive(Deserialize)]
         #[serde(rename_all = "camelCase")]
         struct Filter {
@@ -208,7 +208,7 @@ fn referrer(document: &Document, artifact_type: Option<&str>) -> Value {
 /// Bytes `first..end` of a blob. The whole blob is read and hashed, also for a part of it, and the last chunk of the part
 /// is sent only after the digest is verified: a client never gets a complete answer from a blob that is damaged.
 /// Read inline: handing each chunk to a blocking thread costs more than the read.
-fn stream_part(content: Content, digest: Digest, first: u64, end: u64) -> Body {
+fn stream_part(content: StoredBlob, digest: Digest, first: u64, end: u64) -> Body {
     let part = Part { content, digest, first, end, at: 0, hasher: Hasher::default(), withheld: None };
     Body::from_stream(stream::try_unfold(Some(part), |part| async move {
         match part {
@@ -220,7 +220,7 @@ fn stream_part(content: Content, digest: Digest, first: u64, end: u64) -> Body {
 
 /// A part of a blob on its way to a client.
 struct Part {
-    content: Content,
+    content: StoredBlob,
     digest: Digest,
     /// The part's first byte.
     first: u64,
@@ -259,7 +259,7 @@ impl Part {
     }
 }
 
-fn read_chunk(content: &Content, at: u64, end: u64) -> io::Result<Bytes> {
+fn read_chunk(content: &StoredBlob, at: u64, end: u64) -> io::Result<Bytes> {
     let length = CHUNK.min(end - at) as usize;
     let mut buffer = BytesMut::zeroed(length);
     let mut filled = 0;

@@ -6,12 +6,12 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
-use super::store::{Content, ReadAt, Store};
+use super::store::{ReadAt, Store, StoredBlob};
 use crate::bundle::Bundle;
+use crate::content::{BlobId, Contents};
 use crate::error::{Error, Result};
-use crate::layout::{Image, Listing};
+use crate::layout::{LayoutImage, Listing};
 use crate::oci::{Descriptor, Digest, Document, MediaType};
-use crate::place::{BlobId, Contents};
 
 /// What is in a bundle, served as its head says.
 pub struct SealedStore {
@@ -38,7 +38,7 @@ impl SealedStore {
                 artifact_type: None,
                 annotations: None,
             };
-            listing.images.push(Image { name: image.name.clone(), descriptor });
+            listing.images.push(LayoutImage { name: image.name.clone(), descriptor });
         }
         let blobs = contents.blob_ids().map(|id| (contents.blob(id).digest, id)).collect();
         Ok(SealedStore { bundle, contents, blobs, listing: Arc::new(listing) })
@@ -55,16 +55,16 @@ impl Store for SealedStore {
         Document::parse_known(bytes, media_type, digest)
     }
 
-    fn blob(&self, digest: Digest) -> Result<Content> {
+    fn blob(&self, digest: Digest) -> Result<StoredBlob> {
         if self.contents.documents.size(digest).is_some() {
             let (bytes, _) = self.contents.documents.get(digest)?;
-            return Ok(Content { size: bytes.len() as u64, bytes: Box::new(Whole(bytes)) });
+            return Ok(StoredBlob { size: bytes.len() as u64, bytes: Box::new(Whole(bytes)) });
         }
         let id =
             *self.blobs.get(&digest).ok_or_else(|| Error::not_found(format!("blob {digest} is not in the bundle")))?;
         let (file, begin) = self.bundle.file(&self.contents, id)?;
         let size = self.contents.blob(id).size;
-        Ok(Content { size, bytes: Box::new(Part { file, begin, size }) })
+        Ok(StoredBlob { size, bytes: Box::new(Part { file, begin, size }) })
     }
 }
 

@@ -24,7 +24,7 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// # Errors
     /// `NotFound` when it is not there.
-    fn blob(&self, digest: Digest) -> Result<Content>;
+    fn blob(&self, digest: Digest) -> Result<StoredBlob>;
 
     /// Whether a blob is there.
     fn size(&self, digest: Digest) -> Result<u64> {
@@ -48,7 +48,7 @@ pub trait WritableStore: Store {
 }
 
 /// A blob's bytes.
-pub struct Content {
+pub struct StoredBlob {
     /// In bytes.
     pub size: u64,
     /// Where they are.
@@ -76,9 +76,9 @@ impl Store for Layout {
         Layout::document(self, digest, declared)
     }
 
-    fn blob(&self, digest: Digest) -> Result<Content> {
+    fn blob(&self, digest: Digest) -> Result<StoredBlob> {
         let blob = Layout::blob(self, digest)?;
-        Ok(Content { size: blob.size, bytes: Box::new(blob.file) })
+        Ok(StoredBlob { size: blob.size, bytes: Box::new(blob.file) })
     }
 }
 

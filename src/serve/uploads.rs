@@ -12,7 +12,7 @@ use axum::http::{Method, StatusCode};
 use futures_util::StreamExt;
 use serde::Deserialize;
 
-use super::answer::{Answer, Code, DOCKER_CONTENT_DIGEST, DOCKER_UPLOAD_UUID, Fault, Headers, empty};
+use super::answer::{Code, DOCKER_CONTENT_DIGEST, DOCKER_UPLOAD_UUID, Fault, Headers, Reply, empty};
 use super::read::query;
 use super::store::WritableStore;
 use super::{Service, path, range};
@@ -110,7 +110,7 @@ impl Service {
         repository: Repository,
         head: &Parts,
         body: &mut Option<Body>,
-    ) -> Answer {
+    ) -> Reply {
         if head.method != Method::POST {
             return Err(Fault::method("POST"));
         }
@@ -142,7 +142,7 @@ impl Service {
         id: &str,
         head: &Parts,
         body: &mut Option<Body>,
-    ) -> Answer {
+    ) -> Reply {
         let session = self.uploads.get(&repository, id)?;
         match head.method {
             Method::GET | Method::HEAD => Ok(empty(StatusCode::NO_CONTENT, session.headers(id))),

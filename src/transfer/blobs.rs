@@ -8,18 +8,18 @@ use std::sync::atomic::Ordering;
 
 use futures_util::{FutureExt, StreamExt, stream};
 
-use super::{Job, landing};
+use super::{Job, manifests};
+use crate::content::{Blob, BlobId, BlobStatus, Body, MountOutcome, PutBlob, RepositoryId};
 use crate::error::{Error, Kind, Result};
-use crate::place::{Blob, BlobId, Body, Linked, Presence, ScopeId, Stored};
-use crate::progress::{Event, How};
+use crate::progress::{Event, TransferKind};
 
 /// Where a blob is, and where it is still needed. A repository in which it failed is in neither.
 #[derive(Debug, Default)]
 pub(super) struct Locations {
     /// A repository that has the blob.
-    stored: Option<ScopeId>,
+    stored: Option<RepositoryId>,
     /// The repositories that lack it, or may lack it, in the order of the plan.
-    missing: Vec<ScopeId>,
+    missing: Vec<RepositoryId>,
 }
 
 impl Locations {
@@ -34,7 +34,7 @@ impl Locations {
     }
 
     /// A repository that has the blob.
-    pub(super) fn stored(&self) -> Option<ScopeId> {
+    pub(super) fn stored(&self) -> Option<RepositoryId> {
         self.stored
     }
 
@@ -58,18 +58,18 @@ enum Put {
 impl Job {
     /// Asks every repository that needs the blob whether it has it, several at once.
     pub(super) async fn locate(&self, id: BlobId) -> Result<Locations> {
-        let ask = |scope| async move { (scope, self.destination.presence(&self.contents, id, scope).await) };
+        let ask = |scope| async move { (scope, self.destination.blob_status(&self.contents, id, scope).await) };
         let asked: Vec<_> = self.blob(id).wanted.iter().map(|scope| ask(*scope).boxed()).collect();
         let mut answers = stream::iter(asked).buffered(self.jobs);
         let mut locations = Locations::default();
         while let Some((scope, answer)) = answers.next().await {
             match answer {
-                Ok(Presence::Here) => drop(locations.stored.get_or_insert(scope)),
-                Ok(Presence::Elsewhere(from)) => {
+                Ok(BlobStatus::Present) => drop(locations.stored.get_or_insert(scope)),
+                Ok(BlobStatus::Elsewhere(from)) => {
                     locations.stored.get_or_insert(from);
                     locations.missing.push(scope);
                 }
-                Ok(Presence::Absent | Presence::Unknown) => locations.missing.push(scope),
+                Ok(BlobStatus::Absent | BlobStatus::Unknown) => locations.missing.push(scope),
                 Err(error) => self.record_failure(id, scope, error)?,
             }
         }
@@ -83,9 +83,9 @@ impl Job {
         if locations.missing.first() != Some(&first) {
             return Ok(true);
         }
-        match self.destination.link(&self.contents, id, from, first).await {
-            Ok(Linked::Refused) => return Ok(false),
-            Ok(Linked::Done) => self.count_link(),
+        match self.destination.mount_blob(&self.contents, id, from, first).await {
+            Ok(MountOutcome::Refused) => return Ok(false),
+            Ok(MountOutcome::Done) => self.count_link(),
             Err(error) => self.record_failure(id, first, error)?,
         }
         locations.missing.remove(0);
@@ -115,23 +115,23 @@ impl Job {
     }
 
     /// Stores the bytes in this repository.
-    pub(super) async fn put_there(&self, id: BlobId, scope: ScopeId, body: &mut Body) -> Result<()> {
+    pub(super) async fn put_there(&self, id: BlobId, scope: RepositoryId, body: &mut Body) -> Result<()> {
         self.put_into(id, scope, body).await.map(drop)
     }
 
-    async fn put_into(&self, id: BlobId, scope: ScopeId, body: &mut Body) -> Result<Put> {
+    async fn put_into(&self, id: BlobId, scope: RepositoryId, body: &mut Body) -> Result<Put> {
         let (digest, size) = (body.digest(), body.size());
         self.progress.event(Event::BlobStarted { digest, size });
-        match self.destination.put(&self.contents, id, scope, body).await {
-            Ok(Stored::WasThere) => self.already_there(id),
-            Ok(Stored::Sent) => {
+        match self.destination.put_blob(&self.contents, id, scope, body).await {
+            Ok(PutBlob::AlreadyThere) => self.already_there(id),
+            Ok(PutBlob::Uploaded) => {
                 self.tally.moved.fetch_add(1, Ordering::Relaxed);
-                self.tally.moved_bytes.fetch_add(size - body.kept(), Ordering::Relaxed);
-                self.progress.event(Event::BlobDone { digest, size, how: How::Moved });
+                self.tally.moved_bytes.fetch_add(size - body.resumed_from(), Ordering::Relaxed);
+                self.progress.event(Event::BlobDone { digest, size, how: TransferKind::Moved });
             }
             Err(error) => {
                 let unreadable = body.has_failed();
-                let error = body.blame().unwrap_or(error);
+                let error = body.source_error().unwrap_or(error);
                 // A medium that cannot be written will not take the next blob either.
                 if error.kind() == Kind::Io && !unreadable {
                     return Err(error);
@@ -167,16 +167,16 @@ impl Job {
     }
 
     /// Links the blob from a repository that has it into those that lack it. Returns the repositories that refused.
-    pub(super) async fn link_others(&self, id: BlobId, locations: &Locations) -> Result<Vec<ScopeId>> {
+    pub(super) async fn link_others(&self, id: BlobId, locations: &Locations) -> Result<Vec<RepositoryId>> {
         let Some(from) = locations.stored else { return Ok(Vec::new()) };
-        let link = |scope| async move { (scope, self.destination.link(&self.contents, id, from, scope).await) };
+        let link = |scope| async move { (scope, self.destination.mount_blob(&self.contents, id, from, scope).await) };
         let asked: Vec<_> = locations.missing.iter().map(|scope| link(*scope).boxed()).collect();
         let mut refused = Vec::new();
         let mut linking = stream::iter(asked).buffered(self.jobs);
         while let Some((scope, linked)) = linking.next().await {
             match linked {
-                Ok(Linked::Done) => self.count_link(),
-                Ok(Linked::Refused) => refused.push(scope),
+                Ok(MountOutcome::Done) => self.count_link(),
+                Ok(MountOutcome::Refused) => refused.push(scope),
                 Err(error) => self.record_failure(id, scope, error)?,
             }
         }
@@ -184,7 +184,7 @@ impl Job {
     }
 
     /// With `keep_going` the failure is recorded, and does not end the run.
-    pub(super) fn record_failure(&self, id: BlobId, scope: ScopeId, error: Error) -> Result<()> {
+    pub(super) fn record_failure(&self, id: BlobId, scope: RepositoryId, error: Error) -> Result<()> {
         if error.kind() == Kind::Interrupted {
             return Err(error);
         }
@@ -198,7 +198,7 @@ impl Job {
 
     /// A person knows images, not blobs.
     fn for_images(&self, id: BlobId, error: Error) -> Error {
-        let images = landing::images_without(&self.contents, |blob, _| blob == id);
+        let images = manifests::images_without(&self.contents, |blob, _| blob == id);
         match images.keys().next() {
             Some(name) if images.len() == 1 => error.context(name.to_string()),
             Some(name) => error.context(format!("{name} and {} more", images.len() - 1)),
@@ -209,7 +209,7 @@ impl Job {
     pub(super) fn already_there(&self, id: BlobId) {
         let blob = self.blob(id);
         self.tally.already.fetch_add(1, Ordering::Relaxed);
-        self.progress.event(Event::BlobDone { digest: blob.digest, size: blob.size, how: How::AlreadyThere });
+        self.progress.event(Event::BlobDone { digest: blob.digest, size: blob.size, how: TransferKind::AlreadyThere });
     }
 
     fn count_link(&self) {

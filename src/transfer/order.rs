@@ -10,25 +10,25 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use crate::content::{Contents, ManifestId, RepositoryId, subjects};
 use crate::error::Result;
 use crate::oci::Digest;
-use crate::place::{Contents, LandingId, ScopeId, subjects};
 
 /// What may be pushed at the same time. The landings of one group put the same document into the same repository, and
 /// are pushed one after the other.
-pub(super) type Step = Vec<Vec<LandingId>>;
+pub(super) type PushGroup = Vec<Vec<ManifestId>>;
 
 /// All landings of `contents`, in steps of which each must end before the next one begins.
 ///
 /// # Errors
 /// `Io` when a document cannot be read.
-pub(super) fn steps(contents: &Contents) -> Result<Vec<Step>> {
+pub(super) fn steps(contents: &Contents) -> Result<Vec<PushGroup>> {
     let graph = Graph::of(contents)?;
     let ranks = graph.ranks();
-    let mut steps: BTreeMap<(bool, usize), BTreeMap<usize, Vec<LandingId>>> = BTreeMap::new();
-    for id in contents.landing_ids() {
+    let mut steps: BTreeMap<(bool, usize), BTreeMap<usize, Vec<ManifestId>>> = BTreeMap::new();
+    for id in contents.manifest_ids() {
         let node = graph.node_of[id.0 as usize];
-        let step = steps.entry((contents.landing(id).tag.is_some(), ranks[node])).or_default();
+        let step = steps.entry((contents.manifest(id).tag.is_some(), ranks[node])).or_default();
         step.entry(node).or_default().push(id);
     }
     Ok(steps.into_values().map(|step| step.into_values().collect()).collect())
@@ -47,10 +47,10 @@ struct Graph {
 
 impl Graph {
     fn of(contents: &Contents) -> Result<Self> {
-        let mut nodes: HashMap<(ScopeId, Digest), usize> = HashMap::new();
+        let mut nodes: HashMap<(RepositoryId, Digest), usize> = HashMap::new();
         let mut graph = Graph { node_of: Vec::new(), nodes: 0, children: Vec::new(), subjects: Vec::new() };
-        for id in contents.landing_ids() {
-            let landing = contents.landing(id);
+        for id in contents.manifest_ids() {
+            let landing = contents.manifest(id);
             let node = *nodes.entry((landing.scope, landing.document)).or_insert(graph.nodes);
             if node == graph.nodes {
                 graph.nodes += 1;
@@ -60,8 +60,8 @@ impl Graph {
             graph.node_of.push(node);
         }
         let subjects = subjects(contents)?;
-        for id in contents.landing_ids() {
-            let landing = contents.landing(id);
+        for id in contents.manifest_ids() {
+            let landing = contents.manifest(id);
             let subject = landing.image.and_then(|image| subjects[image as usize]);
             let node = graph.node_of[id.0 as usize];
             match subject.and_then(|subject| nodes.get(&(landing.scope, subject))) {
@@ -110,8 +110,8 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
+    use crate::content::{Builder, NamedImage};
     use crate::oci::{Document, MediaType};
-    use crate::place::{Builder, Named};
 
     fn descriptor(document: &Document) -> String {
         let (media_type, digest, size) = (document.media_type(), document.digest(), document.size());
@@ -137,15 +137,15 @@ mod tests {
         documents.iter().for_each(|document| builder.document(document).unwrap());
         for (name, document) in images {
             let name = name.parse().unwrap();
-            builder.image(Named { name, source: String::new(), document: document.digest() }, None);
+            builder.image(NamedImage { name, source: String::new(), document: document.digest() }, None);
         }
         let contents = builder.finish().unwrap();
-        let name = |id: &LandingId| {
-            let landing = contents.landing(*id);
+        let name = |id: &ManifestId| {
+            let landing = contents.manifest(*id);
             let reference = landing.tag.as_ref().map_or(short(landing.document), ToString::to_string);
             format!("{}:{reference}", contents.scope(landing.scope))
         };
-        let names = |step: Step| {
+        let names = |step: PushGroup| {
             let mut names: Vec<String> = step.iter().flatten().map(name).collect();
             names.sort();
             names

@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::StreamExt;
 
-use super::{Options, Tasks, landing};
+use super::{Tasks, TransferOptions, manifests};
+use crate::content::{BlobId, Contents, Destination, ManifestId, RepositoryId, verified};
 use crate::error::{Error, Failure, Kind, Result};
-use crate::place::{BlobId, Contents, Destination, LandingId, ScopeId, verified};
 use crate::progress::Event;
 
 /// Fetches every blob from each repository that needs it, and every manifest, tag and index, and compares them by digest.
@@ -22,7 +22,7 @@ use crate::progress::Event;
 pub async fn read_back(
     contents: &Arc<Contents>,
     destination: &Arc<dyn Destination>,
-    options: &Options,
+    options: &TransferOptions,
 ) -> Result<Vec<Failure>> {
     let work = Work {
         contents: contents.clone(),
@@ -31,7 +31,7 @@ pub async fn read_back(
         failed: Arc::default(),
     };
     let blobs = contents.blob_ids().flat_map(|id| contents.blob(id).wanted.iter().map(move |scope| (id, *scope)));
-    let items: Vec<Item> = blobs.map(Item::Blob).chain(contents.landing_ids().map(Item::Landing)).collect();
+    let items: Vec<Item> = blobs.map(Item::Blob).chain(contents.manifest_ids().map(Item::Landing)).collect();
     options.progress.event(work.begins());
     let mut tasks = Tasks::new(options.cancel.child_token());
     for item in items {
@@ -45,9 +45,9 @@ pub async fn read_back(
     }
     tasks.finish().await?;
     let failed = std::mem::take(&mut *work.failed.lock().unwrap_or_else(PoisonError::into_inner));
-    let broken = landing::images_that(contents, |id| {
-        let scope = contents.landing(id).scope;
-        let blobs = contents.landing(id).blobs.iter().map(|blob| Item::Blob((*blob, scope)));
+    let broken = manifests::images_that(contents, |id| {
+        let scope = contents.manifest(id).scope;
+        let blobs = contents.manifest(id).blobs.iter().map(|blob| Item::Blob((*blob, scope)));
         blobs.chain([Item::Landing(id)]).find(|item| failed.contains_key(item))
     });
     let failures = broken.iter();
@@ -59,16 +59,16 @@ pub async fn read_back(
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Item {
     /// A blob of a repository.
-    Blob((BlobId, ScopeId)),
+    Blob((BlobId, RepositoryId)),
     /// A manifest, perhaps under a tag.
-    Landing(LandingId),
+    Landing(ManifestId),
 }
 
 #[derive(Clone)]
 struct Work {
     contents: Arc<Contents>,
     destination: Arc<dyn Destination>,
-    options: Options,
+    options: TransferOptions,
     failed: Arc<Mutex<BTreeMap<Item, Error>>>,
 }
 
@@ -96,7 +96,7 @@ impl Work {
         }
     }
 
-    async fn blob(&self, id: BlobId, scope: ScopeId) -> Result<()> {
+    async fn blob(&self, id: BlobId, scope: RepositoryId) -> Result<()> {
         let (digest, size) = (self.contents.blob(id).digest, self.contents.blob(id).size);
         let repository = self.contents.scope(scope).to_string();
         let missing = format!("blob {digest} was pushed to {repository} and cannot be read back");

@@ -7,10 +7,10 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::{Job, Supply};
+use super::{Input, Job};
+use crate::content::{BlobId, Body, Contents, ManifestId, MissingBlobs, PutManifest, RepositoryId, Source, verified};
 use crate::error::{Error, Kind, Result};
 use crate::oci::Digest;
-use crate::place::{BlobId, Body, Contents, LandingId, MissingBlobs, PutManifest, ScopeId, Source, verified};
 use crate::progress::{Event, Silent};
 
 /// The source of blobs that are put again.
@@ -18,14 +18,14 @@ pub(super) struct Resend {
     /// The source, if it can be read again, and the contents whose ids it uses.
     source: Option<(Arc<dyn Source>, Arc<Contents>)>,
     /// The blobs that were put again. Locked during each put: other manifests that lack the same blob wait.
-    done: tokio::sync::Mutex<HashSet<(Digest, ScopeId)>>,
+    done: tokio::sync::Mutex<HashSet<(Digest, RepositoryId)>>,
 }
 
 impl Resend {
-    pub(super) fn new(supply: &Supply, contents: Arc<Contents>) -> Self {
+    pub(super) fn new(supply: &Input, contents: Arc<Contents>) -> Self {
         let source = match supply {
-            Supply::Source(source) => Some((source.clone(), contents)),
-            Supply::Pass(_) => None,
+            Input::Source(source) => Some((source.clone(), contents)),
+            Input::Pass(_) => None,
         };
         Resend { source, done: tokio::sync::Mutex::default() }
     }
@@ -42,11 +42,11 @@ impl Resend {
 /// Puts a manifest, and before another try the blobs that the destination lacks.
 ///
 /// # Errors
-/// Those of [`Destination::land`](crate::place::Destination::land); `Registry` if no source has a missing blob.
-pub(super) async fn put_manifest(job: &Job, id: LandingId) -> Result<()> {
+/// Those of [`Destination::put_manifest`](crate::content::Destination::land); `Registry` if no source has a missing blob.
+pub(super) async fn put_manifest(job: &Job, id: ManifestId) -> Result<()> {
     let mut tries = 0;
     loop {
-        let missing = match job.destination.land(&job.contents, id).await? {
+        let missing = match job.destination.put_manifest(&job.contents, id).await? {
             PutManifest::Done => return Ok(()),
             PutManifest::BlobsMissing(missing) => missing,
         };
@@ -54,11 +54,11 @@ pub(super) async fn put_manifest(job: &Job, id: LandingId) -> Result<()> {
         if tries == MAX_TRIES {
             return Err(missing.error);
         }
-        put_again(job, job.contents.landing(id).scope, missing).await?;
+        put_again(job, job.contents.manifest(id).scope, missing).await?;
     }
 }
 
-async fn put_again(job: &Job, scope: ScopeId, MissingBlobs { blobs, error }: MissingBlobs) -> Result<()> {
+async fn put_again(job: &Job, scope: RepositoryId, MissingBlobs { blobs, error }: MissingBlobs) -> Result<()> {
     let mut done = job.resend.done.lock().await;
     for id in blobs {
         let digest = job.blob(id).digest;
@@ -77,7 +77,7 @@ async fn put_again(job: &Job, scope: ScopeId, MissingBlobs { blobs, error }: Mis
 }
 
 /// Puts a blob of a sequential medium: reads it back from another scope of the destination.
-async fn put_from_elsewhere(job: &Job, id: BlobId, scope: ScopeId, refusal: &Error) -> Result<()> {
+async fn put_from_elsewhere(job: &Job, id: BlobId, scope: RepositoryId, refusal: &Error) -> Result<()> {
     let blob = job.blob(id);
     let digest = blob.digest;
     let mut last = refusal.flattened();
@@ -99,9 +99,9 @@ async fn put_from_elsewhere(job: &Job, id: BlobId, scope: ScopeId, refusal: &Err
     .hint("run the same command again: it uploads the blob from the medium"))
 }
 
-async fn put_one(job: &Job, id: BlobId, scope: ScopeId, body: &mut Body) -> Result<()> {
-    let put = job.destination.put(&job.contents, id, scope, body).await;
-    put.map_err(|error| body.blame().unwrap_or(error))?;
+async fn put_one(job: &Job, id: BlobId, scope: RepositoryId, body: &mut Body) -> Result<()> {
+    let put = job.destination.put_blob(&job.contents, id, scope, body).await;
+    put.map_err(|error| body.source_error().unwrap_or(error))?;
     job.tally.moved.fetch_add(1, Ordering::Relaxed);
     job.tally.moved_bytes.fetch_add(body.size(), Ordering::Relaxed);
     Ok(())

@@ -13,10 +13,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
-use super::{Options, Summary, Supply, run};
+use super::{Input, Summary, TransferOptions, run};
+use crate::content::{Builder, Contents, Destination, NamedImage, SourceRepository};
 use crate::error::Result;
 use crate::oci::{Digest, Document, MediaType};
-use crate::place::{Builder, Contents, Destination, Named, Origin};
 
 /// Two images and an index over them, in two repositories, with a shared layer and one of 5 MiB.
 struct Sample {
@@ -30,7 +30,7 @@ impl Sample {
     }
 
     /// As it would be planned from a registry's repository.
-    fn from(origin: Option<Origin>) -> Self {
+    fn from(origin: Option<SourceRepository>) -> Self {
         let mut blobs = BTreeMap::new();
         let mut blob = |media_type: &str, bytes: Vec<u8>| {
             let digest = Digest::of(&bytes);
@@ -69,14 +69,14 @@ impl Sample {
         let names = [("team/app:1", &index), ("team/app:2", &a), ("team/app:latest", &a), ("other/tool:1", &b)];
         for (name, document) in names {
             let name = name.parse().unwrap();
-            builder.image(Named { name, source: "h.io/x".into(), document: document.digest() }, origin.clone());
+            builder.image(NamedImage { name, source: "h.io/x".into(), document: document.digest() }, origin.clone());
         }
         Sample { contents: Arc::new(builder.finish().unwrap()), blobs }
     }
 }
 
-fn options() -> Options {
-    Options {
+fn options() -> TransferOptions {
+    TransferOptions {
         jobs: NonZeroUsize::new(4).unwrap(),
         progress: Arc::new(crate::progress::Silent),
         cancel: CancellationToken::new(),
@@ -85,14 +85,14 @@ fn options() -> Options {
 }
 
 /// A run that fails the test if it hangs.
-async fn go(sample: &Sample, supply: Supply, destination: Arc<dyn Destination>) -> Result<Summary> {
+async fn go(sample: &Sample, supply: Input, destination: Arc<dyn Destination>) -> Result<Summary> {
     go_with(&options(), sample, supply, destination).await
 }
 
 async fn go_with(
-    options: &Options,
+    options: &TransferOptions,
     sample: &Sample,
-    supply: Supply,
+    supply: Input,
     destination: Arc<dyn Destination>,
 ) -> Result<Summary> {
     let run = run(sample.contents.clone(), supply, destination, options);

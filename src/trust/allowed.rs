@@ -13,16 +13,16 @@ use std::path::Path;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use self::line::Line;
 use super::Namespace;
 use super::key::PublicKey;
 use super::signature::Signature;
 use crate::error::{Error, Kind, Result};
+use line::SignerLine;
 
 /// Whose signatures count, for what, and when.
 #[derive(Debug, Clone)]
 pub struct Trust {
-    lines: Vec<Line>,
+    lines: Vec<SignerLine>,
     any_namespace: bool,
 }
 
@@ -94,9 +94,9 @@ impl Trust {
                     return Err(at_line("there is no principal before the key".to_owned()));
                 }
                 pinned = Some(number);
-                lines.push(Line::pinned(number, line).map_err(at_line)?);
+                lines.push(SignerLine::pinned(number, line).map_err(at_line)?);
             } else {
-                lines.push(Line::parse(number, line, zone).map_err(at_line)?);
+                lines.push(SignerLine::parse(number, line, zone).map_err(at_line)?);
             }
         }
         if lines.is_empty() {

@@ -14,22 +14,22 @@ use futures_util::{StreamExt, stream};
 use jiff::Timestamp;
 use tokio::sync::{Mutex, OwnedMutexGuard, mpsc};
 
-use super::super::carrier::{Carrier, damaged};
-use super::super::checksums::Checksums;
-use super::super::files::show;
-use super::super::reader::Head;
-use super::super::seal::{Seal, Unverified};
-use super::super::source::blob_path;
-use super::members::{Members, shown_member};
 use super::zstd;
+use crate::bundle::format::blobs::blob_path;
+use crate::bundle::format::checksums::Checksums;
+use crate::bundle::format::head::Head;
+use crate::bundle::format::head_reader::{HeadReader, damaged};
+use crate::bundle::format::members::{MemberReader, shown_member};
+use crate::bundle::format::seal::{Seal, Unverified};
+use crate::content::{Blob, BlobId, Chunks, Contents, Mismatch, SequentialSource};
 use crate::error::{Error, Result};
+use crate::files::show;
 use crate::oci::Digest;
-use crate::place::{Blob, BlobId, Chunks, Contents, Mismatch, Pass};
 use crate::trust::Trust;
 
-/// A bundle that can be read once. The order of calls: the seal, the head, then as a [`Pass`].
+/// A bundle that can be read once. The order of calls: the seal, the head, then as a [`SequentialSource`].
 pub struct BundleStream {
-    members: Members,
+    members: MemberReader,
     shown: String,
     /// Configs that were verified with the head, in their order.
     configs: Vec<Slot>,
@@ -65,7 +65,7 @@ impl BundleStream {
         };
         let input = Box::new(BufReader::with_capacity(READ_AHEAD, input));
         let (configs, shown) = (Vec::new(), shown.to_owned());
-        Ok(BundleStream { members: Members::new(input, shown.clone(), 0), shown, configs, held: 0, spool: None })
+        Ok(BundleStream { members: MemberReader::new(input, shown.clone(), 0), shown, configs, held: 0, spool: None })
     }
 
     /// A file that is read from its beginning to its end.
@@ -89,22 +89,22 @@ impl BundleStream {
     /// Checks who signed `SHA256SUMS`, as of `at`.
     ///
     /// # Errors
-    /// As [`Bundle::verify_seal`](super::super::Bundle::verify_seal).
+    /// As [`Bundle::verify_seal`](crate::bundle::reader::Bundle::verify_seal).
     pub fn verify_seal(&mut self, trust: &Trust, at: Timestamp) -> Result<Seal> {
         Seal::verify(self, trust, at)
     }
 
     /// The seal without any trust: to look at, not to act upon.
-    pub fn seal_unverified(&mut self) -> Result<Unverified<Seal>> {
-        Seal::look(self)
+    pub fn read_unverified(&mut self) -> Result<Unverified<Seal>> {
+        Seal::read_unverified(self)
     }
 
     /// Reads and verifies the head. That nothing else comes is known at the end only.
     ///
     /// # Errors
-    /// As [`Bundle::read_head`](super::super::Bundle::read_head).
+    /// As [`Bundle::read_head`](crate::bundle::reader::Bundle::read_head).
     pub fn read_head(&mut self, seal: Seal) -> Result<Head> {
-        (self as &mut dyn Carrier).read_head(seal)
+        (self as &mut dyn HeadReader).read_head(seal)
     }
 
     /// As [`BundleStream::read_head`], for a seal that nobody vouches for.
@@ -123,7 +123,7 @@ impl BundleStream {
 
     /// The blobs in archive order. `contents` are those of the head; the run may move a selection of them. Must be called
     /// in a tokio runtime.
-    pub fn into_pass(self, contents: Arc<Contents>) -> impl Pass + use<> {
+    pub fn into_pass(self, contents: Arc<Contents>) -> impl SequentialSource + use<> {
         let (sender, items) = mpsc::channel(AHEAD);
         let shown = self.shown.clone();
         // A thread of its own: a pipe may keep it waiting for ever. It ends when nobody listens any more.
@@ -194,7 +194,7 @@ impl BundleStream {
     }
 }
 
-impl Carrier for BundleStream {
+impl HeadReader for BundleStream {
     fn shown(&self, path: &str) -> String {
         shown_member(&self.shown, path)
     }
@@ -297,7 +297,7 @@ impl Incoming {
 }
 
 #[async_trait]
-impl Pass for StreamPass {
+impl SequentialSource for StreamPass {
     /// `contents` may be a selection of what the archive holds: blobs that it does not list are skipped.
     async fn next(&mut self, contents: &Contents) -> Result<Option<(BlobId, Chunks)>> {
         let ids =

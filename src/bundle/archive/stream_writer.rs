@@ -15,18 +15,19 @@ use jiff::Timestamp;
 use rustix::fs::FileType;
 use tokio::sync::{mpsc, oneshot};
 
-use super::super::files::{Lock, OwnFile, Permissions, Publish, blocking, own_file, publish, remove};
-use super::super::output::{Form, Output};
-use super::super::sealing::{self, HeadFiles, Sealed};
-use super::super::source::blob_path;
-use super::chain::{ZEROS, write_member, write_seal, write_top};
-use super::members::{header, padding};
 use super::zstd::{Frames, is_packed};
-use crate::error::{Error, Kind, Result};
-use crate::oci::Digest;
-use crate::place::{
-    BlobId, Body, Chunks, Contents, Destination, LandingId, Linked, Order, Presence, PutManifest, ScopeId, Stored,
+use crate::bundle::format::blobs::blob_path;
+use crate::bundle::format::members::{header, padding};
+use crate::bundle::format::offsets::{ZEROS, write_member, write_seal, write_top};
+use crate::bundle::format::top_level::{self, HeadFiles, Sealed};
+use crate::bundle::resume::output::{OutputForm, OutputPath};
+use crate::content::{
+    BlobId, BlobStatus, Body, Chunks, Contents, Destination, ManifestId, MountOutcome, Order, PutBlob, PutManifest,
+    RepositoryId,
 };
+use crate::error::{Error, Kind, Result};
+use crate::files::{Lock, OwnFile, Permissions, Publish, blocking, own_file, publish, remove};
+use crate::oci::Digest;
 use crate::trust::SigningKey;
 
 /// Whether a stream is compressed.
@@ -57,7 +58,7 @@ struct Ready {
 
 impl StreamWriter {
     /// A bundle that goes into `output`, which messages call `shown`; the rest as for
-    /// [`ArchiveWriter::new`](super::ArchiveWriter::new).
+    /// [`ArchiveWriter::new`](super::writer::ArchiveWriter::new).
     ///
     /// # Errors
     /// `Usage` if there is no key, one twice, or more than a bundle can hold signatures.
@@ -68,7 +69,7 @@ impl StreamWriter {
         keys: Vec<SigningKey>,
         created: Timestamp,
     ) -> Result<StreamWriter> {
-        sealing::check_keys(&keys)?;
+        top_level::check_keys(&keys)?;
         Ok(StreamWriter {
             output: Mutex::new(Some(output)),
             file: None,
@@ -125,11 +126,11 @@ impl Destination for StreamWriter {
         Ok(HashSet::new())
     }
 
-    async fn presence(&self, _: &Contents, _: BlobId, _: ScopeId) -> Result<Presence> {
-        Ok(Presence::Absent)
+    async fn blob_status(&self, _: &Contents, _: BlobId, _: RepositoryId) -> Result<BlobStatus> {
+        Ok(BlobStatus::Absent)
     }
 
-    async fn put(&self, contents: &Contents, id: BlobId, _: ScopeId, body: &mut Body) -> Result<Stored> {
+    async fn put_blob(&self, contents: &Contents, id: BlobId, _: RepositoryId, body: &mut Body) -> Result<PutBlob> {
         let blob = contents.blob(id);
         let mut line = self.ready()?.line.lock().await;
         // Opened first: what cannot be had at all leaves the stream where it was.
@@ -140,24 +141,24 @@ impl Destination for StreamWriter {
             line.send(Piece::Bytes(chunk?)).await?;
         }
         line.send(Piece::Head(Bytes::from_static(&ZEROS).slice(..padding(blob.size) as usize))).await?;
-        Ok(Stored::Sent)
+        Ok(PutBlob::Uploaded)
     }
 
-    async fn link(&self, _: &Contents, _: BlobId, _: ScopeId, _: ScopeId) -> Result<Linked> {
-        Ok(Linked::Done)
+    async fn mount_blob(&self, _: &Contents, _: BlobId, _: RepositoryId, _: RepositoryId) -> Result<MountOutcome> {
+        Ok(MountOutcome::Done)
     }
 
-    async fn read_back(&self, _: &Contents, _: BlobId, _: ScopeId) -> Result<Chunks> {
+    async fn read_back(&self, _: &Contents, _: BlobId, _: RepositoryId) -> Result<Chunks> {
         Err(Error::new(Kind::Io, "what went into a pipe cannot be read again"))
     }
 
-    async fn land(&self, _: &Contents, _: LandingId) -> Result<PutManifest> {
+    async fn put_manifest(&self, _: &Contents, _: ManifestId) -> Result<PutManifest> {
         // Documents went ahead of the blobs.
         self.ready().map(|_| PutManifest::Done)
     }
 
     /// The seal has gone out.
-    fn leaves_out(&self) -> bool {
+    fn can_skip_images(&self) -> bool {
         false
     }
 
@@ -178,7 +179,7 @@ impl Destination for StreamWriter {
 
 /// `.NAME.partial`, which goes away unless all of it is there.
 struct PartialFile {
-    output: Output,
+    output: OutputPath,
     file: File,
     permissions: Permissions,
     /// Whether all of it is there and durable.
@@ -188,7 +189,7 @@ struct PartialFile {
 
 impl PartialFile {
     fn create(output: &Path) -> Result<PartialFile> {
-        let output = Output::new(output, Form::File)?;
+        let output = OutputPath::new(output, OutputForm::File)?;
         let (parent, name) = (output.parent(), output.partial());
         let (own, lock) = own_file(parent, &name, &output.probe(), |file| output.lock(file))?;
         let OwnFile { file, permissions, .. } = own;

@@ -8,14 +8,17 @@ use bytes::Bytes;
 use futures_util::TryStreamExt;
 use tokio_util::sync::CancellationToken;
 
-use super::super::fixture::{Key, Memory, good, keep, now, read};
-use super::super::{Bundle, Head};
-use super::{ArchiveWriter, BundleStream, Compression, StreamWriter};
+use super::stream::BundleStream;
+use super::stream_writer::{Compression, StreamWriter};
+use super::writer::ArchiveWriter;
+use crate::bundle::fixture::{Key, Memory, good, keep, now, read};
+use crate::bundle::format::head::Head;
+use crate::bundle::reader::Bundle;
+use crate::content::{Builder, Contents, Destination, NamedImage, SequentialSource, Source};
 use crate::error::{Kind, Result};
 use crate::oci::Digest;
-use crate::place::{Builder, Contents, Destination, Named, Pass, Source};
 use crate::progress::Silent;
-use crate::transfer::{Options, Summary, Supply, run};
+use crate::transfer::{Input, Summary, TransferOptions, run};
 
 fn writer(path: &Path, key: &Key) -> ArchiveWriter {
     ArchiveWriter::new(path.to_owned(), vec![key.load()], now()).unwrap()
@@ -29,13 +32,13 @@ fn planner(path: &Path, key: &Key, state: &Path, selection: &[u8]) -> ArchiveWri
 }
 
 async fn go(memory: Memory, contents: Contents, destination: Arc<dyn Destination>) -> Result<Summary> {
-    let options = Options {
+    let options = TransferOptions {
         jobs: std::num::NonZeroUsize::new(3).unwrap(),
         progress: Arc::new(Silent),
         cancel: CancellationToken::new(),
         keep_going: false,
     };
-    run(Arc::new(contents), Supply::Source(Arc::new(memory)), destination, &options).await.map(|done| done.summary)
+    run(Arc::new(contents), Input::Source(Arc::new(memory)), destination, &options).await.map(|done| done.summary)
 }
 
 async fn write_good(path: &Path, key: &Key) {
@@ -49,7 +52,7 @@ fn tiny() -> (Memory, Contents) {
     let app = memory.manifest(b"{}", &[b"one", &[7; 512]], &[]);
     let mut builder = Builder::default();
     builder.document(&app).unwrap();
-    let named = Named { name: "a/b:1".parse().unwrap(), source: "h.io/a/b:1".into(), document: app.digest() };
+    let named = NamedImage { name: "a/b:1".parse().unwrap(), source: "h.io/a/b:1".into(), document: app.digest() };
     builder.image(named, None);
     (memory, builder.finish().unwrap())
 }
@@ -208,7 +211,7 @@ async fn what_is_compressed_already_costs_next_to_nothing_and_the_rest_gets_smal
         let app = memory.manifest(b"{}", &[layer], &[]);
         let mut builder = Builder::default();
         builder.document(&app).unwrap();
-        let named = Named { name: "a/b:1".parse().unwrap(), source: "h.io/a/b:1".into(), document: app.digest() };
+        let named = NamedImage { name: "a/b:1".parse().unwrap(), source: "h.io/a/b:1".into(), document: app.digest() };
         builder.image(named, None);
         (memory, builder.finish().unwrap())
     };
@@ -387,7 +390,7 @@ async fn a_reader_of_the_pipe_that_goes_away_is_an_error() {
 
 #[test]
 fn sizes_beyond_8_gib_have_one_form_too() {
-    use super::members::header;
+    use crate::bundle::format::members::header;
     for size in [(8 << 30) - 1, 8 << 30, 8 << 40] {
         let block = header("blobs/sha256/x", size);
         assert_eq!(tar::Header::from_byte_slice(&block).entry_size().unwrap(), size);

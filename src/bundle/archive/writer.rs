@@ -2,7 +2,7 @@
 //! straight to where they belong.
 //!
 //! When the plan changes (an image is left out, or tags are looked at again) it is planned anew, and what is there moves
-//! inside the file ([`moves`](super::moves)).
+//! inside the file ([`moves`](crate::bundle::resume::relocate)).
 
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
@@ -13,24 +13,25 @@ use async_trait::async_trait;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
 
-use super::super::files::{HASHERS, StopOnDrop, WORTH, WRITERS, Writer, blocking};
-use super::super::filling::fill;
-use super::super::output::check_name;
-use super::super::resume::{Earlier, Keep, PlanKeeper, SavedPlan};
-use super::super::sealing::{self, HeadFiles, Sealed};
-use super::super::source::blob_path;
-use super::chain::{Chain, ZEROS, head_length, seal_length, write_member, write_top};
-use super::extent_map::{ExtentMap, apart};
-use super::journal::Journal;
-use super::members::{BLOCK, header, padding};
-use super::moves::{Extent, Step};
-use super::places::{Places, stoppable};
-use super::site::{Content, Region, Site};
-use crate::error::{Error, Failure, Kind, Result};
-use crate::oci::Digest;
-use crate::place::{
-    BlobId, Body, Chunks, Contents, Destination, LandingId, Linked, Order, Presence, PutManifest, ScopeId, Stored,
+use super::extents::{BlobExtents, stoppable};
+use super::partial::{JournaledBlob, PartialArchive, Region};
+use crate::bundle::format::blobs::blob_path;
+use crate::bundle::format::members::{BLOCK, header, padding};
+use crate::bundle::format::offsets::{MemberOffsets, ZEROS, head_length, seal_length, write_member, write_top};
+use crate::bundle::format::top_level::{self, HeadFiles, Sealed};
+use crate::bundle::resume::extent_map::{ExtentMap, apart};
+use crate::bundle::resume::journal::Journal;
+use crate::bundle::resume::output::check_name;
+use crate::bundle::resume::plan::{Keep, PlanKeeper, ResumeReport, SavedPlan};
+use crate::bundle::resume::relocate::{Extent, Relocation};
+use crate::bundle::resume::resume_write::fill;
+use crate::content::{
+    BlobId, BlobStatus, Body, Chunks, Contents, Destination, ManifestId, MountOutcome, Order, PutBlob, PutManifest,
+    RepositoryId,
 };
+use crate::error::{Error, Failure, Kind, Result};
+use crate::files::{HASHERS, StopOnDrop, WORTH, WRITERS, Writer, blocking};
+use crate::oci::Digest;
 use crate::trust::SigningKey;
 
 /// Writes one `BUNDLE.tar`.
@@ -38,7 +39,7 @@ use crate::trust::SigningKey;
 pub struct ArchiveWriter {
     output: PathBuf,
     /// Until it is prepared.
-    site: Mutex<Option<Site>>,
+    site: Mutex<Option<PartialArchive>>,
     ready: OnceLock<Ready>,
     /// Dropped last: without an unfinished file there is nothing to continue.
     plan: PlanKeeper,
@@ -46,7 +47,7 @@ pub struct ArchiveWriter {
 
 #[derive(Debug)]
 struct Ready {
-    site: Arc<Site>,
+    site: Arc<PartialArchive>,
     journal: Arc<Journal>,
     plan: Mutex<Arc<Planned>>,
     /// The blobs that are in the file, verified.
@@ -59,19 +60,19 @@ struct Ready {
 #[derive(Debug)]
 struct Planned {
     sealed: Sealed,
-    chain: Chain,
-    places: Arc<Places>,
+    chain: MemberOffsets,
+    places: Arc<BlobExtents>,
 }
 
 impl Planned {
     fn new(sealed: Sealed, contents: &Contents) -> Planned {
-        let chain = Chain::new(seal_length(&sealed) + head_length(&sealed, contents), contents);
-        let places = Arc::new(Places::new(&chain, contents));
+        let chain = MemberOffsets::new(seal_length(&sealed) + head_length(&sealed, contents), contents);
+        let places = Arc::new(BlobExtents::new(&chain, contents));
         Planned { sealed, chain, places }
     }
 
     /// Gives the file its length and all that goes before the blobs, but for the seal.
-    async fn write_head(&self, site: &Arc<Site>, contents: &Contents) -> Result<()> {
+    async fn write_head(&self, site: &Arc<PartialArchive>, contents: &Contents) -> Result<()> {
         let (own, length) = (site.clone(), self.chain.length());
         WRITERS.run(move || own.allocate(length)).await?;
         let mut writer = Writer::new(Region::new(site, seal_length(&self.sealed)));
@@ -101,7 +102,7 @@ impl ArchiveWriter {
     /// # Errors
     /// `Usage` if there is no key, one twice, or more than a bundle can hold signatures; or if `output` has no name.
     pub fn new(output: PathBuf, keys: Vec<SigningKey>, created: Timestamp) -> Result<ArchiveWriter> {
-        sealing::check_keys(&keys)?;
+        top_level::check_keys(&keys)?;
         check_name(&output)?;
         let (plan, site, ready) = (PlanKeeper::new(keys, created), Mutex::default(), OnceLock::new());
         Ok(ArchiveWriter { output, site, ready, plan })
@@ -119,12 +120,12 @@ impl ArchiveWriter {
     /// # Errors
     /// `Io` if the output exists, cannot be written, can be changed by others, or another run writes it; `Usage` if
     /// others can change the state.
-    pub fn open(&self) -> Result<Earlier> {
-        let site = Site::open(&self.output)?;
+    pub fn open(&self) -> Result<ResumeReport> {
+        let site = PartialArchive::open(&self.output)?;
         let (existed, permissions) = site.earlier();
         let plan = self.plan.open(site.output(), existed)?;
         *self.site.lock().unwrap_or_else(PoisonError::into_inner) = Some(site);
-        Ok(Earlier::new(existed, permissions, plan))
+        Ok(ResumeReport::new(existed, permissions, plan))
     }
 
     /// Continues a plan: its contents are to be given to [`Destination::prepare`]. The failures say what was asked for
@@ -164,7 +165,7 @@ impl Destination for ArchiveWriter {
         let mut site = match site {
             Some(site) => site,
             None if self.ready.get().is_some() => return Err(Error::new(Kind::Io, "the bundle was prepared twice")),
-            None => Site::open(&self.output)?,
+            None => PartialArchive::open(&self.output)?,
         };
         let ExtentMap { held, moving } = site.take_map();
         let plan = Planned::new(self.plan.seal(contents).await?, contents);
@@ -210,12 +211,12 @@ impl Destination for ArchiveWriter {
         Ok(kept)
     }
 
-    async fn presence(&self, contents: &Contents, blob: BlobId, _: ScopeId) -> Result<Presence> {
+    async fn blob_status(&self, contents: &Contents, blob: BlobId, _: RepositoryId) -> Result<BlobStatus> {
         let there = self.ready()?.there().contains(&contents.blob(blob).digest);
-        Ok(if there { Presence::Here } else { Presence::Absent })
+        Ok(if there { BlobStatus::Present } else { BlobStatus::Absent })
     }
 
-    async fn put(&self, contents: &Contents, id: BlobId, _: ScopeId, body: &mut Body) -> Result<Stored> {
+    async fn put_blob(&self, contents: &Contents, id: BlobId, _: RepositoryId, body: &mut Body) -> Result<PutBlob> {
         let ready = self.ready()?;
         let (blob, plan) = (contents.blob(id), ready.plan());
         let (path, begin) = (blob_path(blob.digest), plan.chain.blob(id));
@@ -225,12 +226,12 @@ impl Destination for ArchiveWriter {
         let (site, journal) = (ready.site.clone(), ready.journal.clone());
         let open = move || {
             site.write(begin - BLOCK, &header(&path, size))?;
-            Ok(Content::new(&site, &journal, digest, begin, there))
+            Ok(JournaledBlob::new(&site, &journal, digest, begin, there))
         };
         let mut writer = Writer::open(open).await?;
         if let Err(error) = fill(&mut writer, left, body).await {
-            let is_wrong = body.is_wrong();
-            let end = move |content: Content| match is_wrong {
+            let is_wrong = body.has_mismatch();
+            let end = move |content: JournaledBlob| match is_wrong {
                 true => content.give_up(),
                 false if size >= WORTH => content.keep(),
                 false => Ok(()),
@@ -240,21 +241,21 @@ impl Destination for ArchiveWriter {
             return Err(error);
         }
         let journal = ready.journal.clone();
-        let end = move |content: Content| {
+        let end = move |content: JournaledBlob| {
             content.finish(&ZEROS[..padding(size) as usize])?;
             journal.note(digest, Extent { offset: begin, length: size })
         };
         writer.finish(end).await?;
         ready.site.is_worth_keeping();
         ready.there().insert(blob.digest);
-        Ok(Stored::Sent)
+        Ok(PutBlob::Uploaded)
     }
 
-    async fn link(&self, _: &Contents, _: BlobId, _: ScopeId, _: ScopeId) -> Result<Linked> {
-        Ok(Linked::Done)
+    async fn mount_blob(&self, _: &Contents, _: BlobId, _: RepositoryId, _: RepositoryId) -> Result<MountOutcome> {
+        Ok(MountOutcome::Done)
     }
 
-    async fn read_back(&self, contents: &Contents, id: BlobId, _: ScopeId) -> Result<Chunks> {
+    async fn read_back(&self, contents: &Contents, id: BlobId, _: RepositoryId) -> Result<Chunks> {
         let (ready, blob) = (self.ready()?, contents.blob(id));
         Ok(ready.site.reading(&blob_path(blob.digest), ready.plan().chain.blob(id), blob.size)?.stream())
     }
@@ -279,7 +280,7 @@ impl Destination for ArchiveWriter {
         Ok(())
     }
 
-    async fn land(&self, _: &Contents, _: LandingId) -> Result<PutManifest> {
+    async fn put_manifest(&self, _: &Contents, _: ManifestId) -> Result<PutManifest> {
         // Documents are written when the archive is planned.
         self.ready().map(|_| PutManifest::Done)
     }
@@ -301,7 +302,7 @@ impl Destination for ArchiveWriter {
         Ok(())
     }
 
-    async fn abandon(&self) {
+    async fn abort(&self) {
         WRITERS.settle().await;
     }
 }
@@ -318,9 +319,9 @@ impl Ready {
 
 /// Finishes what was on its way when an earlier run was killed; returns where everything is then.
 async fn finish_move(
-    site: &Arc<Site>,
+    site: &Arc<PartialArchive>,
     mut held: HashMap<Digest, Extent>,
-    moving: Option<(Step, u64)>,
+    moving: Option<(Relocation, u64)>,
 ) -> Result<HashMap<Digest, Extent>> {
     let Some((step, moved)) = moving else { return Ok(held) };
     let journal = begin_journal(site, held.clone(), moving)?;
@@ -331,14 +332,18 @@ async fn finish_move(
     Ok(if apart(&held) { held } else { HashMap::new() })
 }
 
-fn begin_journal(site: &Site, held: HashMap<Digest, Extent>, moving: Option<(Step, u64)>) -> Result<Journal> {
+fn begin_journal(
+    site: &PartialArchive,
+    held: HashMap<Digest, Extent>,
+    moving: Option<(Relocation, u64)>,
+) -> Result<Journal> {
     Journal::begin(site.output().parent(), &site.output().journal(), held, moving)
 }
 
 /// Hashes again what is said to be there.
 async fn keep(
-    site: &Site,
-    chain: &Chain,
+    site: &PartialArchive,
+    chain: &MemberOffsets,
     contents: &Contents,
     said: &HashMap<Digest, Extent>,
 ) -> Result<HashSet<BlobId>> {

@@ -9,34 +9,34 @@ use serde_json::{Value, json};
 
 use super::{Export, PlatformAs};
 use crate::cli::Global;
-use crate::cli::making::{self, Wanted, tell_of_earlier};
+use crate::cli::bundle_output::{self, BundleRequest, tell_of_earlier};
 use crate::cli::output::note;
 use crate::containers::{Registries, Rules};
 use crate::credentials::{ForHost, Lookup};
 use crate::dir::Tree;
 use crate::error::{Error, Result};
-use crate::export::Making;
-use crate::naming::Naming;
+use crate::jobs::export::BundleWriter;
 use crate::oci::Reference;
 use crate::plan::Plan;
 use crate::progress::Progress;
-use crate::selection::{self, Filter, Selection};
+use crate::select::naming::NamePolicy;
+use crate::select::{self, Filter, Selection};
 use crate::trust::{KeyId, SigningKey};
 
 /// All that is known before a registry is asked. Worked out while Ctrl-C still ends the program at once, for it may
 /// wait for someone to type a list or a password.
-pub(in crate::cli) struct Request {
+pub(crate) struct ExportRequest {
     pub(super) started: Instant,
     pub(super) selection: Selection,
     pub(super) filter: Filter,
-    pub(super) naming: Naming,
+    pub(super) naming: NamePolicy,
     pub(super) logins: Arc<dyn Lookup>,
     /// With `--from-dir`, what is read instead of registries.
     pub(super) tree: Option<Tree>,
     /// Of the key that signs, or would.
     pub(super) key_id: Option<KeyId>,
     /// Nothing with `--dry-run`.
-    pub(super) making: Option<Making>,
+    pub(super) making: Option<BundleWriter>,
     /// What an interrupted run of this command planned, if that is continued.
     pub(super) resumed: Option<Plan>,
     pub(super) rules: Rules,
@@ -46,14 +46,14 @@ pub(in crate::cli) struct Request {
 
 impl Export {
     /// What is known before a registry is asked; what can be wrong in it is told then.
-    pub(in crate::cli) fn request(&self, global: &Global) -> Result<Request> {
+    pub(crate) fn request(&self, global: &Global) -> Result<ExportRequest> {
         let (started, progress) = (Instant::now(), global.progress());
         let selection = self.selection()?;
         let logins = self.logins(&selection)?;
         let (rules, registries) = (self.files.rules()?, self.files.registries(&*progress)?);
         let tree = self.from_dir.as_deref().map(Tree::scan).transpose()?;
         let filter = Filter::new(&self.include, &self.exclude, self.latest)?;
-        let naming = if self.scoped { Naming::Scoped } else { self.names };
+        let naming = if self.scoped { NamePolicy::Scoped } else { self.names };
         let key = self.key.as_deref().map(SigningKey::load).transpose()?;
         let key_id = key.as_ref().map(|key| key.public_key().key_id());
         let making = match (&self.output, key) {
@@ -61,12 +61,12 @@ impl Export {
             (Some(output), Some(key)) => {
                 let selection = self.from_dir.is_none().then(|| self.carried(&selection, naming));
                 let (compress, json, state) = (self.compress, self.json, &self.state);
-                Some(making::bundle(Wanted { output, key, compress, json, state, selection }, &progress)?)
+                Some(bundle_output::bundle(BundleRequest { output, key, compress, json, state, selection }, &progress)?)
             }
             _ => return Err(Error::usage("--output and --key are needed")),
         };
         // Whether the output can be made is to be known before anything is asked for.
-        let mut earlier = making.as_ref().map(Making::open).transpose()?.unwrap_or_default();
+        let mut earlier = making.as_ref().map(BundleWriter::open).transpose()?.unwrap_or_default();
         // A plan that names anything else than what is asked for is not continued, whoever wrote it.
         earlier.plan = earlier.plan.filter(|plan| {
             let sources = plan.contents.images.iter().map(|image| image.source.as_str());
@@ -75,7 +75,7 @@ impl Export {
         tell_of_earlier(&earlier, self.refresh, global.quiet);
         let plan = earlier.plan.filter(|_| !self.refresh);
         let resumed = making.as_ref().zip(plan).map(|(making, plan)| making.resume(plan));
-        Ok(Request {
+        Ok(ExportRequest {
             started,
             selection,
             filter,
@@ -92,7 +92,7 @@ impl Export {
     }
 
     /// All that decides what is carried.
-    fn carried(&self, selection: &Selection, naming: Naming) -> Value {
+    fn carried(&self, selection: &Selection, naming: NamePolicy) -> Value {
         let platforms: Vec<String> = self.platform.iter().map(ToString::to_string).collect();
         json!({
             "command": "export",
@@ -128,7 +128,7 @@ impl Export {
             selection.add(read(&text, &origin)?)?;
         }
         if !self.keep_going {
-            selection = selection.sound()?;
+            selection = selection.into_valid()?;
         }
         if self.from_dir.is_none() && selection.wanted.is_empty() && selection.failures.is_empty() {
             return Err(Error::usage("there is nothing to export: the list is empty"));
@@ -146,7 +146,7 @@ impl Export {
 }
 
 /// A list or YAML file; `-` is stdin.
-pub(in crate::cli) fn read_file(path: &Path) -> Result<String> {
+pub(crate) fn read_file(path: &Path) -> Result<String> {
     let what = || format!("cannot read the list {}", path.display());
     let reader: Box<dyn Read> = if path == Path::new("-") {
         if std::io::stdin().is_terminal() {
@@ -157,7 +157,7 @@ pub(in crate::cli) fn read_file(path: &Path) -> Result<String> {
         Box::new(std::fs::File::open(path).map_err(|e| Error::io(what(), e))?)
     };
     let mut bytes = Vec::new();
-    reader.take(selection::MAX_FILE as u64 + 1).read_to_end(&mut bytes).map_err(|e| Error::io(what(), e))?;
+    reader.take(select::MAX_FILE as u64 + 1).read_to_end(&mut bytes).map_err(|e| Error::io(what(), e))?;
     as_text(bytes, path)
 }
 

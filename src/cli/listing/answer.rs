@@ -9,14 +9,14 @@ use serde_json::{Value, json};
 use crate::error::Failure;
 
 /// What an answer lists.
-pub(in crate::cli) trait Entry {
+pub(crate) trait Entry {
     /// Under which name it lands.
     fn name(&self) -> String;
     fn json(&self) -> Value;
 }
 
 /// `{"images": [...], ...}`. Each image becomes JSON when it is written: as values, 10,000 of them take 30 MiB.
-pub(in crate::cli) struct Answer<E> {
+pub(crate) struct Answer<E> {
     images: Vec<E>,
     /// An object with `images`, which is null.
     fields: Value,
@@ -24,18 +24,18 @@ pub(in crate::cli) struct Answer<E> {
 
 impl<E: Entry> Answer<E> {
     /// `fields` is an object.
-    pub(in crate::cli) fn new(images: Vec<E>, mut fields: Value) -> Self {
+    pub(crate) fn new(images: Vec<E>, mut fields: Value) -> Self {
         fields[IMAGES] = Value::Null;
         Answer { images, fields }
     }
 
     /// The images, to be changed.
-    pub(in crate::cli) fn images(&mut self) -> &mut [E] {
+    pub(crate) fn images(&mut self) -> &mut [E] {
         &mut self.images
     }
 
     /// Takes the images that failed out of the list, and names them with their reasons.
-    pub(in crate::cli) fn keep_landed(&mut self, failures: &[Failure]) {
+    pub(crate) fn keep_landed(&mut self, failures: &[Failure]) {
         let failed: HashSet<&str> = failures.iter().map(|failure| failure.image.as_str()).collect();
         self.images.retain(|image| failed.is_empty() || !failed.contains(image.name().as_str()));
         let one = |failure: &Failure| json!({"image": failure.image, "reason": failure.error.chain(), "hints": failure.error.hints()});

@@ -4,16 +4,16 @@
 
 use std::collections::{HashMap, HashSet};
 
+use crate::content::{BlobId, BlobKind, Contents};
 use crate::oci::{Digest, Document, Platform, View};
-use crate::place::{BlobId, BlobKind, Contents};
 
 /// What configs say, by their digests.
 #[derive(Debug, Default)]
-pub(in crate::cli) struct Platforms(HashMap<Digest, String>);
+pub(crate) struct ConfigPlatforms(HashMap<Digest, String>);
 
-impl Platforms {
+impl ConfigPlatforms {
     /// Takes note of a config's bytes.
-    pub(in crate::cli) fn add(&mut self, config: Digest, bytes: &[u8]) {
+    pub(crate) fn add(&mut self, config: Digest, bytes: &[u8]) {
         if let Ok(platform) = serde_json::from_slice::<Platform>(bytes)
             && !platform.os.is_empty()
         {
@@ -27,7 +27,7 @@ impl Platforms {
 }
 
 /// The configs of the images that are no index, each once.
-pub(in crate::cli) fn configs(contents: &Contents) -> Vec<BlobId> {
+pub(crate) fn configs(contents: &Contents) -> Vec<BlobId> {
     let known: HashMap<Digest, BlobId> = contents
         .blob_ids()
         .filter(|id| contents.blob(*id).kind == BlobKind::Config)

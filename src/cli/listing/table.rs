@@ -1,15 +1,15 @@
 //! The table for people: at most [`WIDTH`] columns, and no name is ever cut: what is too long goes on in the next line.
 
-use super::{Platforms, Row, Totals, rows};
+use super::{ConfigPlatforms, Row, Totals, rows};
 use crate::cli::output::human_size;
 use crate::cli::progress::count;
+use crate::content::{Absent, Contents, Reason};
 use crate::error::Result;
 use crate::oci::Digest;
-use crate::place::{Absent, Contents, Reason};
 use crate::text::one_line;
 
 /// Images sorted by name, each followed by what is about it; then what is left out; then totals.
-pub(in crate::cli) fn table(contents: &Contents, platforms: &Platforms) -> Result<String> {
+pub(crate) fn table(contents: &Contents, platforms: &ConfigPlatforms) -> Result<String> {
     let rows = rows(contents, platforms)?;
     let named: Vec<(String, &Row)> = rows.iter().map(|row| (shown_name(row), row)).collect();
     let fitting = named.iter().map(|(name, _)| name.chars().count()).filter(|width| *width <= WIDEST_NAME);
@@ -156,8 +156,8 @@ const WIDEST_NAME: usize = WIDTH - (2 + 11 + 2 + 10 + 2 + 10 + 2 + 12);
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::content::{Builder, NamedImage};
     use crate::oci::{Document, MediaType};
-    use crate::place::{Builder, Named};
     use bytes::Bytes;
 
     fn manifest(config_type: &str, layers: &[&str], more: &str) -> Document {
@@ -213,7 +213,7 @@ mod tests {
             (&long, &two),
         ] {
             let source = format!("registry.example.com/{name}");
-            builder.image(Named { name: name.parse().unwrap(), source, document: document.digest() }, None);
+            builder.image(NamedImage { name: name.parse().unwrap(), source, document: document.digest() }, None);
         }
         builder.absent(Absent {
             digest: left_out.digest(),
@@ -225,8 +225,8 @@ mod tests {
     }
 
     /// The config of every sample says the same.
-    fn platforms() -> Platforms {
-        let mut platforms = Platforms::default();
+    fn platforms() -> ConfigPlatforms {
+        let mut platforms = ConfigPlatforms::default();
         platforms.add(Digest::of(b"c"), br#"{"architecture":"arm64","os":"linux","variant":"v8","rootfs":{}}"#);
         platforms
     }
@@ -240,7 +240,7 @@ mod tests {
 
     #[test]
     fn the_json_has_everything_in_full() {
-        let value = super::super::json(&sample(), &platforms()).unwrap();
+        let value = crate::cli::listing::json(&sample(), &platforms()).unwrap();
         insta::assert_snapshot!(serde_json::to_string_pretty(&value).unwrap());
     }
 

@@ -2,14 +2,14 @@
 
 use serde_json::{Value, json};
 
-use super::{Platforms, Row, rows};
+use super::{ConfigPlatforms, Row, rows};
 use crate::cli::output::human_size;
 use crate::cli::progress::count;
+use crate::content::Contents;
 use crate::error::Result;
-use crate::place::Contents;
 
 /// How much there is.
-pub(in crate::cli) struct Totals {
+pub(crate) struct Totals {
     /// Everything that has a name.
     named: usize,
     /// Those that are about another one.
@@ -18,12 +18,12 @@ pub(in crate::cli) struct Totals {
     blobs: usize,
     bytes: u64,
     /// What it would be more if every image were stored by itself, in bytes.
-    pub(in crate::cli) saved: u64,
+    pub(crate) saved: u64,
 }
 
 impl Totals {
-    pub(in crate::cli) fn of(contents: &Contents) -> Result<Self> {
-        Ok(Totals::of_rows(contents, &rows(contents, &Platforms::default())?))
+    pub(crate) fn of(contents: &Contents) -> Result<Self> {
+        Ok(Totals::of_rows(contents, &rows(contents, &ConfigPlatforms::default())?))
     }
 
     pub(super) fn of_rows(contents: &Contents, rows: &[Row]) -> Self {
@@ -39,7 +39,7 @@ impl Totals {
         }
     }
 
-    pub(in crate::cli) fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         json!({
             "images": self.named, "referrers": self.referrers, "documents": self.documents, "blobs": self.blobs,
             "bytes": self.bytes, "bytesSavedBySharing": self.saved,
@@ -47,12 +47,12 @@ impl Totals {
     }
 
     /// What is there for its own sake.
-    pub(in crate::cli) fn asked(&self) -> usize {
+    pub(crate) fn asked(&self) -> usize {
         self.named - self.referrers
     }
 
     /// `3 images and 4 referrers`
-    pub(in crate::cli) fn images(&self) -> String {
+    pub(crate) fn images(&self) -> String {
         let images = count(self.asked(), "image");
         if self.referrers == 0 { images } else { format!("{images} and {}", count(self.referrers, "referrer")) }
     }

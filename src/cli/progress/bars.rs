@@ -12,14 +12,14 @@ use crate::cli::output::human_size;
 use crate::cli::stderr::{draw_status, note};
 use crate::progress::{Event, Progress};
 
-pub(in crate::cli) struct Bars {
+pub(crate) struct Bars {
     verbose: bool,
     look: Look,
     tally: Mutex<Tally>,
 }
 
 impl Bars {
-    pub(in crate::cli) fn start(verbose: bool) -> Arc<Self> {
+    pub(crate) fn start(verbose: bool) -> Arc<Self> {
         let bars =
             Arc::new(Bars { verbose, look: Look::of_environment(), tally: Mutex::new(Tally::new(Instant::now())) });
         let drawn = Arc::downgrade(&bars);

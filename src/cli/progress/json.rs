@@ -7,15 +7,15 @@ use serde_json::{Value, json};
 
 use super::tally::Tally;
 use crate::cli::stderr;
-use crate::progress::{Event, How, Progress};
+use crate::progress::{Event, Progress, TransferKind};
 use crate::text::secrets::redact;
 
-pub(in crate::cli) struct Json {
+pub(crate) struct Json {
     state: Mutex<(Tally, Instant)>,
 }
 
 impl Json {
-    pub(in crate::cli) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let now = Instant::now();
         Json { state: Mutex::new((Tally::new(now), now)) }
     }
@@ -54,8 +54,8 @@ fn object(event: &Event<'_>) -> Option<Value> {
         }
         Event::BlobDone { digest, size, how } => {
             let how = match how {
-                How::Moved => "moved",
-                How::AlreadyThere => "already-there",
+                TransferKind::Moved => "moved",
+                TransferKind::AlreadyThere => "already-there",
             };
             json!({"event": "blob-done", "digest": digest.to_string(), "size": size, "how": how})
         }

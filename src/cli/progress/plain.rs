@@ -10,7 +10,7 @@ use crate::cli::stderr::note;
 use crate::progress::{Event, Progress};
 
 /// With `verbose` a line for each blob and image too.
-pub(in crate::cli) struct Plain {
+pub(crate) struct Plain {
     verbose: bool,
     state: Mutex<State>,
 }
@@ -21,7 +21,7 @@ struct State {
 }
 
 impl Plain {
-    pub(in crate::cli) fn new(verbose: bool) -> Self {
+    pub(crate) fn new(verbose: bool) -> Self {
         let now = Instant::now();
         Plain { verbose, state: Mutex::new(State { tally: Tally::new(now), spoken: now }) }
     }

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use crate::oci::Digest;
-use crate::progress::{Event, How};
+use crate::progress::{Event, TransferKind};
 
 /// Counts of the run that the last `Planned` began.
 #[derive(Debug)]
@@ -64,7 +64,7 @@ impl Tally {
             }
             Event::BlobDone { digest, size, how } => {
                 self.blobs_done += 1;
-                if how == How::AlreadyThere {
+                if how == TransferKind::AlreadyThere {
                     self.bytes_done += size;
                 }
                 self.end(digest);
@@ -168,7 +168,7 @@ mod tests {
         let start = Instant::now();
         let mut tally = Tally::new(start);
         tally.take(&Event::Planned { images: 1, blobs: 2, bytes: 2_000_000 }, start);
-        tally.take(&Event::BlobDone { digest: digest("a"), size: 1_000_000, how: How::AlreadyThere }, start);
+        tally.take(&Event::BlobDone { digest: digest("a"), size: 1_000_000, how: TransferKind::AlreadyThere }, start);
         tally.take(&Event::BlobStarted { digest: digest("b"), size: 1_000_000 }, start);
         for second in 1..=5 {
             let now = start + Duration::from_secs(second);

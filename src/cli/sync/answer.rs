@@ -9,20 +9,21 @@ use std::time::Instant;
 use serde_json::{Value, json};
 
 use super::Sync;
-use super::ends::{Destination, Source};
-use crate::cli::done::{Done, landed};
+use super::ends::{SyncDestination, SyncSource};
 use crate::cli::listing::{self, Totals};
 use crate::cli::output::{note, print_json};
 use crate::cli::progress::count;
+use crate::cli::summary::RunSummary;
+use crate::cli::summary::landed;
 use crate::cli::{Global, stderr};
+use crate::content::{Contents, NamedImage};
 use crate::error::{Error, Failure, Result};
+use crate::jobs::sync::SyncPlan;
 use crate::oci::{Digest, Name};
-use crate::place::{Contents, Named};
-use crate::sync::Planned;
 use crate::transfer::Outcome;
 
 /// What was planned, and what came of it.
-pub(super) struct Answer {
+pub(super) struct SyncReport {
     pub(super) contents: Arc<Contents>,
     pub(super) failures: Vec<Failure>,
     /// In the order in which it was asked for, then what refers to it.
@@ -37,10 +38,10 @@ struct Line {
     there: bool,
 }
 
-impl Answer {
-    pub(super) fn new(planned: Planned, destination: &Destination, source: &Source) -> Result<Self> {
+impl SyncReport {
+    pub(super) fn new(planned: SyncPlan, destination: &SyncDestination, source: &SyncSource) -> Result<Self> {
         let order: HashMap<&str, usize> = planned.order.iter().map(String::as_str).zip(0..).collect();
-        let line = |image: &Named, there| {
+        let line = |image: &NamedImage, there| {
             let (name, digest) = (image.name.clone(), image.document);
             let source = format!("{}{}", source.transport(), image.source);
             let at = order.get(image.source.as_str()).copied().unwrap_or(usize::MAX);
@@ -51,7 +52,7 @@ impl Answer {
         let mut lines: Vec<(usize, Line)> = there.chain(moving).collect::<Result<_>>()?;
         lines.sort_by_key(|(at, _)| *at);
         let lines = lines.into_iter().map(|(_, line)| line).collect();
-        Ok(Answer { contents: planned.contents, failures: planned.failures, lines })
+        Ok(SyncReport { contents: planned.contents, failures: planned.failures, lines })
     }
 
     /// For `--dry-run`.
@@ -87,21 +88,23 @@ impl Answer {
     pub(super) fn tell(
         &mut self,
         command: &Sync,
-        destination: &Destination,
+        destination: &SyncDestination,
         global: &Global,
         outcome: Outcome,
         started: Instant,
     ) -> Result<()> {
         self.contents = landed(&self.contents, &outcome.failures)?;
         self.failures.extend(outcome.failures);
-        let done = Done {
+        let done = RunSummary {
             summary: outcome.summary,
             totals: Totals::of(&self.contents)?,
             seconds: started.elapsed().as_secs_f64(),
         };
         let there = self.lines.iter().filter(|line| line.there).count();
         let identity = match destination {
-            Destination::Bundle { making: Some((making, key)), .. } => making.identity().map(|digest| (digest, key)),
+            SyncDestination::Bundle { making: Some((making, key)), .. } => {
+                making.identity().map(|digest| (digest, key))
+            }
             _ => None,
         };
         if !global.quiet {

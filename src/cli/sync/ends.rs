@@ -7,55 +7,55 @@ use serde_json::{Value, json};
 
 use super::side::Side;
 use super::{Before, From, Sync, To};
-use crate::cli::access::Connections;
+use crate::cli::bundle_output::{self, BundleRequest, Compress};
 use crate::cli::flags::TRUE;
-use crate::cli::making::{self, Compress, Wanted};
 use crate::cli::output::note;
+use crate::cli::registry_args::Connections;
 use crate::cli::{Global, export, inspect, open_bundle};
 use crate::containers::Registries;
+use crate::content::{Contents, NamedImage};
 use crate::credentials::ForHost;
 use crate::dir::Tree;
 use crate::error::{Error, Result};
-use crate::export::Making;
-use crate::import::Target;
+use crate::jobs::export::BundleWriter;
+use crate::jobs::import::ImportTarget;
+use crate::jobs::sync::{SyncOptions, SyncTarget, TreeLayout};
+use crate::jobs::verify::VerifiedBundle;
 use crate::oci::{Host, Reference, Repository};
-use crate::place::{Contents, Named};
 use crate::plan::Platforms;
 use crate::progress::{Event, Progress};
 use crate::registry::{Client, RegistryDestination};
-use crate::selection::Selection;
-use crate::sync::{Layout, Onto, Wishes};
+use crate::select::Selection;
 use crate::text::without_login;
-use crate::transfer::Supply;
+use crate::transfer::Input;
 use crate::trust::{KeyId, SigningKey};
-use crate::verify::Verified;
 
 /// What is read.
-pub(super) enum Source {
+pub(super) enum SyncSource {
     Registries { client: Arc<Client>, selection: Selection },
     Tree(Tree),
-    Bundle(Verified),
+    Bundle(VerifiedBundle),
 }
 
 /// What is written.
-pub(super) enum Destination {
+pub(super) enum SyncDestination {
     Registry {
         client: Client,
-        target: Target,
+        target: ImportTarget,
         place: Arc<RegistryDestination>,
     },
     Directory {
         path: PathBuf,
-        layout: Layout,
+        layout: TreeLayout,
     },
     Bundle {
         path: PathBuf,
         /// Nothing where nothing is to be written.
-        making: Option<(Making, KeyId)>,
+        making: Option<(BundleWriter, KeyId)>,
     },
 }
 
-impl Source {
+impl SyncSource {
     pub(super) fn open(
         command: &Sync,
         before: &Before,
@@ -65,13 +65,13 @@ impl Source {
     ) -> Result<Self> {
         let path = Path::new(&command.source);
         let selection = match command.src {
-            From::Dir => return Tree::scan(path).map(Source::Tree),
+            From::Dir => return Tree::scan(path).map(SyncSource::Tree),
             From::Bundle => {
                 let verified = open_bundle(path, &command.trust.required()?)?;
                 if !global.quiet {
                     inspect::signer_lines(&verified.head.seal).lines().for_each(note);
                 }
-                return Ok(Source::Bundle(verified));
+                return Ok(SyncSource::Bundle(verified));
             }
             From::Docker => {
                 let reference: Reference = command.source.parse().map_err(|e| {
@@ -83,7 +83,7 @@ impl Source {
             }
             From::Yaml => {
                 let selection = Selection::from_yaml(&export::read_file(path)?, &path.display().to_string())?;
-                let selection = if command.keep_going { selection } else { selection.sound()? };
+                let selection = if command.keep_going { selection } else { selection.into_valid()? };
                 let warn = |text: &str| progress.event(Event::Warning(text));
                 selection.warnings.iter().for_each(|registry| warn(registry));
                 if selection.wanted.is_empty() && selection.failures.is_empty() {
@@ -106,34 +106,34 @@ impl Source {
         let settings =
             command.effort.settings(connections, &selection.registries, registries.clone(), progress, logins)?;
         let client = Client::new(before.identified(settings)?)?;
-        Ok(Source::Registries { client: Arc::new(client), selection })
+        Ok(SyncSource::Registries { client: Arc::new(client), selection })
     }
 
     /// How skopeo writes what comes from here.
     pub(super) fn transport(&self) -> &'static str {
         match self {
-            Source::Registries { .. } => "docker://",
-            Source::Tree(_) => "dir:",
-            Source::Bundle(_) => "bundle:",
+            SyncSource::Registries { .. } => "docker://",
+            SyncSource::Tree(_) => "dir:",
+            SyncSource::Bundle(_) => "bundle:",
         }
     }
 
     /// What blobs are read from.
-    pub(super) fn supply(self) -> Result<Supply> {
+    pub(super) fn supply(self) -> Result<Input> {
         match self {
-            Source::Registries { client, .. } => Ok(Supply::Source(client)),
-            Source::Tree(tree) => Ok(Supply::Source(Arc::new(tree))),
-            Source::Bundle(verified) => verified.supply(),
+            SyncSource::Registries { client, .. } => Ok(Input::Source(client)),
+            SyncSource::Tree(tree) => Ok(Input::Source(Arc::new(tree))),
+            SyncSource::Bundle(verified) => verified.supply(),
         }
     }
 }
 
-impl Destination {
+impl SyncDestination {
     pub(super) fn open(
         command: &Sync,
         before: &Before,
-        wishes: &Wishes,
-        source: &Source,
+        wishes: &SyncOptions,
+        source: &SyncSource,
         registries: &Registries,
         progress: &Arc<dyn Progress>,
     ) -> Result<Self> {
@@ -156,68 +156,68 @@ impl Destination {
                 // As in skopeo, a tag with a subject is a tag and nothing else: no fallback tag is written for it.
                 let place = RegistryDestination::new(&client, &target.host, target.prefix.clone())
                     .list_referrers(command.referrers);
-                Ok(Destination::Registry { client, target, place: Arc::new(place) })
+                Ok(SyncDestination::Registry { client, target, place: Arc::new(place) })
             }
             To::Dir => {
-                if let Source::Tree(_) = source {
+                if let SyncSource::Tree(_) = source {
                     apart(Path::new(&command.source), path)?;
                 }
                 let names = wishes.plan.names.clone();
                 let layout = match source {
-                    Source::Tree(tree) => Layout::of_tree(names, tree),
-                    Source::Registries { .. } | Source::Bundle(_) => Layout::new(names),
+                    SyncSource::Tree(tree) => TreeLayout::of_tree(names, tree),
+                    SyncSource::Registries { .. } | SyncSource::Bundle(_) => TreeLayout::new(names),
                 };
-                Ok(Destination::Directory { path: path.to_owned(), layout })
+                Ok(SyncDestination::Directory { path: path.to_owned(), layout })
             }
             To::Bundle => {
                 // A tree is here, and is read again by each run.
                 let selection = match source {
-                    Source::Registries { selection, .. } => Some(carried(command, before, selection, wishes)),
-                    Source::Tree(_) | Source::Bundle(_) => None,
+                    SyncSource::Registries { selection, .. } => Some(carried(command, before, selection, wishes)),
+                    SyncSource::Tree(_) | SyncSource::Bundle(_) => None,
                 };
                 let made = |key: &PathBuf| {
                     let key = SigningKey::load(key)?;
                     let id = key.public_key().key_id();
                     let (compress, json, state) = (Compress::None, command.json, &command.state);
-                    let wanted = Wanted { output: path, key, compress, json, state, selection };
-                    Ok((making::bundle(wanted, progress)?, id))
+                    let wanted = BundleRequest { output: path, key, compress, json, state, selection };
+                    Ok((bundle_output::bundle(wanted, progress)?, id))
                 };
                 let making = command.key.as_ref().filter(|_| !command.dry_run).map(made).transpose()?;
-                Ok(Destination::Bundle { path: path.to_owned(), making })
+                Ok(SyncDestination::Bundle { path: path.to_owned(), making })
             }
         }
     }
 
     /// Refuses to write what `registries.conf` blocks.
     pub(super) fn check_blocked(&self, contents: &Contents, registries: &Registries) -> Result<()> {
-        let Destination::Registry { target, .. } = self else { return Ok(()) };
+        let SyncDestination::Registry { target, .. } = self else { return Ok(()) };
         let prefix = target.prefix.as_ref().map(|prefix| format!("{prefix}/")).unwrap_or_default();
         let names = contents.images.iter().map(|image| image.name.repository());
         let mut names = names.map(|repository| format!("{}/{prefix}{repository}", target.host));
         names.try_for_each(|name| check_blocked(&name, registries))
     }
 
-    pub(super) fn onto(&self) -> Onto {
+    pub(super) fn onto(&self) -> SyncTarget {
         match self {
-            Destination::Registry { place, .. } => Onto::Registry(place.clone()),
-            Destination::Directory { path, .. } => Onto::Directory(path.clone()),
-            Destination::Bundle { .. } => Onto::Bundle,
+            SyncDestination::Registry { place, .. } => SyncTarget::Registry(place.clone()),
+            SyncDestination::Directory { path, .. } => SyncTarget::Directory(path.clone()),
+            SyncDestination::Bundle { .. } => SyncTarget::Bundle,
         }
     }
 
     /// Where an image lands, as skopeo writes it.
-    pub(super) fn place(&self, image: &Named) -> Result<String> {
+    pub(super) fn place(&self, image: &NamedImage) -> Result<String> {
         match self {
-            Destination::Registry { target, .. } => {
-                let place = target.place(&image.name)?;
+            SyncDestination::Registry { target, .. } => {
+                let place = target.reference(&image.name)?;
                 let hub = place.strip_prefix("docker.io/");
                 let familiar = hub.map(|rest| rest.strip_prefix("library/").unwrap_or(rest));
                 Ok(format!("docker://{}", familiar.unwrap_or(&place)))
             }
-            Destination::Directory { path, layout } => {
+            SyncDestination::Directory { path, layout } => {
                 Ok(format!("dir:{}", cleaned(&path.join(layout.directory(image))).display()))
             }
-            Destination::Bundle { path, .. } => Ok(format!("bundle:{}/{}", path.display(), image.name)),
+            SyncDestination::Bundle { path, .. } => Ok(format!("bundle:{}/{}", path.display(), image.name)),
         }
     }
 }
@@ -244,8 +244,8 @@ fn check_blocked(name: &str, registries: &Registries) -> Result<()> {
 }
 
 /// All that decides what is carried.
-fn carried(command: &Sync, before: &Before, selection: &Selection, wishes: &Wishes) -> Value {
-    let Wishes { plan, format } = wishes;
+fn carried(command: &Sync, before: &Before, selection: &Selection, wishes: &SyncOptions) -> Value {
+    let SyncOptions { plan, format } = wishes;
     let platforms = match &plan.platforms {
         Platforms::All => None,
         Platforms::Only(wish) => Some(vec![wish.to_string()]),
@@ -255,7 +255,7 @@ fn carried(command: &Sync, before: &Before, selection: &Selection, wishes: &Wish
     json!({
         "command": "sync",
         "selection": selection.to_json(),
-        "names": plan.names.way.to_string(),
+        "names": plan.names.policy.to_string(),
         "suffix": plan.names.suffix,
         "platforms": platforms,
         "referrers": plan.referrers,
@@ -281,7 +281,7 @@ fn apart(source: &Path, destination: &Path) -> Result<()> {
 }
 
 /// `REGISTRY[/PREFIX]`, read as skopeo reads it: what does not look like a registry is a path on Docker Hub.
-fn target(text: &str) -> Result<Target> {
+fn target(text: &str) -> Result<ImportTarget> {
     let rest = cleaned(Path::new(text.strip_prefix("docker://").unwrap_or(text)));
     let rest = rest.to_str().unwrap_or_default();
     let fault = || {
@@ -298,7 +298,7 @@ fn target(text: &str) -> Result<Target> {
         Some(("library", _)) if reference.host == docker_hub() && !rest.ends_with("library") => None,
         Some((prefix, _)) => Some(prefix.parse::<Repository>().map_err(|e| fault().caused_by(e))?),
     };
-    Ok(Target { host: reference.host, prefix })
+    Ok(ImportTarget { host: reference.host, prefix })
 }
 
 fn docker_hub() -> Host {

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use clap::builder::PossibleValuesParser;
 use clap::{Arg, ArgAction, ArgMatches, Command, FromArgMatches, value_parser};
 
-use crate::cli::credentials::Login;
+use crate::cli::credentials::LoginOptions;
 use crate::cli::flags::{FALSE, TRUE};
 use crate::cli::password;
 use crate::credentials::{Credential, Secret};
@@ -36,8 +36,8 @@ pub(super) struct Side<const N: usize> {
 
 impl<const N: usize> Side<N> {
     /// Who we are on this side; `authfile` is for both.
-    pub(super) fn login(&self, authfile: Option<&PathBuf>) -> Result<Login> {
-        Ok(Login {
+    pub(super) fn login(&self, authfile: Option<&PathBuf>) -> Result<LoginOptions> {
+        Ok(LoginOptions {
             authfile: self.authfile.as_ref().or(authfile).cloned(),
             credential: self.credential()?,
             no_creds: self.no_creds,

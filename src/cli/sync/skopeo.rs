@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::cli::access::parse_duration;
 use crate::cli::flags::{FALSE, TRUE};
+use crate::cli::registry_args::parse_duration;
 use crate::error::{Error, Result};
 use crate::registry::Settings;
 

@@ -1,4 +1,4 @@
-use super::*;
+use crate::containers::lookaside::*;
 use rstest::rstest;
 
 /// The examples of containers-registries.d(5), in two files.

@@ -1,4 +1,4 @@
-use super::*;
+use crate::containers::policy::*;
 use rstest::rstest;
 
 /// The locked-down system of containers-policy.json(5), "Examples", cut down to what differs by scope.

@@ -1,4 +1,4 @@
-use super::*;
+use crate::containers::registries::*;
 use rstest::rstest;
 
 /// containers-registries.conf(5), "EXAMPLE", with the wildcard of "Choosing a [[registry]] TOML table".

@@ -1,6 +1,6 @@
 //! Trees that are written, once and again.
 
-use super::*;
+use crate::dir::tests::*;
 use crate::error::Kind;
 
 fn two() -> (Shelf, Document, Document, Document) {
@@ -158,7 +158,7 @@ async fn two_images_for_one_directory_and_paths_that_lead_out_are_refused_and_no
     let placement = |image: &str, directory: &str| Placement {
         image: image.parse().unwrap(),
         directory: directory.into(),
-        signatures: Signatures::default(),
+        signatures: ImageSignatures::default(),
     };
     let new = |placements| DirDestination::new(place.tree(), placements, Arc::new(crate::progress::Silent));
     let error = new(vec![placement("a:1", "x"), placement("b:1", "x")]).err().unwrap();

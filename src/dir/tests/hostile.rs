@@ -6,10 +6,10 @@ use rustix::fs::{CWD, FileType, Mode, mknodat};
 
 use std::sync::Arc;
 
-use super::super::link::{How, clone, share};
-use super::*;
+use crate::dir::link::{LinkKind, clone, share};
+use crate::dir::tests::*;
 use crate::error::Kind;
-use crate::files::Folder;
+use crate::files::Directory;
 use crate::oci::MAX_DOCUMENT;
 
 async fn tree_of_one() -> (Place, Shelf, Document) {
@@ -70,7 +70,7 @@ async fn a_manifest_beyond_the_limit_is_refused_unread() {
 #[test]
 fn directories_without_end_are_refused() {
     let place = tempfile::tempdir().unwrap();
-    let mut folder = Folder::open(place.path()).unwrap();
+    let mut folder = Directory::open(place.path()).unwrap();
     for _ in 0..140 {
         folder = crate::files::make_folder(&folder, "d").unwrap();
     }
@@ -146,8 +146,8 @@ async fn a_medium_of_its_own_gets_a_copy_and_a_copy_of_wrong_bytes_does_not_get_
     }
     let digest = Digest::of(b"layer");
     std::fs::write(here.path().join(digest.hex()), "layer").unwrap();
-    let (from, to) = (Folder::open(here.path()).unwrap(), Arc::new(Folder::open(there.path()).unwrap()));
-    assert_eq!(share(&from, &to, digest, 5).await.unwrap(), How::Copied);
+    let (from, to) = (Directory::open(here.path()).unwrap(), Arc::new(Directory::open(there.path()).unwrap()));
+    assert_eq!(share(&from, &to, digest, 5).await.unwrap(), LinkKind::Copied);
     assert_eq!(std::fs::read(there.path().join(digest.hex())).unwrap(), b"layer");
     std::fs::write(here.path().join(digest.hex()), "LAYER").unwrap();
     std::fs::remove_file(there.path().join(digest.hex())).unwrap();
@@ -161,7 +161,7 @@ fn a_clone_has_the_bytes_where_the_medium_can_and_leaves_nothing_where_it_cannot
     let place = tempfile::tempdir().unwrap();
     std::fs::write(place.path().join("from"), "layer").unwrap();
     std::fs::create_dir(place.path().join("to")).unwrap();
-    let to = Folder::open(&place.path().join("to")).unwrap();
+    let to = Directory::open(&place.path().join("to")).unwrap();
     let done = clone(&std::fs::File::open(place.path().join("from")).unwrap(), &to, "x").unwrap();
     let expected = if done { vec![("x".to_owned(), b"layer".to_vec())] } else { Vec::new() };
     assert_eq!(files(&place.path().join("to")).into_iter().collect::<Vec<_>>(), expected);

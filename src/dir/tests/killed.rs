@@ -1,10 +1,10 @@
 //! Runs that do not come to their end, at every point where they can be stopped.
 
-use super::super::image::Needs;
-use super::super::site::Site;
-use super::*;
+use crate::content::{Body, Destination, ManifestId};
+use crate::dir::image::ImageFiles;
+use crate::dir::locked_directory::LockedDirectory;
+use crate::dir::tests::*;
 use crate::error::Kind;
-use crate::place::{Body, Destination, LandingId};
 
 /// An old tree of two images, and what is to become of it.
 struct Scene {
@@ -48,10 +48,10 @@ impl Scene {
                 Arc::new(crate::progress::Silent),
                 CancellationToken::new(),
             );
-            destination.put(&contents, id, contents.blob(id).wanted[0], &mut body).await.unwrap();
+            destination.put_blob(&contents, id, contents.blob(id).wanted[0], &mut body).await.unwrap();
         }
-        for id in contents.landing_ids() {
-            destination.land(&contents, id).await.unwrap();
+        for id in contents.manifest_ids() {
+            destination.put_manifest(&contents, id).await.unwrap();
         }
         (contents, destination)
     }
@@ -128,13 +128,13 @@ async fn stopped_between_two_manifests_each_image_is_old_or_new_as_a_whole() {
         let scene = Scene::new().await;
         let (contents, destination) = scene.all_but_commit().await;
         drop(destination);
-        let site = Site::open(&scene.place.tree()).unwrap();
-        let tagged: Vec<LandingId> =
-            contents.landing_ids().filter(|id| contents.landing(*id).image.is_some()).collect();
+        let site = LockedDirectory::open(&scene.place.tree()).unwrap();
+        let tagged: Vec<ManifestId> =
+            contents.manifest_ids().filter(|id| contents.manifest(*id).image.is_some()).collect();
         for id in tagged.iter().take(switched) {
-            let name = contents.images[contents.landing(*id).image.unwrap() as usize].name.to_string();
+            let name = contents.images[contents.manifest(*id).image.unwrap() as usize].name.to_string();
             let folder = site.image(&name).unwrap();
-            Needs::of(&contents, *id).switch(&contents, &folder, &Signatures::default()).unwrap();
+            ImageFiles::of(&contents, *id).switch(&contents, &folder, &ImageSignatures::default()).unwrap();
         }
         // As a kill leaves it: the directory stays.
         std::fs::write(scene.place.tree().join(".sealift.partial/left"), "").unwrap();
@@ -159,7 +159,7 @@ async fn another_request_sweeps_what_a_killed_run_left() {
     let bytes = Bytes::from_static(b"newer");
     let mut body =
         Body::whole(contents.blob(id).digest, bytes, Arc::new(crate::progress::Silent), CancellationToken::new());
-    destination.put(&contents, id, contents.blob(id).wanted[0], &mut body).await.unwrap();
+    destination.put_blob(&contents, id, contents.blob(id).wanted[0], &mut body).await.unwrap();
     drop(destination);
     assert!(scene.place.tree().join(".sealift.partial").join(Digest::of(b"newer").hex()).exists());
     scene.place.write(&scene.old, &scene.old_images()).await.unwrap();

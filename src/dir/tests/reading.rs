@@ -1,6 +1,6 @@
 //! Trees that are read.
 
-use super::*;
+use crate::dir::tests::*;
 use crate::error::Kind;
 use crate::oci::{Descriptor, View};
 
@@ -40,12 +40,12 @@ async fn what_was_written_is_found_read_and_moved_unchanged() {
         builder.document(&tree.child(&image, &child).unwrap()).unwrap();
     }
     let name = "moved/app:1".parse().unwrap();
-    builder.image(Named { name, source: image.shown.clone(), document: top.digest() }, None);
+    builder.image(NamedImage { name, source: image.shown.clone(), document: top.digest() }, None);
     let contents = Arc::new(builder.finish().unwrap());
     tree.check(&contents).unwrap();
     let to = Place::new();
     let destination = Arc::new(to.destination(&contents));
-    transfer::run(contents, Supply::Source(Arc::new(tree)), destination, &options()).await.unwrap();
+    transfer::run(contents, Input::Source(Arc::new(tree)), destination, &options()).await.unwrap();
     assert_eq!(to.files(), expected(&shelf, &[("moved/app:1", &index)]));
 }
 
@@ -107,7 +107,7 @@ async fn bytes_that_are_not_those_of_their_name_are_damage() {
     let tree = Tree::scan(&place.tree()).unwrap();
     let to = Place::new();
     let destination = Arc::new(to.destination(&contents));
-    let error = transfer::run(contents, Supply::Source(Arc::new(tree)), destination, &options())
+    let error = transfer::run(contents, Input::Source(Arc::new(tree)), destination, &options())
         .await
         .expect_err("a layer is wrong");
     assert_eq!(error.kind(), Kind::Damaged);

@@ -13,22 +13,23 @@ use url::Url;
 
 use super::scopes::Scopes;
 use super::{basic, bearer, refused, wants_a_login};
+use crate::content::Allowance;
 use crate::credentials::{Credential, Secret};
 use crate::error::Error;
 use crate::oci::Host;
-use crate::place::Allowance;
-use crate::registry::fault::{self, First, Refusal, Route};
-use crate::registry::limits::{Gate, Lane, Turn};
-use crate::registry::peer::Peer;
-use crate::registry::redirect::Zone;
-use crate::registry::response;
-use crate::registry::retry::Failure;
-use crate::registry::transport::Transport;
-use crate::registry::{Settings, Tls, header};
+use crate::registry::http::error::{self, FirstContact, RefusedRequest, RequestRoute};
+use crate::registry::http::header;
+use crate::registry::http::limits::{ConcurrencyLimiter, Direction, Priority};
+use crate::registry::http::redirect::Zone;
+use crate::registry::http::response;
+use crate::registry::http::retry::AttemptError;
+use crate::registry::http::server::RemoteServer;
+use crate::registry::http::settings::{Settings, Tls};
+use crate::registry::http::transport::Transport;
 
 /// Where tokens for a registry are to be had.
 #[derive(Clone, PartialEq, Eq, Hash)]
-pub(super) struct Service {
+pub(super) struct TokenService {
     realm: Url,
     service: Option<String>,
 }
@@ -45,7 +46,7 @@ pub(super) enum NoToken {
     /// The service refuses the login, whatever the token is for.
     Login(Error),
     /// This request failed.
-    Request(Failure),
+    Request(AttemptError),
 }
 
 /// Everything else that one request for a token needs.
@@ -55,28 +56,30 @@ pub(super) struct Asking<'a> {
     pub(super) http: &'a Transport,
     pub(super) settings: &'a Settings,
     /// Of the token service: it may have limits of its own.
-    pub(super) gate: &'a Arc<Gate>,
+    pub(super) gate: &'a Arc<ConcurrencyLimiter>,
     pub(super) credential: Option<&'a Credential>,
     pub(super) scopes: &'a Scopes,
 }
 
 impl Asking<'_> {
     /// The HTTP client for this place; it may need the certificates of its host.
-    fn client(&self, url: &Url) -> Result<reqwest::Client, Failure> {
+    fn client(&self, url: &Url) -> Result<reqwest::Client, AttemptError> {
         let client = self.http.client(self.registry, Zone::Private, url);
-        client.map_err(|refused| Failure::lasting(refused.context(format!("cannot get a token for {}", self.registry))))
+        client.map_err(|refused| {
+            AttemptError::permanent(refused.context(format!("cannot get a token for {}", self.registry)))
+        })
     }
 }
 
-impl Service {
+impl TokenService {
     /// The service that `registry` names in its challenge. What it may be is limited, for it is sent passwords: HTTPS
     /// unless nothing is verified, plain HTTP only on this machine for a registry on this machine.
     ///
     /// # Errors
     /// `Registry` when the realm is not acceptable.
-    pub(super) fn new(registry: &Host, tls: Tls, realm: &str, service: Option<String>) -> Result<Service, Error> {
+    pub(super) fn new(registry: &Host, tls: Tls, realm: &str, service: Option<String>) -> Result<TokenService, Error> {
         let fault = |what: &str| {
-            Error::registry(format!("{registry} sends logins to a token service that {what}: {}", fault::clip(&shown(realm))))
+            Error::registry(format!("{registry} sends logins to a token service that {what}: {}", error::clip(&shown(realm))))
                 .hint("the registry's configuration (its token realm) must be mended, or something in between alters its answers")
         };
         let mut url = Url::parse(realm).map_err(|_| fault("is not a URL"))?;
@@ -91,11 +94,11 @@ impl Service {
             _ => return Err(fault("is not a web address")),
         }
         url.set_fragment(None);
-        Ok(Service { realm: url, service })
+        Ok(TokenService { realm: url, service })
     }
 
     /// Whether both are at the same scheme, host and port.
-    pub(super) fn is_at_the_host_of(&self, other: &Service) -> bool {
+    pub(super) fn is_at_the_host_of(&self, other: &TokenService) -> bool {
         self.realm.origin() == other.realm.origin()
     }
 
@@ -156,8 +159,8 @@ impl Service {
         let pause = response::pause(response.headers());
         let body = self.body(asking, &mut response, MAX_ERROR).await.unwrap_or_default();
         let peer = &self.peer(asking);
-        let why = Refusal { what: "get a token", writes: false, peer, status, body: &body, pause }.failure();
-        let because = |error: Error, why: Failure| error.caused_by(why.into_error().flattened());
+        let why = RefusedRequest { what: "get a token", writes: false, peer, status, body: &body, pause }.failure();
+        let because = |error: Error, why: AttemptError| error.caused_by(why.into_error().flattened());
         match (status, asking.credential) {
             // RFC 6749, section 5.2: a refresh token that is not valid is a bad request.
             (StatusCode::BAD_REQUEST, Some(credential @ Credential::IdentityToken { .. }))
@@ -170,17 +173,17 @@ impl Service {
             }
             // The login may have a right to other repositories.
             (StatusCode::FORBIDDEN, Some(credential)) => {
-                NoToken::Request(Failure::lasting(because(refused(asking.registry, credential), why)))
+                NoToken::Request(AttemptError::permanent(because(refused(asking.registry, credential), why)))
             }
             (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, None) => {
-                NoToken::Request(Failure::lasting(because(wants_a_login(asking.registry), why)))
+                NoToken::Request(AttemptError::permanent(because(wants_a_login(asking.registry), why)))
             }
             _ => NoToken::Request(why),
         }
     }
 
     /// GET with the password, or the identity token in its place, or as nobody.
-    async fn get(&self, asking: &Asking<'_>) -> Result<reqwest::Response, Failure> {
+    async fn get(&self, asking: &Asking<'_>) -> Result<reqwest::Response, AttemptError> {
         let mut url = self.realm.clone();
         {
             let mut query = url.query_pairs_mut();
@@ -214,13 +217,15 @@ impl Service {
             url = next
                 .and_then(|next| header::location(&url, next))
                 .filter(|next| next.origin() == url.origin())
-                .ok_or_else(|| Failure::lasting(fault::protocol(self.peer(asking), "it redirects to another host")))?;
+                .ok_or_else(|| {
+                    AttemptError::permanent(error::protocol(self.peer(asking), "it redirects to another host"))
+                })?;
         }
-        Err(Failure::lasting(fault::protocol(self.peer(asking), "it redirects in a circle")))
+        Err(AttemptError::permanent(error::protocol(self.peer(asking), "it redirects in a circle")))
     }
 
     /// POST with the identity token.
-    fn exchange(&self, asking: &Asking<'_>, token: &Secret) -> Result<RequestBuilder, Failure> {
+    fn exchange(&self, asking: &Asking<'_>, token: &Secret) -> Result<RequestBuilder, AttemptError> {
         tracing::debug!(url = header::public(&self.realm), scopes = ?asking.scopes, "token request by identity token");
         let scopes: Vec<String> = asking.scopes.texts().collect();
         let mut form = url::form_urlencoded::Serializer::new(String::new());
@@ -234,16 +239,16 @@ impl Service {
         Ok(request.header(CONTENT_TYPE, "application/x-www-form-urlencoded").body(form.finish()))
     }
 
-    async fn send(&self, asking: &Asking<'_>, request: RequestBuilder) -> Result<reqwest::Response, Failure> {
+    async fn send(&self, asking: &Asking<'_>, request: RequestBuilder) -> Result<reqwest::Response, AttemptError> {
         let peer = self.peer(asking);
-        let route = Route { peer: &peer, proxy: asking.http.proxy(&self.realm), first: First::No };
+        let route = RequestRoute { peer: &peer, proxy: asking.http.proxy(&self.realm), first: FirstContact::No };
         let limit = asking.settings.connect_timeout + asking.settings.read_timeout;
-        let failed = |failure: Failure| failure.context(format!("cannot get a token for {}", asking.registry));
-        Allowance::take().map_err(Failure::lasting)?;
-        let permit = asking.gate.enter(Lane::Read, Turn::Waits).await;
+        let failed = |failure: AttemptError| failure.context(format!("cannot get a token for {}", asking.registry));
+        Allowance::take().map_err(AttemptError::permanent)?;
+        let permit = asking.gate.enter(Direction::Read, Priority::Waits).await;
         let sent = tokio::time::timeout(limit, request.send())
             .await
-            .map_err(|_| failed(fault::timeout(&peer, limit.as_secs())))?;
+            .map_err(|_| failed(error::timeout(&peer, limit.as_secs())))?;
         let response = match sent {
             Ok(response) => response,
             Err(error) => return Err(failed(asking.http.failure(asking.registry, route, &self.realm, error).await)),
@@ -263,29 +268,29 @@ impl Service {
         asking: &Asking<'_>,
         response: &mut reqwest::Response,
         limit: usize,
-    ) -> Result<Vec<u8>, Failure> {
+    ) -> Result<Vec<u8>, AttemptError> {
         let peer = self.peer(asking);
         let limit_of_time = asking.settings.read_timeout;
         let (mut body, until) = (Vec::new(), Instant::now().checked_add(asking.settings.stall_timeout));
         loop {
             if until.is_some_and(|until| Instant::now() > until) {
-                return Err(fault::too_slow(&peer, asking.settings.stall_timeout));
+                return Err(error::too_slow(&peer, asking.settings.stall_timeout));
             }
             let chunk = tokio::time::timeout(limit_of_time, response.chunk())
                 .await
-                .map_err(|_| fault::timeout(&peer, limit_of_time.as_secs()))?
-                .map_err(|error| fault::transport(Route::later(&peer), error, None))?;
+                .map_err(|_| error::timeout(&peer, limit_of_time.as_secs()))?
+                .map_err(|error| error::transport(RequestRoute::later(&peer), error, None))?;
             let Some(chunk) = chunk else { return Ok(body) };
             if body.len() + chunk.len() > limit {
                 let what = format!("it answers with more than {limit} bytes");
-                return Err(Failure::lasting(fault::protocol(&peer, what)));
+                return Err(AttemptError::permanent(error::protocol(&peer, what)));
             }
             body.extend_from_slice(&chunk);
         }
     }
 
-    fn read(&self, asking: &Asking<'_>, body: &[u8], asked_at: Instant) -> Result<Token, Failure> {
-        let fault = |what: &str| Failure::lasting(fault::protocol(self.peer(asking), format!("it {what}")));
+    fn read(&self, asking: &Asking<'_>, body: &[u8], asked_at: Instant) -> Result<Token, AttemptError> {
+        let fault = |what: &str| AttemptError::permanent(error::protocol(self.peer(asking), format!("it {what}")));
         // Not a typed reader, whose complaint could repeat the token.
         let answer: Value = serde_json::from_slice(body).map_err(|_| fault("does not answer in JSON"))?;
         let field = |name: &str| answer.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
@@ -303,13 +308,13 @@ impl Service {
     }
 
     /// Who answers there.
-    fn peer(&self, asking: &Asking<'_>) -> Peer {
-        Peer::tokens(&self.realm, asking.registry)
+    fn peer(&self, asking: &Asking<'_>) -> RemoteServer {
+        RemoteServer::tokens(&self.realm, asking.registry)
     }
 }
 
-impl From<Failure> for NoToken {
-    fn from(failure: Failure) -> Self {
+impl From<AttemptError> for NoToken {
+    fn from(failure: AttemptError) -> Self {
         NoToken::Request(failure)
     }
 }
@@ -321,18 +326,18 @@ impl Token {
     }
 }
 
-impl fmt::Debug for Service {
+impl fmt::Debug for TokenService {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} for {:?}", header::public(&self.realm), self.service.as_deref().unwrap_or_default())
     }
 }
 
 /// For messages: the realm without what may be secret, and the service's name.
-impl fmt::Display for Service {
+impl fmt::Display for TokenService {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&fault::clip(&header::public(&self.realm)))?;
+        f.write_str(&error::clip(&header::public(&self.realm)))?;
         match self.service.as_deref() {
-            Some(service) if !service.is_empty() => write!(f, " (service {:?})", fault::clip(service)),
+            Some(service) if !service.is_empty() => write!(f, " (service {:?})", error::clip(service)),
             _ => Ok(()),
         }
     }
@@ -347,7 +352,7 @@ fn good_for(seconds: f64) -> Duration {
 
 /// A token service that a password would reach in the clear.
 fn plain_http(registry: &Host, realm: &Url) -> Error {
-    let realm = fault::clip(&header::public(realm));
+    let realm = error::clip(&header::public(realm));
     Error::registry(format!(
         "{registry} names a token service over plain HTTP, {realm}, and no login is sent there: others could read it on \
          the way"
@@ -409,7 +414,7 @@ mod tests {
         #[case] realm: &str,
         #[case] good: bool,
     ) {
-        let service = Service::new(&registry.parse().unwrap(), tls, realm, None);
+        let service = TokenService::new(&registry.parse().unwrap(), tls, realm, None);
         assert_eq!(service.is_ok(), good);
         assert!(!format!("{:?}", service.err()).contains("planted"));
     }

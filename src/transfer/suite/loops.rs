@@ -9,17 +9,17 @@ use rstest::rstest;
 
 use super::memory::{Memory, MemoryPass, Mood, Recorder};
 use super::{Sample, go, go_with, options};
+use crate::content::{BlobId, Order, SMALL_BLOB};
 use crate::error::Kind;
-use crate::place::{BlobId, Order, SMALL_BLOB};
-use crate::transfer::{Options, Supply, run};
+use crate::transfer::{Input, TransferOptions, run};
 
-pub(super) fn supply(sample: &Sample, one_pass: bool, mood: Mood) -> Supply {
+pub(super) fn supply(sample: &Sample, one_pass: bool, mood: Mood) -> Input {
     let memory = Memory::new(sample, mood);
     if one_pass {
         let order: Vec<BlobId> = sample.contents.blob_ids().collect();
-        Supply::Pass(Box::new(MemoryPass { memory, order: order.into_iter() }))
+        Input::Pass(Box::new(MemoryPass { memory, order: order.into_iter() }))
     } else {
-        Supply::Source(Arc::new(memory))
+        Input::Source(Arc::new(memory))
     }
 }
 
@@ -109,7 +109,7 @@ async fn what_a_destination_finds_is_not_read_and_is_linked_as_what_was_sent(
     let finds: HashSet<BlobId> = sample.contents.blob_ids().step_by(2).collect();
     let source = Arc::new(Memory::new(&sample, Mood::Good));
     let destination = Arc::new(Recorder { finds: finds.clone(), ..Recorder::new(order) });
-    let summary = go(&sample, Supply::Source(source.clone()), destination.clone()).await.unwrap();
+    let summary = go(&sample, Input::Source(source.clone()), destination.clone()).await.unwrap();
     assert_eq!(summary.already, finds.len() as u64);
     assert_eq!(summary.moved, (sample.contents.blobs.len() - finds.len()) as u64);
     let links: usize = sample.contents.blobs.iter().map(|blob| blob.wanted.len() - 1).sum();
@@ -125,7 +125,7 @@ async fn what_a_destination_finds_is_not_read_and_is_linked_as_what_was_sent(
 #[tokio::test(flavor = "multi_thread")]
 async fn links_hold_no_place_among_blobs_that_move() {
     let sample = Sample::new();
-    let one_at_a_time = Options { jobs: NonZeroUsize::MIN, ..options() };
+    let one_at_a_time = TransferOptions { jobs: NonZeroUsize::MIN, ..options() };
     // A link that waits for every other blob: whoever moves blobs only after it waits for ever.
     let destination = Arc::new(Recorder { links_after: sample.contents.blobs.len(), ..Recorder::new(Order::Any) });
     let supply = supply(&sample, false, Mood::Good);
@@ -148,7 +148,7 @@ async fn a_medium_that_ends_early_or_repeats_itself_is_refused(
     }
     let pass = MemoryPass { memory: Memory::new(&sample, Mood::Good), order: ids.into_iter() };
     let destination = Arc::new(Recorder::new(order));
-    let error = go(&sample, Supply::Pass(Box::new(pass)), destination.clone()).await.expect_err("must fail");
+    let error = go(&sample, Input::Pass(Box::new(pass)), destination.clone()).await.expect_err("must fail");
     assert_eq!(error.kind(), Kind::Damaged);
     assert!(!destination.state.lock().unwrap().committed);
 }

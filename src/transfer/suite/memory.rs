@@ -9,12 +9,12 @@ use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
 
 use super::Sample;
+use crate::content::{
+    Blob, BlobId, BlobStatus, Body, Chunks, Contents, Destination, ManifestId, Mismatch, MountOutcome, Order,
+    PlannedManifest, PutBlob, PutManifest, RepositoryId, SMALL_BLOB, SequentialSource, Source,
+};
 use crate::error::{Error, Result};
 use crate::oci::{Digest, Repository};
-use crate::place::{
-    Blob, BlobId, Body, Chunks, Contents, Destination, Landing, LandingId, Linked, Mismatch, Order, Pass, Presence,
-    PutManifest, SMALL_BLOB, ScopeId, Source, Stored,
-};
 
 /// How a memory place misbehaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,7 +93,7 @@ pub(super) struct MemoryPass {
 }
 
 #[async_trait]
-impl Pass for MemoryPass {
+impl SequentialSource for MemoryPass {
     async fn next(&mut self, contents: &Contents) -> Result<Option<(BlobId, Chunks)>> {
         Ok(self.order.next().map(|id| (id, self.memory.chunks(contents.blob(id)))))
     }
@@ -107,13 +107,13 @@ impl Pass for MemoryPass {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Refusal {
     /// Blobs for this repository, before their bytes are read.
-    Put(ScopeId),
+    Put(RepositoryId),
     /// Blobs for this repository, after their bytes were read.
-    PutAtTheEnd(ScopeId),
+    PutAtTheEnd(RepositoryId),
     /// To answer whether this repository has a blob.
-    Presence(ScopeId),
+    Presence(RepositoryId),
     /// To link into this repository.
-    Link(ScopeId),
+    Link(RepositoryId),
     /// To give blobs back.
     ReadBack,
 }
@@ -138,9 +138,9 @@ pub(super) struct State {
     /// By repository: ids of scopes change when images are left out.
     pub(super) blobs: BTreeMap<(Repository, Digest), Bytes>,
     pub(super) puts: Vec<BlobId>,
-    pub(super) landed: BTreeSet<LandingId>,
+    pub(super) landed: BTreeSet<ManifestId>,
     /// Documents that are being landed now, each with itself and all documents below it.
-    pub(super) landing: BTreeMap<(ScopeId, Digest), BTreeSet<Digest>>,
+    pub(super) landing: BTreeMap<(RepositoryId, Digest), BTreeSet<Digest>>,
     pub(super) committed: bool,
     pub(super) in_flight: usize,
     pub(super) most_in_flight: usize,
@@ -175,15 +175,21 @@ impl Destination for Recorder {
         Ok(self.has.clone())
     }
 
-    async fn presence(&self, _: &Contents, _: BlobId, scope: ScopeId) -> Result<Presence> {
+    async fn blob_status(&self, _: &Contents, _: BlobId, scope: RepositoryId) -> Result<BlobStatus> {
         self.refuse(Refusal::Presence(scope))?;
-        Ok(Presence::Absent)
+        Ok(BlobStatus::Absent)
     }
 
-    async fn put(&self, contents: &Contents, blob: BlobId, scope: ScopeId, body: &mut Body) -> Result<Stored> {
+    async fn put_blob(
+        &self,
+        contents: &Contents,
+        blob: BlobId,
+        scope: RepositoryId,
+        body: &mut Body,
+    ) -> Result<PutBlob> {
         self.refuse(Refusal::Put(scope))?;
         if self.finds.contains(&blob) {
-            return Ok(Stored::WasThere);
+            return Ok(PutBlob::AlreadyThere);
         }
         {
             let mut state = self.state.lock().unwrap();
@@ -203,13 +209,19 @@ impl Destination for Recorder {
         state.in_flight -= 1;
         state.puts.push(blob);
         state.blobs.insert((contents.scope(scope).clone(), contents.blob(blob).digest), bytes.into());
-        Ok(Stored::Sent)
+        Ok(PutBlob::Uploaded)
     }
 
-    async fn link(&self, contents: &Contents, blob: BlobId, from: ScopeId, to: ScopeId) -> Result<Linked> {
+    async fn mount_blob(
+        &self,
+        contents: &Contents,
+        blob: BlobId,
+        from: RepositoryId,
+        to: RepositoryId,
+    ) -> Result<MountOutcome> {
         self.refuse(Refusal::Link(to))?;
         if !self.links {
-            return Ok(Linked::Refused);
+            return Ok(MountOutcome::Refused);
         }
         while self.state.lock().unwrap().puts.len() < self.links_after {
             tokio::time::sleep(Duration::from_millis(1)).await;
@@ -224,18 +236,18 @@ impl Destination for Recorder {
             }
         };
         state.blobs.insert((contents.scope(to).clone(), digest), bytes);
-        Ok(Linked::Done)
+        Ok(MountOutcome::Done)
     }
 
-    async fn read_back(&self, contents: &Contents, blob: BlobId, scope: ScopeId) -> Result<Chunks> {
+    async fn read_back(&self, contents: &Contents, blob: BlobId, scope: RepositoryId) -> Result<Chunks> {
         self.refuse(Refusal::ReadBack)?;
         let key = (contents.scope(scope).clone(), contents.blob(blob).digest);
         let bytes = self.state.lock().unwrap().blobs[&key].clone();
         Ok(stream::iter([Ok(bytes)]).boxed())
     }
 
-    async fn land(&self, contents: &Contents, id: LandingId) -> Result<PutManifest> {
-        let Landing { after, blobs, scope, tag, document, .. } = contents.landing(id);
+    async fn put_manifest(&self, contents: &Contents, id: ManifestId) -> Result<PutManifest> {
+        let PlannedManifest { after, blobs, scope, tag, document, .. } = contents.manifest(id);
         let family = with_descendants(contents, id);
         {
             let mut state = self.state.lock().unwrap();
@@ -255,7 +267,7 @@ impl Destination for Recorder {
             assert!(there, "a manifest before its blob");
         }
         if tag.is_some() {
-            let untagged = contents.landing_ids().filter(|id| contents.landing(*id).tag.is_none());
+            let untagged = contents.manifest_ids().filter(|id| contents.manifest(*id).tag.is_none());
             assert!(untagged.into_iter().all(|id| state.landed.contains(&id)), "a tag before the last manifest");
         }
         assert!(state.landed.insert(id), "landed twice");
@@ -269,8 +281,8 @@ impl Destination for Recorder {
     }
 }
 
-fn with_descendants(contents: &Contents, id: LandingId) -> BTreeSet<Digest> {
-    let landing = contents.landing(id);
+fn with_descendants(contents: &Contents, id: ManifestId) -> BTreeSet<Digest> {
+    let landing = contents.manifest(id);
     let below = landing.after.iter().flat_map(|child| with_descendants(contents, *child));
     below.chain([landing.document]).collect()
 }

@@ -10,16 +10,16 @@ use tokio_util::sync::CancellationToken;
 use super::memory::{Memory, MemoryPass, Mood, Recorder};
 use super::{Sample, go, options};
 use crate::bundle::{ArchiveWriter, DirectoryWriter, StreamWriter};
-use crate::dir::{DirDestination, Placement, Signatures, Tree};
+use crate::content::{BlobId, Catalog, Destination, Order, SourceRepository};
+use crate::dir::{DirDestination, ImageSignatures, Placement, Tree};
 use crate::error::Kind;
+use crate::jobs::verify;
 use crate::layout::Layout;
 use crate::oci::{Host, Selector};
-use crate::place::{BlobId, Catalog, Destination, Order, Origin};
 use crate::registry::{Client, RegistryDestination, Retry, Settings};
 use crate::serve::Service;
-use crate::transfer::{Supply, run};
+use crate::transfer::{Input, run};
 use crate::trust::{KeyPair, Trust};
-use crate::verify;
 
 /// What is read from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,7 +90,7 @@ impl Scene {
     async fn new(from: From) -> Self {
         let mut scene = Scene { sample: Sample::new(), bundle: None, registry: None, tree: None };
         let fill = async |receiver: Receiver| {
-            let memory = Supply::Source(Arc::new(Memory::new(&scene.sample, Mood::Good)));
+            let memory = Input::Source(Arc::new(Memory::new(&scene.sample, Mood::Good)));
             go(&scene.sample, memory, receiver.destination()).await.unwrap();
             receiver
         };
@@ -104,7 +104,7 @@ impl Scene {
                 let receiver = fill(Receiver::new(To::Registry).await).await;
                 // Every blob of the sample is in both repositories or in the one that is asked.
                 let Receiver::Registry { host, .. } = &receiver else { unreachable!("made above") };
-                let origin = Origin { host: host.clone(), repository: "team/app".parse().unwrap() };
+                let origin = SourceRepository { host: host.clone(), repository: "team/app".parse().unwrap() };
                 scene.sample = Sample::from(Some(origin));
                 scene.registry = Some(receiver);
             }
@@ -112,7 +112,7 @@ impl Scene {
         scene
     }
 
-    async fn supply(&self, from: From, mood: Mood) -> Supply {
+    async fn supply(&self, from: From, mood: Mood) -> Input {
         let memory = Memory::new(&self.sample, mood);
         match (from, &self.bundle, &self.registry) {
             (From::Bundle | From::Archive | From::Stream, Some(Receiver::Bundle { trust, folder, .. }), _) => {
@@ -120,14 +120,14 @@ impl Scene {
             }
             (From::Tree, ..) => {
                 let Some(Receiver::Tree(folder)) = &self.tree else { unreachable!("made before") };
-                Supply::Source(Arc::new(Tree::scan(folder.path()).unwrap()))
+                Input::Source(Arc::new(Tree::scan(folder.path()).unwrap()))
             }
-            (From::Registry, _, Some(Receiver::Registry { client, .. })) => Supply::Source(Arc::new(client.clone())),
+            (From::Registry, _, Some(Receiver::Registry { client, .. })) => Input::Source(Arc::new(client.clone())),
             (From::MemoryPass, ..) => {
                 let order: Vec<BlobId> = self.sample.contents.blob_ids().collect();
-                Supply::Pass(Box::new(MemoryPass { memory, order: order.into_iter() }))
+                Input::Pass(Box::new(MemoryPass { memory, order: order.into_iter() }))
             }
-            _ => Supply::Source(Arc::new(memory)),
+            _ => Input::Source(Arc::new(memory)),
         }
     }
 }
@@ -192,7 +192,7 @@ impl Receiver {
                 let placements = sample.contents.images.iter().map(|image| Placement {
                     image: image.name.clone(),
                     directory: image.name.to_string(),
-                    signatures: Signatures::default(),
+                    signatures: ImageSignatures::default(),
                 });
                 let (path, silent) = (folder.path().to_owned(), Arc::new(crate::progress::Silent));
                 Arc::new(DirDestination::new(path, placements.collect(), silent).unwrap())

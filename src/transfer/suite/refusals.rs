@@ -8,19 +8,19 @@ use rstest::rstest;
 use super::loops::supply;
 use super::memory::{Mood, Recorder, Refusal};
 use super::{Sample, options};
+use crate::content::{Order, RepositoryId};
 use crate::error::{Kind, Result};
-use crate::place::{Order, ScopeId};
-use crate::transfer::{Options, Outcome, run};
+use crate::transfer::{Outcome, TransferOptions, run};
 
 /// The first repository that wants what both share.
-const TOOL: ScopeId = ScopeId(0);
-const APP: ScopeId = ScopeId(1);
+const TOOL: RepositoryId = RepositoryId(0);
+const APP: RepositoryId = RepositoryId(1);
 
 /// The names of the images that failed.
 async fn failed(one_pass: bool, destination: &Arc<Recorder>) -> Result<Vec<String>> {
     let sample = Sample::new();
     assert_eq!(sample.contents.scope(TOOL).as_str(), "other/tool");
-    let options = Options { keep_going: true, ..options() };
+    let options = TransferOptions { keep_going: true, ..options() };
     let supply = supply(&sample, one_pass, Mood::Good);
     let run = run(sample.contents.clone(), supply, destination.clone(), &options);
     let outcome = tokio::time::timeout(Duration::from_secs(60), run).await.expect("a run must not hang");
@@ -29,7 +29,7 @@ async fn failed(one_pass: bool, destination: &Arc<Recorder>) -> Result<Vec<Strin
     Ok(failures.into_iter().map(|failure| failure.image).collect())
 }
 
-fn images_of(scope: ScopeId) -> &'static [&'static str] {
+fn images_of(scope: RepositoryId) -> &'static [&'static str] {
     if scope == TOOL { &["other/tool:1"] } else { &["team/app:1", "team/app:2", "team/app:latest"] }
 }
 
@@ -39,7 +39,7 @@ async fn blobs_still_go_to_the_other_repositories(
     #[values(false, true)] one_pass: bool,
     #[values(Order::Any, Order::AsPlanned)] order: Order,
     #[values(false, true)] links: bool,
-    #[values(TOOL, APP)] scope: ScopeId,
+    #[values(TOOL, APP)] scope: RepositoryId,
 ) {
     let destination = Arc::new(Recorder { links, refuses: Some(Refusal::Put(scope)), ..Recorder::new(order) });
     assert_eq!(failed(one_pass, &destination).await.unwrap(), images_of(scope));

@@ -13,15 +13,15 @@ use crate::trust::{Fault, Namespace, pattern, quoted};
 
 /// One line that is neither blank nor a comment.
 #[derive(Debug, Clone)]
-pub(super) struct Line {
+pub(super) struct SignerLine {
     number: usize,
     pub(super) principals: String,
     options: Options,
     pub(super) key: PublicKey,
 }
 
-impl Line {
-    pub(super) fn parse(number: usize, line: &[u8], zone: &TimeZone) -> Fault<Line> {
+impl SignerLine {
+    pub(super) fn parse(number: usize, line: &[u8], zone: &TimeZone) -> Fault<SignerLine> {
         let (principals, rest) = split_principals(line)?;
         let principals = String::from_utf8(principals).map_err(|_| "the principals are not valid UTF-8".to_owned())?;
         if !pattern::names_somebody(principals.as_bytes()) {
@@ -40,10 +40,10 @@ impl Line {
             return Err("there is no key after the options".to_owned());
         }
         let (key, _comment) = PublicKey::split_line(key)?;
-        Ok(Line { number, principals, options, key })
+        Ok(SignerLine { number, principals, options, key })
     }
 
-    pub(super) fn pinned(number: usize, line: &[u8]) -> Fault<Line> {
+    pub(super) fn pinned(number: usize, line: &[u8]) -> Fault<SignerLine> {
         let (key, comment) = PublicKey::split_line(line)?;
         let principals = match std::str::from_utf8(comment).map(str::trim) {
             Ok(comment) if !comment.is_empty() => comment.to_owned(),
@@ -51,7 +51,7 @@ impl Line {
         };
         // Whoever pins a key by hand has said what it is for by naming it on sealift's command line.
         let options = Options { namespaces: Some(OURS.to_vec()), ..Options::default() };
-        Ok(Line { number, principals, options, key })
+        Ok(SignerLine { number, principals, options, key })
     }
 
     /// Why this line does not let its key sign for `namespace` at `at`; `None` if it does.

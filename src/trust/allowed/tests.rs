@@ -1,8 +1,8 @@
 use proptest::prelude::*;
 
 use super::line::LINE_LIMIT;
-use super::*;
 use crate::trust::KeyPair;
+use crate::trust::allowed::*;
 
 const MESSAGE: &[u8] = b"the sealed list";
 

@@ -1,7 +1,7 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 
-use super::*;
+use crate::trust::generate::*;
 
 #[test]
 fn ssh_keygen_reads_a_written_pair_and_sees_the_same_key() {

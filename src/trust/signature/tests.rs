@@ -1,6 +1,6 @@
 use proptest::prelude::*;
 
-use super::*;
+use crate::trust::signature::*;
 
 const MESSAGE: &[u8] = b"the sealed list";
 

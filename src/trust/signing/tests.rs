@@ -2,9 +2,9 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Command, Stdio};
 
-use super::*;
 use crate::error::Kind;
 use crate::trust::KeyPair;
+use crate::trust::signing::*;
 
 const MESSAGE: &[u8] = b"the sealed list";
 

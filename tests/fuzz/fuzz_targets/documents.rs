@@ -5,7 +5,7 @@ use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
 use sealift::bundle::fuzzing;
 use sealift::oci::{Document, MediaType};
-use sealift::place::{Builder, Named};
+use sealift::content::{Builder, Named};
 
 fuzz_target!(|input: &[u8]| {
     let Some((first, bytes)) = input.split_first() else { return };

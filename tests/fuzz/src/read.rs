@@ -7,7 +7,7 @@ use std::sync::Arc;
 use futures_util::TryStreamExt as _;
 use sealift::bundle::{Bundle, BundleStream, Head, Unverified};
 use sealift::oci::{Digest, Hasher};
-use sealift::place::{BlobId, Chunks, Contents, Pass as _, Source as _};
+use sealift::content::{BlobId, Chunks, Contents, Pass as _, Source as _};
 use sealift::{Error, Result};
 
 use crate::told;

@@ -1,0 +1,6 @@
+//! Registries: the client, networks, logins, numbers of requests.
+
+mod auth;
+mod client;
+mod network;
+mod requests;
