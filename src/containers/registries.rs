@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use file::{Endpoint, Table};
 
 use crate::error::{Error, Result};
-use crate::oci::{Host, Reference, Repository};
+use crate::oci::{Digest, Host, Reference, Repository};
 
 /// What the main file and its drop-ins say together.
 #[derive(Debug, Clone, Default)]
@@ -52,6 +52,11 @@ pub enum Usage {
 }
 
 impl Registries {
+    /// The same for equal configuration, within one release.
+    pub fn fingerprint(&self) -> Digest {
+        Digest::of(format!("{self:?}").as_bytes())
+    }
+
     /// Reads files in the order in which each overrides the ones before; each with its name for messages.
     ///
     /// # Errors

@@ -46,7 +46,7 @@ impl Rules {
     }
 
     /// One warning for each image whose signatures stay behind, each with the manifests that land, its own
-    /// first; the last one counts those beyond [`MAX_WARNINGS`].
+    /// first; the last one counts those beyond `MAX_WARNINGS`.
     pub fn left_behind<'a>(&self, images: impl IntoIterator<Item = (&'a Reference, Vec<Digest>)>) -> Vec<String> {
         if self.stores.is_empty() {
             return Vec::new();

@@ -1,9 +1,9 @@
 //! Whether anybody can change a file that a person named: by writing it, or by putting another in its place.
 
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use rustix::fs::{FileType, RawMode, Stat, StatVfsMountFlags};
+use rustix::fs::{FileType, RawMode, StatVfsMountFlags};
 
 use super::own::{Permissions, probe_permissions};
 use super::{Directory, show};
@@ -26,29 +26,31 @@ pub(crate) fn exposure(file: &File, path: &Path) -> Option<Exposure> {
     if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
         return None;
     }
+    let written = std::path::absolute(path).ok()?;
     let path = path.canonicalize().ok()?;
-    let parent = path.parent()?;
-    let folder = Directory::open(parent).ok();
-    let (what, mode) = match folder.as_ref().and_then(|folder| folder.stat().ok()) {
-        _ if stat.st_mode & ANYBODY_WRITES != 0 => (path.as_path(), stat.st_mode),
-        // Others' files in a directory with the sticky bit cannot be replaced.
-        Some(parent_stat) if is_open(&parent_stat) => (parent, parent_stat.st_mode),
-        _ => return None,
+    // Whoever can rename a directory on the way, or a link, puts another file in its place.
+    let on_the_way = || path.ancestors().skip(1).chain(written.ancestors().skip(1)).find_map(open_directory);
+    let (what, mode) = match stat.st_mode & ANYBODY_WRITES {
+        0 => on_the_way()?,
+        _ => (path.clone(), stat.st_mode),
     };
+    let folder = Directory::open(if what == path { path.parent()? } else { &what }).ok();
     let mode = mode & 0o7777;
     let shown = show(what.as_os_str());
     let how = match what == path {
         true => format!("can be written by anybody (mode {mode:04o})"),
         false => {
-            format!("can be replaced by anybody, as its directory {shown} can be written by anybody (mode {mode:04o})")
+            format!("can be replaced by anybody, as the directory {shown} can be written by anybody (mode {mode:04o})")
         }
     };
     let permissions = folder.map_or(Permissions::Kept, |folder| permissions_in(&folder));
     Some(Exposure { how, remedy: format!("chmod o-w {shown}"), permissions })
 }
 
-fn is_open(directory: &Stat) -> bool {
-    directory.st_mode & ANYBODY_WRITES != 0 && directory.st_mode & STICKY == 0
+/// `path` and its mode if anybody can change what is in it. Others' files in a directory with the sticky bit stay.
+fn open_directory(path: &Path) -> Option<(PathBuf, RawMode)> {
+    let mode = rustix::fs::stat(path).ok()?.st_mode;
+    (mode & ANYBODY_WRITES != 0 && mode & STICKY == 0).then(|| (path.to_owned(), mode))
 }
 
 /// What the file system of a directory keeps, by a new file; by its type where none can be made. Of one that is mounted
@@ -97,7 +99,20 @@ mod tests {
         assert_eq!(found(0o664, 0o775), None);
         assert_eq!(found(0o644, 0o1777), None);
         assert_eq!(found(0o646, 0o1777).unwrap(), "can be written by anybody (mode 0646)");
-        assert!(found(0o644, 0o777).unwrap().starts_with("can be replaced by anybody, as its directory "));
+        assert!(found(0o644, 0o777).unwrap().starts_with("can be replaced by anybody, as the directory "));
+        // The directory above, and that of a link to the file.
+        std::fs::set_permissions(&folder, Mode::from_mode(0o755)).unwrap();
+        std::fs::set_permissions(dir.path(), Mode::from_mode(0o777)).unwrap();
+        for path in [&path, &link] {
+            let found = exposure(&File::open(path).unwrap(), path).unwrap().how;
+            assert!(found.starts_with("can be replaced by anybody"), "{found}");
+        }
+        let elsewhere = tempfile::tempdir().unwrap();
+        std::fs::set_permissions(elsewhere.path(), Mode::from_mode(0o777)).unwrap();
+        std::fs::set_permissions(dir.path(), Mode::from_mode(0o700)).unwrap();
+        let outer = elsewhere.path().join("link");
+        std::os::unix::fs::symlink(&path, &outer).unwrap();
+        assert!(exposure(&File::open(&outer).unwrap(), &outer).is_some());
         assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 1);
         assert_eq!(exposure(&File::open("/dev/null").unwrap(), Path::new("/dev/null")), None);
     }

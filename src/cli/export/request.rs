@@ -59,7 +59,7 @@ impl Export {
         let making = match (&self.output, key) {
             _ if self.dry_run => None,
             (Some(output), Some(key)) => {
-                let selection = self.from_dir.is_none().then(|| self.carried(&selection, naming));
+                let selection = self.from_dir.is_none().then(|| self.carried(&selection, naming, &registries));
                 let (compress, json, state) = (self.compress, self.json, &self.state);
                 Some(bundle_output::bundle(BundleRequest { output, key, compress, json, state, selection }, &progress)?)
             }
@@ -92,7 +92,7 @@ impl Export {
     }
 
     /// All that decides what is carried.
-    fn carried(&self, selection: &Selection, naming: NamePolicy) -> Value {
+    fn carried(&self, selection: &Selection, naming: NamePolicy, registries: &Registries) -> Value {
         let platforms: Vec<String> = self.platform.iter().map(ToString::to_string).collect();
         json!({
             "command": "export",
@@ -104,6 +104,7 @@ impl Export {
             "referrers": !self.no_referrers,
             "keepGoing": self.keep_going,
             // What anybody in between may have planned is not continued by a run that checks certificates.
+            "registries": registries.fingerprint().to_string(),
             "tlsVerify": self.access.verifies_servers(),
         })
     }

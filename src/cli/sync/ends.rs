@@ -172,7 +172,9 @@ impl SyncDestination {
             To::Bundle => {
                 // A tree is here, and is read again by each run.
                 let selection = match source {
-                    SyncSource::Registries { selection, .. } => Some(carried(command, before, selection, wishes)),
+                    SyncSource::Registries { selection, .. } => {
+                        Some(carried(command, before, registries, selection, wishes))
+                    }
                     SyncSource::Tree(_) | SyncSource::Bundle(_) => None,
                 };
                 let made = |key: &PathBuf| {
@@ -244,7 +246,13 @@ fn check_blocked(name: &str, registries: &Registries) -> Result<()> {
 }
 
 /// All that decides what is carried.
-fn carried(command: &Sync, before: &Before, selection: &Selection, wishes: &SyncOptions) -> Value {
+fn carried(
+    command: &Sync,
+    before: &Before,
+    registries: &Registries,
+    selection: &Selection,
+    wishes: &SyncOptions,
+) -> Value {
     let SyncOptions { plan, format } = wishes;
     let platforms = match &plan.platforms {
         Platforms::All => None,
@@ -262,6 +270,7 @@ fn carried(command: &Sync, before: &Before, selection: &Selection, wishes: &Sync
         "keepGoing": plan.keep_going,
         "format": format.map(|format| format.to_string()),
         // What anybody in between may have planned is not continued by a run that checks certificates.
+        "registries": registries.fingerprint().to_string(),
         "tlsVerify": command.verify(before, command.source_side.tls_verify).unwrap_or(true),
     })
 }

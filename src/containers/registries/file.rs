@@ -6,6 +6,7 @@ use toml::{Table as Toml, Value};
 use super::Usage;
 use crate::error::{Error, Result};
 use crate::oci::Reference;
+use crate::text::secrets;
 
 /// What one file says.
 #[derive(Debug, Default)]
@@ -74,6 +75,8 @@ impl Table {
 /// Reads a file; the error says what is wrong in it.
 pub(super) fn parse(text: &str, file: &str) -> Result<File, String> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    // A location may be written with a login, and errors repeat it.
+    secrets::remember_logins_in(text);
     let table: Toml = toml::from_str(text).map_err(|e| {
         let line = e.span().map_or(1, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
         format!("line {line}: {}", e.message())

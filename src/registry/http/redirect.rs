@@ -48,7 +48,7 @@ impl Zone {
 }
 
 fn is_private_v4(address: Ipv4Addr) -> bool {
-    let [first, second, ..] = address.octets();
+    let [first, second, third, _] = address.octets();
     address.is_private()
         || address.is_loopback()
         || address.is_link_local()
@@ -59,6 +59,12 @@ fn is_private_v4(address: Ipv4Addr) -> bool {
         || first == 100 && (64..128).contains(&second)
         // RFC 1112, reserved, with the broadcast address.
         || first >= 240
+        // IANA's special-purpose registry: protocol assignments, former 6to4 relays, benchmarks (RFC 2544).
+        || [first, second, third] == [192, 0, 0]
+        || [first, second, third] == [192, 88, 99]
+        || first == 198 && (second & 0xfe) == 18
+        // Azure's own services for its machines.
+        || address == Ipv4Addr::new(168, 63, 129, 16)
 }
 
 fn is_private_v6(address: Ipv6Addr) -> bool {
@@ -69,6 +75,8 @@ fn is_private_v6(address: Ipv6Addr) -> bool {
         || address.is_multicast()
         // RFC 3879, the former site-local addresses.
         || address.segments()[0] & 0xffc0 == 0xfec0
+        // IANA's special-purpose registry: Teredo, discard-only (RFC 6666), segment identifiers (RFC 9602).
+        || matches!(address.segments(), [0x2001, 0, ..] | [0x100, 0, 0, 0, ..] | [0x5f00, ..])
 }
 
 /// The IPv4 address that packets to an IPv6 address end at.
@@ -279,6 +287,12 @@ mod tests {
     #[case::unspecified_v6("203.0.113.1", "cdn.example.com", "::", "", false)]
     #[case::multicast("203.0.113.1", "cdn.example.com", "224.0.0.1", "", false)]
     #[case::multicast_v6("203.0.113.1", "cdn.example.com", "ff02::1", "", false)]
+    #[case::protocols("203.0.113.1", "cdn.example.com", "192.0.0.192", "", false)]
+    #[case::benchmarks("203.0.113.1", "cdn.example.com", "198.19.0.1", "", false)]
+    #[case::relays("203.0.113.1", "cdn.example.com", "192.88.99.1", "", false)]
+    #[case::azure("203.0.113.1", "cdn.example.com", "168.63.129.16", "", false)]
+    #[case::teredo("203.0.113.1", "cdn.example.com", "2001::1", "", false)]
+    #[case::discard("203.0.113.1", "cdn.example.com", "100::1", "", false)]
     #[case::broadcast("203.0.113.1", "cdn.example.com", "255.255.255.255", "", false)]
     #[case::mapped("203.0.113.1", "cdn.example.com", "::ffff:127.0.0.1", "", false)]
     #[case::mapped_public("203.0.113.1", "cdn.example.com", "::ffff:198.51.100.7", "", true)]

@@ -21,7 +21,7 @@ fn run(desk: &Desk, line: &str, list: &str, options: &[&str]) -> support::Run {
 
 #[rstest]
 #[case::the_file("chmod 666 keys/list", "keys/list can be written by anybody (mode 0666)", "chmod o-w ")]
-#[case::its_directory("chmod 777 keys", "keys/list can be replaced by anybody, as its directory ", "chmod o-w ")]
+#[case::its_directory("chmod 777 keys", "keys/list can be replaced by anybody, as the directory ", "chmod o-w ")]
 #[case::through_a_link(
     "chmod 602 keys/list; ln -s list keys/link",
     "can be written by anybody (mode 0602)",
