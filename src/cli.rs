@@ -185,8 +185,11 @@ enum Command {
 
 fn run(arguments: &Arguments) -> Result<()> {
     let global = &arguments.global;
-    if !matches!(arguments.command, Command::Sync(_)) {
-        arguments.skopeo.only_for_sync()?;
+    match arguments.command {
+        Command::Sync(_) => {}
+        // clap tells the option of the command to this one, too.
+        Command::Export(_) | Command::Import(_) => arguments.skopeo.only_for_sync(true)?,
+        _ => arguments.skopeo.only_for_sync(false)?,
     }
     match &arguments.command {
         Command::Keygen(command) => keygen::run(command, global.quiet),

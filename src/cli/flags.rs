@@ -231,8 +231,8 @@ mod tests {
     #[test]
     fn options_of_skopeo_may_stand_before_and_after_the_command() {
         let parse = |line: &str| Arguments::try_parse_from(line.split(' ')).unwrap_or_else(|e| panic!("{line}: {e}"));
-        let options = "--insecure-policy --debug --tmpdir t --policy p --registries-conf c --registries.d d \
-                       --command-timeout 1m --override-os o --override-arch a --override-variant v \
+        // Those of policies and registries are options of `sync`, too, which puts both places together.
+        let options = "--debug --tmpdir t --command-timeout 1m --override-os o --override-arch a --override-variant v \
                        --user-agent-prefix x --require-signed --tls-details f";
         let (before, after) = (
             parse(&format!("sealift {options} sync -s dir -d dir a b")),

@@ -102,9 +102,12 @@ impl MediumThreads {
     /// here still holds files, and is removed.
     pub(crate) async fn settle(&self) {
         let end = Instant::now() + SETTLING;
+        // The runtime drops tasks that were stopped when it gets to them.
+        tokio::task::yield_now().await;
         while !self.is_idle() && Instant::now() < end {
             tokio::time::sleep(PAUSE).await;
         }
+        tokio::task::yield_now().await;
     }
 
     fn is_idle(&self) -> bool {

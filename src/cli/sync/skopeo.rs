@@ -52,13 +52,13 @@ pub(crate) struct HiddenFiles {
 }
 
 impl Before {
-    /// Refuses what is meant for `sync` before another command.
-    pub(crate) fn only_for_sync(&self) -> Result<()> {
+    /// Refuses what is meant for `sync` before another command, which may have a time limit of its own.
+    pub(crate) fn only_for_sync(&self, has_time_limit: bool) -> Result<()> {
         let given = [
             (self.override_os.is_some(), "--override-os"),
             (self.override_arch.is_some(), "--override-arch"),
             (self.override_variant.is_some(), "--override-variant"),
-            (self.command_timeout.is_some(), "--command-timeout"),
+            (self.command_timeout.is_some() && !has_time_limit, "--command-timeout"),
             (self.files.insecure_policy, "--insecure-policy"),
             (self.tmpdir.is_some(), "--tmpdir"),
             (self.files.policy.is_some(), "--policy"),

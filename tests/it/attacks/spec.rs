@@ -21,10 +21,10 @@ fn every_limit_of_the_code_is_a_number_in_the_spec() {
     let limits = text.split("## 8. Limits").nth(1).unwrap().split("## 9.").next().unwrap();
     let mut checked = 0;
     for (file, wanted) in [
-        ("src/bundle/limits.rs", ""),
+        ("src/bundle/format/limits.rs", ""),
         ("src/oci/json.rs", "MAX_"),
         ("src/oci/document.rs", "MAX_"),
-        ("src/place/contents.rs", "MAX_"),
+        ("src/content/contents.rs", "MAX_"),
     ] {
         let code = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).unwrap();
         for line in code.lines().filter(|line| line.starts_with("pub const ") && line.contains(wanted)) {

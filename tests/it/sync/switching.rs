@@ -126,8 +126,8 @@ fn booleans_take_values_and_options_of_skopeo_stand_on_both_sides() {
     assert!(!desk.path().join("t").exists());
     desk.sealift(&["sync", "--all=perhaps", "a", "b"]).code(2).stderr_contains("--all takes true or false");
     // Options that no help shows are no advice.
-    let run = desk.sealift(&["sync", "--polcy", "f", "-s", "dir", "-d", "dir", "a", "b"]);
-    assert!(!run.code(2).stderr().contains("--policy"), "{}", run.stderr());
+    let run = desk.sealift(&["sync", "--tls-detals", "f", "-s", "dir", "-d", "dir", "a", "b"]);
+    assert!(!run.code(2).stderr().contains("--tls-details"), "{}", run.stderr());
     let run = desk.sealift(&["sync", "--scopd", "-s", "dir", "-d", "dir", "a", "b"]);
     run.code(2).stderr_contains("--scoped");
 }
