@@ -4,8 +4,8 @@
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
 use sealift::bundle::fuzzing;
+use sealift::content::{Builder, NamedImage};
 use sealift::oci::{Document, MediaType};
-use sealift::content::{Builder, Named};
 
 fuzz_target!(|input: &[u8]| {
     let Some((first, bytes)) = input.split_first() else { return };
@@ -29,7 +29,7 @@ fn document(bytes: &[u8], media_type: &str) {
     assert_eq!(document.bytes(), bytes);
     let mut builder = Builder::default();
     builder.document(&document).expect("few references");
-    let image = Named { name: "a:1".parse().expect("a name"), source: "a".into(), document: document.digest() };
+    let image = NamedImage { name: "a:1".parse().expect("a name"), source: "a".into(), document: document.digest() };
     builder.image(image, None);
     if let Ok(contents) = sealift_fuzz::told(builder.finish()) {
         assert_eq!(contents.document_order[0], document.digest());

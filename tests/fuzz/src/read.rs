@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use futures_util::TryStreamExt as _;
 use sealift::bundle::{Bundle, BundleStream, Head, Unverified};
+use sealift::content::{BlobId, Chunks, Contents, SequentialSource as _, Source as _};
 use sealift::oci::{Digest, Hasher};
-use sealift::content::{BlobId, Chunks, Contents, Pass as _, Source as _};
 use sealift::{Error, Result};
 
 use crate::told;
@@ -29,7 +29,7 @@ pub fn read_stream(archive: Vec<u8>) -> Result<Digest> {
 
 fn read_in_any_order(path: &Path) -> Result<Digest> {
     let bundle = Bundle::open(path)?;
-    let head = bundle.read_head_unverified(bundle.seal_unverified()?)?;
+    let head = bundle.read_head_unverified(bundle.read_unverified()?)?;
     check(&head);
     let contents = &head.contents;
     run(async {
@@ -45,7 +45,7 @@ fn read_in_any_order(path: &Path) -> Result<Digest> {
 
 fn read_once(archive: Vec<u8>) -> Result<Digest> {
     let mut stream = BundleStream::new(Box::new(Cursor::new(archive)), "stdin")?;
-    let seal = stream.seal_unverified()?;
+    let seal = stream.read_unverified()?;
     let head = stream.read_head_unverified(seal)?;
     check(&head);
     let contents = Arc::clone(&head.contents);
@@ -69,8 +69,8 @@ fn check(head: &Unverified<Head>) {
         assert!(!image.source.contains(char::is_control));
         assert!(contents.documents.size(image.document).is_some(), "an image without a manifest");
     }
-    for landing in contents.landing_ids() {
-        let landing_of = contents.landing(landing);
+    for landing in contents.manifest_ids() {
+        let landing_of = contents.manifest(landing);
         assert!(landing_of.after.iter().all(|before| *before < landing));
         assert!(landing_of.blobs.iter().all(|blob| (blob.0 as usize) < contents.blobs.len()));
     }
