@@ -5,13 +5,15 @@
 
 mod file;
 mod helper;
+mod key;
 mod secret;
 
 use std::fmt;
 use std::sync::Arc;
 
-pub use file::{AuthFile, LoginKey, MAX_AUTH_FILE};
+pub use file::{AuthFile, MAX_AUTH_FILE};
 pub use helper::{Helper, HelperReply};
+pub use key::LoginKey;
 pub use secret::Secret;
 
 use crate::error::{Error, Result};

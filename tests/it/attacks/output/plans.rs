@@ -117,17 +117,22 @@ fn state_is_of_this_user_alone_and_empty_when_the_bundle_is_finished() {
 #[rstest]
 fn a_moved_tag_is_seen_by_a_run_without_the_plan(
     #[values(Form::Tar, Form::Directory, Form::Sync)] form: Form,
-    #[values("the same state", "another state", "refresh", "a run that checks certificates")] how: &str,
+    #[values("the same state", "another state", "refresh", "a run that checks certificates", "other mirrors")]
+    how: &str,
 ) {
     let scene = Scene::new();
     let place = scene.place(form);
     push_image(scene.registry.host(), "team/app", "1", &[&noise(1, 300_000), &noise(9, 6 << 20)]);
     scene.proxy.inject(Rule::on("GET", "/blobs/").after(2).status(404).times(1));
-    match (how, form) {
-        ("a run that checks certificates", Form::Sync) => place.export_with(&["--src-tls-verify=false"]).code(1),
-        ("a run that checks certificates", _) => place.export_with(&["--tls-verify=false"]).code(1),
-        _ => place.export().code(1),
+    let conf = place.path("registries.conf").display().to_string();
+    fs::write(&conf, "[[registry]]\nlocation = \"other.example\"\nblocked = true\n").unwrap();
+    let first = match (how, form) {
+        ("other mirrors", _) => place.export_with(&["--registries-conf", &conf]),
+        ("a run that checks certificates", Form::Sync) => place.export_with(&["--src-tls-verify=false"]),
+        ("a run that checks certificates", _) => place.export_with(&["--tls-verify=false"]),
+        _ => place.export(),
     };
+    first.code(1);
     scene.proxy.heal();
     // The tag means again what it meant when the reference was made.
     push_image(scene.registry.host(), "team/app", "1", &[&noise(1, 300_000), &noise(2, 5 << 20)]);
@@ -138,8 +143,8 @@ fn a_moved_tag_is_seen_by_a_run_without_the_plan(
             assert_eq!(scene.proxy.count("GET", "/manifests/"), 0);
             assert_eq!(scene.proxy.count("GET", &scene.blobs[2]), 0);
         }
-        // What anybody in between may have planned is not signed by a run that checks certificates.
-        "a run that checks certificates" => {
+        // What anybody in between, or another mirror, may have planned is not signed.
+        "a run that checks certificates" | "other mirrors" => {
             place.check(WITHOUT).unwrap();
             assert_eq!(scene.proxy.count("GET", &scene.blobs[1]), 0, "what is there is used again");
         }
